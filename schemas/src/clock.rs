@@ -1,0 +1,64 @@
+//! The event clock of a partition of `events`: a fold of its control records.
+
+use std::collections::BTreeMap;
+
+use crate::{Control, Source};
+
+/// Folds control records into the partition's event time.
+///
+/// The clock starts when every source of the set has ticked or is recorded idle, and is then the
+/// least watermark over the sources that are not idle. It never goes back: a source that wakes
+/// behind it does not pull it down. While all sources are idle it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct EventClock {
+    sources: Option<BTreeMap<Source, Option<State>>>,
+    now_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct State {
+    watermark_ms: i64,
+    idle: bool,
+}
+
+impl EventClock {
+    /// Event time, ms; `None` before it has started.
+    pub fn now_ms(&self) -> Option<i64> {
+        self.now_ms
+    }
+
+    /// Folds one control record; whether the clock moved.
+    pub fn fold(&mut self, control: &Control) -> bool {
+        match control {
+            Control::Sources(set) => {
+                let mut old = self.sources.take().unwrap_or_default();
+                self.sources =
+                    Some(set.sources.iter().map(|s| (s.clone(), old.remove(s).flatten())).collect());
+            }
+            Control::Ticks(ticks) => {
+                let Some(sources) = &mut self.sources else { return false };
+                for tick in &ticks.ticks {
+                    // A source that the set does not name is a stale ingest's: the set decides.
+                    if let Some(slot) = sources.get_mut(&tick.source) {
+                        *slot = Some(State { watermark_ms: tick.watermark_ms, idle: tick.idle });
+                    }
+                }
+            }
+        }
+        self.advance()
+    }
+
+    fn advance(&mut self) -> bool {
+        let Some(sources) = &self.sources else { return false };
+        if sources.is_empty() || sources.values().any(Option::is_none) {
+            return false;
+        }
+        let least = sources.values().flatten().filter(|s| !s.idle).map(|s| s.watermark_ms).min();
+        match (least, self.now_ms) {
+            (Some(least), None) => self.now_ms = Some(least),
+            (Some(least), Some(now)) if least > now => self.now_ms = Some(least),
+            _ => return false,
+        }
+        true
+    }
+}
