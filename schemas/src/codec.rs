@@ -208,8 +208,8 @@ impl<T: JsonRecord> Codec<T> for Json {
         if bytes.is_empty() {
             return Err(DecodeError::Empty { record: T::NAME });
         }
-        let record: T = serde_json::from_slice(bytes)
-            .map_err(|source| DecodeError::Json { record: T::NAME, source })?;
+        let record: T =
+            serde_json::from_slice(bytes).map_err(|source| DecodeError::Json { record: T::NAME, source })?;
         match record.version() {
             Some(found) if found == 0 || found > u32::from(T::VERSION) => {
                 Err(DecodeError::Version { record: T::NAME, found, known: u32::from(T::VERSION) })

@@ -7,12 +7,14 @@ pub mod announcement;
 pub mod clock;
 pub mod codec;
 pub mod dead_letter;
+pub mod duration;
 pub mod event;
 pub mod id;
 pub mod label;
 pub mod prediction;
 pub mod raw;
 pub mod table;
+pub mod topic;
 pub mod vector;
 
 pub use aggregate::Aggregate;
