@@ -8,7 +8,9 @@ use crate::{Control, Source};
 ///
 /// The clock starts when every source of the set has ticked or is recorded idle, and is then the
 /// least watermark over the sources that are not idle. It never goes back: a source that wakes
-/// behind it does not pull it down. While all sources are idle it stands.
+/// behind it does not pull it down. When all sources are idle it goes to the greatest watermark
+/// (as Flink's `StatusWatermarkValve` does): no event is on its way that it would have to wait
+/// for, and where it ends does not depend on which source fell idle first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct EventClock {
     sources: Option<BTreeMap<Source, Option<State>>>,
@@ -53,10 +55,12 @@ impl EventClock {
         if sources.is_empty() || sources.values().any(Option::is_none) {
             return false;
         }
-        let least = sources.values().flatten().filter(|s| !s.idle).map(|s| s.watermark_ms).min();
-        match (least, self.now_ms) {
-            (Some(least), None) => self.now_ms = Some(least),
-            (Some(least), Some(now)) if least > now => self.now_ms = Some(least),
+        let states = || sources.values().flatten();
+        let least = states().filter(|s| !s.idle).map(|s| s.watermark_ms).min();
+        let reached = least.or_else(|| states().map(|s| s.watermark_ms).max());
+        match (reached, self.now_ms) {
+            (Some(reached), None) => self.now_ms = Some(reached),
+            (Some(reached), Some(now)) if reached > now => self.now_ms = Some(reached),
             _ => return false,
         }
         true
