@@ -1,1 +1,1 @@
-//! The system from outside.
+//! The system from outside: nothing here links a service. The tests are in `tests/`.
