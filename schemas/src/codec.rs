@@ -46,6 +46,19 @@ pub enum DecodeError {
         /// What serde says.
         source: serde_json::Error,
     },
+    /// A vector made under other declarations than the reader's.
+    #[error(
+        "{record}: vector schema {found:016x} is not {expected:016x}, this reader's; give it the declarations \
+         that made the vector, or a table of its own"
+    )]
+    Fingerprint {
+        /// Name of the record type.
+        record: &'static str,
+        /// Fingerprint in the record.
+        found: u64,
+        /// Fingerprint of the reader's schema.
+        expected: u64,
+    },
     /// Valid bytes that make no record (an envelope without a body).
     #[error("{record}: {what}")]
     Invalid {

@@ -2,7 +2,10 @@
 //!
 //! Header names are Kafka Connect's (KIP-298), so that its tools understand them.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::{DecodeError, Record};
 
 /// Topic the record came from.
 pub const HEADER_TOPIC: &str = "__connect.errors.topic";
@@ -32,6 +35,11 @@ macro_rules! reasons {
             /// The name in the header, in metrics and in tables.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
+            }
+
+            /// The reason of that name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
             }
         }
     };
@@ -81,4 +89,64 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The value, as it came.
     pub value: Option<Vec<u8>>,
+}
+
+/// Headers of a record, in order.
+pub type Headers = Vec<(String, Option<Bytes>)>;
+
+impl Record for DeadLetter {
+    const NAME: &'static str = "dead letter";
+    const VERSION: u8 = 1;
+}
+
+impl DeadLetter {
+    /// The headers that say where it came from and why it was refused. Key and value of the record
+    /// are the refused one's.
+    pub fn headers(&self) -> Headers {
+        let text =
+            |name: &str, value: &str| (name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes())));
+        vec![
+            text(HEADER_TOPIC, &self.topic),
+            text(HEADER_PARTITION, &self.partition.to_string()),
+            text(HEADER_OFFSET, &self.offset.to_string()),
+            text(HEADER_STAGE, &self.stage),
+            text(HEADER_CLASS, self.reason.as_str()),
+            text(HEADER_MESSAGE, &self.message),
+        ]
+    }
+
+    /// Key, value and headers of the record in `dead-letters`.
+    pub fn into_parts(self) -> (Option<Bytes>, Option<Bytes>, Headers) {
+        let headers = self.headers();
+        (self.key.map(Bytes::from), self.value.map(Bytes::from), headers)
+    }
+
+    /// Reads a record of `dead-letters`; headers other than those of [`Self::headers`] are left out.
+    ///
+    /// # Errors
+    /// A header that is absent, or that no ingest wrote.
+    pub fn from_parts(
+        key: Option<&Bytes>,
+        value: Option<&Bytes>,
+        headers: &[(String, Option<Bytes>)],
+    ) -> Result<Self, DecodeError> {
+        let invalid = |what| DecodeError::Invalid { record: Self::NAME, what };
+        // The last of a name counts: the raw record may have carried such a header itself.
+        let text = |name: &str| {
+            let found = headers.iter().rev().find(|(key, _)| key == name);
+            let bytes = found.and_then(|(_, value)| value.as_ref()).ok_or(invalid("a header is absent"))?;
+            std::str::from_utf8(bytes).map_err(|_| invalid("a header is not UTF-8"))
+        };
+        Ok(Self {
+            topic: text(HEADER_TOPIC)?.to_owned(),
+            partition: text(HEADER_PARTITION)?.parse().map_err(|_| invalid("the partition is no number"))?,
+            offset: text(HEADER_OFFSET)?.parse().map_err(|_| invalid("the offset is no number"))?,
+            stage: text(HEADER_STAGE)?.to_owned(),
+            reason: Reason::parse(text(HEADER_CLASS)?)
+                .ok_or(invalid("the reason is none of those known; upgrade this build"))?,
+            message: text(HEADER_MESSAGE)?.to_owned(),
+            key: key.map(|bytes| bytes.to_vec()),
+            value: value.map(|bytes| bytes.to_vec()),
+        })
+    }
 }

@@ -19,6 +19,13 @@ pub struct Offset(pub i64);
 #[serde(transparent)]
 pub struct EventTimeMs(pub i64);
 
+impl EventTimeMs {
+    /// The first time that Salience holds: 1970-01-01T00:00:00Z.
+    pub const MIN: Self = Self(0);
+    /// The last: 9999-12-31T23:59:59.999Z. Later ones fit no table (dates have four-digit years).
+    pub const MAX: Self = Self(253_402_300_799_999);
+}
+
 /// Where an event stands in the `events` log: its id for everything downstream of ingest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, prost::Message)]
 pub struct Place {

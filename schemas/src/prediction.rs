@@ -14,9 +14,19 @@ pub enum Status {
     Fallback,
 }
 
+impl Status {
+    /// The name in predictions and tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scored => "scored",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
 /// Weight of one input field in the attention that pools the fields; weights of all fields sum
 /// to 1, only the largest are listed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FieldAttention {
     /// Field name (a column of `features`, or `behaviours`).
     pub field: String,
@@ -25,7 +35,7 @@ pub struct FieldAttention {
 }
 
 /// Weight of one past behaviour.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BehaviourAttention {
     /// Item.
     pub item: String,

@@ -8,7 +8,20 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
-use crate::DecodeError;
+use crate::{DecodeError, Place, Record, VectorSchema, topic};
+
+pub mod aggregates;
+mod column;
+pub mod control;
+pub mod dead_letters;
+pub mod duplicates;
+pub mod events;
+pub mod features;
+mod form;
+pub mod labels;
+pub mod late_events;
+pub mod predictions;
+mod rows;
 
 /// Column of the record's partition in its topic (Int32, not null).
 pub const PARTITION_COLUMN: &str = "_salience_partition";
@@ -35,6 +48,18 @@ pub struct TopicRecord {
     pub headers: Vec<(String, Option<Bytes>)>,
 }
 
+impl TopicRecord {
+    /// Its place in its topic.
+    pub fn place(&self) -> Place {
+        Place { partition: self.partition, offset: self.offset }
+    }
+
+    /// Its value, to be read as a `T`.
+    fn value<T: Record>(&self) -> Result<Bytes, DecodeError> {
+        self.value.clone().ok_or(DecodeError::Empty { record: T::NAME })
+    }
+}
+
 /// Collects records of one topic into rows of one table.
 pub trait RowEncoder: Send {
     /// The table's columns, bookkeeping and `date` included; constant.
@@ -57,4 +82,82 @@ pub trait RowEncoder: Send {
 
     /// The rows, in order of appending; empties the encoder.
     fn finish(&mut self) -> RecordBatch;
+}
+
+/// A table and the topic (without prefix) that it is the image of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    /// Name of the table.
+    pub table: &'static str,
+    /// One of the constants of [`crate::topic`].
+    pub topic: &'static str,
+}
+
+/// All tables, each once. `events` and `control` share a topic: together they hold each of its
+/// records once.
+pub const fn spec() -> &'static [Spec] {
+    const SPEC: &[Spec] = &[
+        Spec { table: events::NAME, topic: topic::EVENTS },
+        Spec { table: control::NAME, topic: topic::EVENTS },
+        Spec { table: features::NAME, topic: topic::FEATURE_VECTORS },
+        Spec { table: labels::NAME, topic: topic::LABELS },
+        Spec { table: predictions::NAME, topic: topic::PREDICTIONS },
+        Spec { table: late_events::NAME, topic: topic::LATE_EVENTS },
+        Spec { table: dead_letters::NAME, topic: topic::DEAD_LETTERS },
+        Spec { table: duplicates::NAME, topic: topic::DUPLICATES },
+        Spec { table: aggregates::NAME, topic: topic::AGGREGATES },
+    ];
+    SPEC
+}
+
+/// An empty encoder for the table of that name; `None` if there is no such table, or if it is
+/// `features` and no vector schema was given.
+pub fn encoder(table: &str, vectors: Option<&VectorSchema>) -> Option<Box<dyn RowEncoder>> {
+    match table {
+        events::NAME => Some(events::encoder()),
+        control::NAME => Some(control::encoder()),
+        features::NAME => vectors.map(features::encoder),
+        labels::NAME => Some(labels::encoder()),
+        predictions::NAME => Some(predictions::encoder()),
+        late_events::NAME => Some(late_events::encoder()),
+        dead_letters::NAME => Some(dead_letters::encoder()),
+        duplicates::NAME => Some(duplicates::encoder()),
+        aggregates::NAME => Some(aggregates::encoder()),
+        _ => None,
+    }
+}
+
+/// Why rows could not be read back as records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A column is absent, of another type, or holds what no record holds.
+    #[error("table {table}, column {column}: {what}")]
+    Column {
+        /// Name of the table.
+        table: &'static str,
+        /// Name of the column.
+        column: String,
+        /// What is wrong, with the row where it is one's.
+        what: String,
+    },
+    /// A row of `features` was made under another declaration.
+    #[error(
+        "table features: a row has vector schema {found}, this reader was given {expected:016x}; read it with \
+         the declarations of that fingerprint, or leave these rows out"
+    )]
+    Fingerprint {
+        /// Fingerprint in the row, as it stands there.
+        found: String,
+        /// Fingerprint of the schema given.
+        expected: u64,
+    },
+}
+
+/// Where each row's record stands in its topic (partition and offset of that topic, not the
+/// place of an event, except in `events` and `control`).
+///
+/// # Errors
+/// A batch without the bookkeeping columns.
+pub fn positions(batch: &RecordBatch) -> Result<Vec<Place>, TableError> {
+    rows::positions("of any name", batch)
 }
