@@ -1,1 +1,29 @@
-//! lake
+//! Tables as the images of topics: every record of a topic once in a Delta table, and back to
+//! Arrow batches; compaction and vacuum.
+//!
+//! Knows the bookkeeping columns and `date` of `schemas::table`; of no other column what it
+//! means. The only crate that names deltalake.
+
+mod clock;
+mod columns;
+mod compact;
+mod config;
+mod encode;
+mod error;
+mod file;
+mod location;
+mod merge;
+mod read;
+mod scan;
+mod table;
+mod vacuum;
+
+pub use columns::COMMENT;
+pub use compact::Compacted;
+pub use config::{Config, DEFAULTS, OnGap};
+pub use error::{Error, Result};
+pub use file::{DataFile, date_text};
+pub use location::{TABLES, table_url};
+pub use scan::{Batches, Order, ScanOptions};
+pub use table::{Appended, Progress, Table, app_id, tables};
+pub use vacuum::Vacuumed;

@@ -1,0 +1,199 @@
+//! One data file to batches: opened against what the log says of it, damage named.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray as _;
+use arrow::array::types::{Int32Type, Int64Type};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, FutureExt as _};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use parquet::arrow::arrow_reader::{
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter,
+};
+use parquet::arrow::async_reader::{
+    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
+};
+use parquet::arrow::ProjectionMask;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use schemas::table::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN};
+
+use crate::error::{Error, Result};
+use crate::file::DataFile;
+use crate::{Table, columns};
+
+/// What to read of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    /// The columns, with their types in the table.
+    pub(crate) schema: SchemaRef,
+    /// Only rows of this partition.
+    pub(crate) partition: Option<Vec<i32>>,
+    /// Only rows of these offsets.
+    pub(crate) offsets: Option<Range<i64>>,
+    /// Rows of a batch.
+    pub(crate) batch_rows: usize,
+}
+
+/// A file as it is being read.
+pub(crate) struct FileBatches {
+    table: Arc<str>,
+    version: u64,
+    file: Arc<DataFile>,
+    schema: SchemaRef,
+    inner: ParquetRecordBatchStream<Reader>,
+}
+
+impl FileBatches {
+    pub(crate) async fn open(table: &Table, file: &Arc<DataFile>, want: &Want) -> Result<Self> {
+        let damaged = |error: ParquetError| damage(&table.name, table.version(), file, &error);
+        let mut reader = Reader {
+            store: Arc::clone(&table.store),
+            path: Path::from(file.path.as_str()),
+            size: file.bytes,
+        };
+        let metadata =
+            ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await.map_err(damaged)?;
+        let rows = metadata.metadata().file_metadata().num_rows();
+        if rows != file.rows as i64 {
+            return Err(Error::File {
+                table: table.name.to_string(),
+                version: table.version(),
+                path: file.path.clone(),
+                what: format!("holds {rows} rows where the log says {}: it was tampered with", file.rows),
+            });
+        }
+        let parquet_schema = metadata.metadata().file_metadata().schema_descr_ptr();
+        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata);
+        let roots = |wanted: &dyn Fn(&str) -> bool| {
+            let fields = parquet_schema.root_schema().get_fields();
+            let picked: Vec<usize> = fields
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| wanted(field.name()))
+                .map(|(index, _)| index)
+                .collect();
+            ProjectionMask::roots(&parquet_schema, picked)
+        };
+        builder = builder
+            .with_batch_size(want.batch_rows.max(1))
+            .with_projection(roots(&|name| name != DATE_COLUMN && want.schema.field_with_name(name).is_ok()));
+        if let Some(filter) = filter(file, want, &roots) {
+            builder = builder.with_row_filter(filter);
+        }
+        let inner = builder.build().map_err(damaged)?;
+        Ok(Self {
+            table: Arc::clone(&table.name),
+            version: table.version(),
+            file: Arc::clone(file),
+            schema: Arc::clone(&want.schema),
+            inner,
+        })
+    }
+
+    /// The next rows, in the table's types; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match self.inner.next().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(damage(&self.table, self.version, &self.file, &error)),
+                Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                Some(Ok(batch)) => {
+                    return columns::conform(&self.table, &batch, &self.schema, Some(self.file.date)).map(Some);
+                }
+            }
+        }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &DataFile {
+        &self.file
+    }
+}
+
+/// A filter on the rows' places, where the file may hold others than those wanted.
+fn filter(
+    file: &DataFile,
+    want: &Want,
+    roots: &dyn Fn(&dyn Fn(&str) -> bool) -> ProjectionMask,
+) -> Option<RowFilter> {
+    let partitions = want
+        .partition
+        .clone()
+        .filter(|wanted| !file.places.keys().all(|partition| wanted.contains(partition)));
+    let offsets = want.offsets.clone().filter(|wanted| {
+        !file.places.values().all(|(first, last)| wanted.contains(first) && wanted.contains(last))
+    });
+    if partitions.is_none() && offsets.is_none() {
+        return None;
+    }
+    let mask = roots(&|name| name == PARTITION_COLUMN || name == OFFSET_COLUMN);
+    let predicate = ArrowPredicateFn::new(mask, move |batch| {
+        let partition = batch.column_by_name(PARTITION_COLUMN).and_then(|a| a.as_primitive_opt::<Int32Type>());
+        let offset = batch.column_by_name(OFFSET_COLUMN).and_then(|a| a.as_primitive_opt::<Int64Type>());
+        let (Some(partition), Some(offset)) = (partition, offset) else {
+            return Err(arrow::error::ArrowError::SchemaError("the bookkeeping columns are missing".to_owned()));
+        };
+        let keep = partition.values().iter().zip(offset.values()).map(|(partition, offset)| {
+            partitions.as_ref().is_none_or(|wanted| wanted.contains(partition))
+                && offsets.as_ref().is_none_or(|wanted| wanted.contains(offset))
+        });
+        Ok(keep.map(Some).collect::<BooleanArray>())
+    });
+    Some(RowFilter::new(vec![Box::new(predicate)]))
+}
+
+pub(crate) fn damage(table: &str, version: u64, file: &DataFile, error: &ParquetError) -> Error {
+    let missing = matches!(
+        error,
+        ParquetError::External(source)
+            if matches!(source.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+    );
+    let what = if missing { "is missing".to_owned() } else { format!("is damaged or unreadable: {error}") };
+    Error::File { table: table.to_owned(), version, path: file.path.clone(), what }
+}
+
+/// An object of a store, as parquet reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+}
+
+fn external(error: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+impl AsyncFileReader for Reader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { self.store.get_range(&self.path, range).await.map_err(external) }.boxed()
+    }
+
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        async move {
+            let size = self.size;
+            let metadata = ParquetMetaDataReader::new()
+                .with_arrow_reader_options(options)
+                .load_and_finish(&mut *self, size)
+                .await?;
+            Ok(Arc::new(metadata))
+        }
+        .boxed()
+    }
+}
