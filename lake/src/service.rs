@@ -1,0 +1,340 @@
+//! The service `lake`: a thread per table that reads its topic from where the table stands and
+//! commits. A table that is slow or stuck holds up no other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::processor::TopicPartition;
+use runtime::shutdown::Shutdown;
+use schemas::table::RowEncoder;
+use tokio::runtime::Handle;
+
+use crate::clock::instant;
+use crate::compact::candidates;
+use crate::config::OnGap;
+use crate::error::{Error, Result};
+use crate::source::{Source, SourceError};
+use crate::status::Status;
+use crate::writer::Writer;
+use crate::{Config, telemetry};
+
+/// Records of one poll.
+const POLL: usize = 4_096;
+/// The longest that a poll waits: how soon a stop is noticed.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often the ends of the topic are asked for.
+const LOOK: Duration = Duration::from_secs(5);
+/// The longest wait between two tries of a commit.
+const BACKOFF: Duration = Duration::from_secs(30);
+
+/// A table to keep.
+pub struct TableSpec {
+    /// Its name.
+    pub table: String,
+    /// Its topic, prefix included. Tables may share one: each has a position of its own.
+    pub topic: Arc<str>,
+    /// What makes rows of the topic's records.
+    pub encoder: Box<dyn RowEncoder>,
+}
+
+/// Runs the service until shutdown, on the calling thread and one more per table; a table that
+/// fails stops the others.
+///
+/// # Errors
+/// The first table's failure.
+pub fn run_on<S, F>(
+    specs: Vec<TableSpec>,
+    source: F,
+    root: &str,
+    config: &Config,
+    status: &Status,
+    shutdown: &Shutdown,
+) -> Result<()>
+where
+    S: Source,
+    F: Fn(&str) -> Result<S, SourceError> + Sync,
+{
+    config.check().map_err(Error::Config)?;
+    for wanted in &config.tables {
+        if !specs.iter().any(|spec| spec.table == *wanted) {
+            return Err(Error::Config(format!("lake.tables names {wanted:?}, and there is no such table")));
+        }
+    }
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("lake-io")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Thread(error.to_string()))?;
+    let handle = io.handle().clone();
+    // A table's end must end the others, but only these: the caller's flag stays the caller's.
+    let stop = Stop { shared: shutdown, failed: std::sync::atomic::AtomicBool::new(false) };
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for spec in specs {
+            if !config.tables.is_empty() && !config.tables.contains(&spec.table) {
+                continue;
+            }
+            let name = spec.table.clone();
+            let (handle, stop, source) = (handle.clone(), &stop, &source);
+            let thread = std::thread::Builder::new().name(format!("lake-{name}")).spawn_scoped(scope, move || {
+                let ended = Keeper::run(spec, source, root, config, status, stop, &handle);
+                if ended.is_err() {
+                    stop.fail();
+                }
+                ended
+            });
+            match thread {
+                Ok(thread) => running.push((name, thread)),
+                Err(error) => {
+                    stop.fail();
+                    return Err(Error::Thread(error.to_string()));
+                }
+            }
+        }
+        let mut first = Ok(());
+        for (name, thread) in running {
+            let ended = thread.join().unwrap_or_else(|_| {
+                stop.fail();
+                Err(Error::Thread(format!("the thread of table {name} panicked")))
+            });
+            if let Err(error) = ended {
+                tracing::error!(table = name, %error, "the table stopped");
+                if first.is_ok() {
+                    first = Err(error);
+                }
+            }
+        }
+        first
+    })
+}
+
+struct Stop<'a> {
+    shared: &'a Shutdown,
+    failed: std::sync::atomic::AtomicBool,
+}
+
+impl Stop<'_> {
+    fn fail(&self) {
+        self.failed.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.shared.is_set() || self.failed.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Sleeps in short steps; `true` as soon as the service should stop.
+    fn sleep(&self, time: Duration) -> bool {
+        let deadline = instant() + time;
+        loop {
+            let left = deadline.saturating_duration_since(instant());
+            if self.is_set() {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+            self.shared.sleep(left.min(PATIENCE));
+        }
+    }
+}
+
+/// Keeps one table.
+struct Keeper<'a, S> {
+    name: String,
+    topic: Arc<str>,
+    writer: Writer,
+    source: S,
+    config: &'a Config,
+    status: &'a Status,
+    stop: &'a Stop<'a>,
+    io: &'a Handle,
+    looked: Instant,
+}
+
+impl<'a, S: Source> Keeper<'a, S> {
+    fn run<F>(
+        spec: TableSpec,
+        open: &F,
+        root: &str,
+        config: &'a Config,
+        status: &'a Status,
+        stop: &'a Stop<'a>,
+        io: &'a Handle,
+    ) -> Result<()>
+    where
+        F: Fn(&str) -> Result<S, SourceError>,
+    {
+        let TableSpec { table: name, topic, encoder } = spec;
+        let source = open(&name).map_err(|source| Error::Kafka {
+            table: name.clone(),
+            topic: topic.to_string(),
+            source,
+        })?;
+        let writer = io.block_on(Writer::open(root, &name, Arc::clone(&topic), encoder, config))?;
+        let mut keeper = Self { name, topic, writer, source, config, status, stop, io, looked: instant() };
+        if !keeper.assign()? {
+            return Ok(());
+        }
+        let ended = keeper.read();
+        // What was read before the failure is good: it is committed, and the failure then told.
+        let flushed = keeper.commit(ended.is_ok());
+        ended.and(flushed)
+    }
+
+    fn kafka(&self, source: SourceError) -> Error {
+        Error::Kafka { table: self.name.clone(), topic: self.topic.to_string(), source }
+    }
+
+    /// Reads on from where the table stands; `false` if it was stopped before the topic existed.
+    fn assign(&mut self) -> Result<bool> {
+        let mut told = false;
+        let ranges = loop {
+            match self.source.ranges(&self.topic).map_err(|error| self.kafka(error))? {
+                Some(ranges) if !ranges.is_empty() => break ranges,
+                _ if self.stop.sleep(Duration::from_millis(500)) => return Ok(false),
+                _ if told => {}
+                _ => {
+                    tracing::info!(table = self.name, topic = %self.topic, "waiting for the topic");
+                    told = true;
+                }
+            }
+        };
+        let committed = self.io.block_on(self.writer.restore(ranges.len() as i32))?;
+        let mut starts = Vec::new();
+        for (partition, (range, committed)) in (0..).zip(ranges.iter().zip(&committed)) {
+            let start = self.start(partition, *range, *committed)?;
+            starts.push((TopicPartition { topic: Arc::clone(&self.topic), partition }, start));
+        }
+        self.source.assign(&starts).map_err(|error| self.kafka(error))?;
+        self.tell(Some(&ranges))?;
+        Ok(true)
+    }
+
+    /// The offset to read a partition from, if topic and table fit together.
+    fn start(&self, partition: i32, (begin, end): (i64, i64), committed: Option<i64>) -> Result<i64> {
+        let unfit = |what: String| Error::Topic {
+            table: self.name.clone(),
+            topic: self.topic.to_string(),
+            partition,
+            what,
+        };
+        let Some(committed) = committed else { return Ok(begin) };
+        if committed > end {
+            return Err(unfit(format!(
+                "the table holds it up to offset {committed}, and it ends at {end}: the topic was deleted \
+                 and made anew; give the service another storage root, or the topic another name"
+            )));
+        }
+        if committed < begin {
+            let what = format!(
+                "the table holds it up to offset {committed}, and it begins at {begin}: what lay between has \
+                 left the topic; set lake.on_gap = \"continue\" to go on without it"
+            );
+            match self.config.on_gap {
+                OnGap::Stop => return Err(unfit(what)),
+                OnGap::Continue => tracing::warn!(table = self.name, partition, what),
+            }
+        }
+        Ok(committed.max(begin))
+    }
+
+    fn read(&mut self) -> Result<()> {
+        while !self.stop.is_set() {
+            let records = self.source.poll(POLL, PATIENCE).map_err(|error| self.kafka(error))?;
+            let read_any = !records.is_empty();
+            for record in records {
+                self.writer.push(&record.record)?;
+                if self.writer.full() {
+                    self.commit(true)?;
+                }
+            }
+            if self.writer.due() {
+                self.commit(true)?;
+            } else if read_any && self.writer.waiting() == 0 {
+                self.tell(None)?;
+            }
+            if instant().saturating_duration_since(self.looked) >= LOOK {
+                self.look();
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, again and again while the store is away. When stopping, only a few times.
+    fn commit(&mut self, patient: bool) -> Result<()> {
+        if !self.writer.dirty() {
+            return Ok(());
+        }
+        let mut wait = Duration::from_millis(200);
+        let mut tries = 0;
+        loop {
+            let error = match self.io.block_on(self.writer.commit()) {
+                Ok(_) => break,
+                Err(error) => error,
+            };
+            tries += 1;
+            let last = !patient || self.stop.is_set();
+            if !error.retry() || (last && tries >= 3) {
+                return Err(error);
+            }
+            telemetry::store_failed(&self.name, &error, wait);
+            if last {
+                std::thread::sleep(Duration::from_millis(200));
+            } else {
+                self.stop.sleep(wait);
+            }
+            wait = (wait * 2).min(BACKOFF);
+        }
+        self.tell(None)?;
+        self.compact();
+        Ok(())
+    }
+
+    /// Compaction is of use, not of need: a failure is told and the table goes on.
+    fn compact(&mut self) {
+        if !self.config.auto_compact || self.stop.is_set() {
+            return;
+        }
+        let worth = self.writer.table().files().is_ok_and(|files| !candidates(files, self.config).is_empty());
+        if !worth {
+            return;
+        }
+        match self.io.block_on(self.writer.table_mut().compact(self.config)) {
+            Ok(done) => telemetry::compacted(&self.name, &done),
+            Err(error) => tracing::warn!(table = self.name, %error, "cannot compact"),
+        }
+    }
+
+    /// Asks for the ends of the topic, for the lag.
+    fn look(&mut self) {
+        self.looked = instant();
+        match self.source.ranges(&self.topic) {
+            Ok(Some(ranges)) => {
+                if let Err(error) = self.tell(Some(&ranges)) {
+                    tracing::debug!(table = self.name, %error, "cannot tell how far the table is");
+                }
+            }
+            Ok(None) => tracing::warn!(table = self.name, topic = %self.topic, "the topic is gone"),
+            Err(error) => tracing::debug!(table = self.name, %error, "cannot ask for the topic's ends"),
+        }
+    }
+
+    fn tell(&self, ranges: Option<&[(i64, i64)]>) -> Result<()> {
+        let files = self.writer.table().files()?;
+        let reached = self.writer.reached();
+        self.status.update(&self.name, |status| {
+            status.topic = self.topic.to_string();
+            status.version = self.writer.table().version();
+            status.rows = files.iter().map(|file| file.rows).sum();
+            status.files = files.len() as u64;
+            status.bytes = files.iter().map(|file| file.bytes).sum();
+            status.reached = reached;
+            if let Some(ranges) = ranges {
+                status.end = (0..).zip(ranges.iter().map(|(_, end)| *end)).collect();
+            }
+            telemetry::standing(&self.name, status);
+        });
+        Ok(())
+    }
+}

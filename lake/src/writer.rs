@@ -1,0 +1,261 @@
+//! The writer of one table: records in, commits out, its position in the table itself.
+//!
+//! Holds at most a commit's worth of rows. What it is handed may repeat or overlap with what is
+//! committed: that is dropped by its place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use schemas::table::{RowEncoder, TopicRecord};
+
+use crate::clock::instant;
+use crate::encode::places;
+use crate::error::{Error, Result};
+use crate::table::{Appended, Progress, Table, app_id};
+use crate::{Config, telemetry};
+
+/// Times that a batch meets another writer of the same partitions before that is an error.
+const RIVALS: usize = 16;
+
+/// Where one partition stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    /// In the table.
+    committed: Option<i64>,
+    /// After what is in the table and in the batch; `None` before anything is known.
+    next: Option<i64>,
+}
+
+/// Writes one table.
+pub struct Writer {
+    table: Table,
+    topic: Arc<str>,
+    encoder: Box<dyn RowEncoder>,
+    config: Config,
+    positions: BTreeMap<i32, Position>,
+    /// Rows that left the encoder and are not known to be committed.
+    batch: Option<RecordBatch>,
+    bytes: u64,
+    /// When the first row of the batch came.
+    rows_since: Option<Instant>,
+    /// When a position first moved beyond what is committed.
+    moved_since: Option<Instant>,
+}
+
+impl Writer {
+    /// Opens or creates the table.
+    ///
+    /// # Errors
+    /// As [`Table::open_or_create`].
+    pub async fn open(
+        root: &str,
+        name: &str,
+        topic: Arc<str>,
+        encoder: Box<dyn RowEncoder>,
+        config: &Config,
+    ) -> Result<Self> {
+        let table = Table::open_or_create(root, name, &encoder.schema(), config).await?;
+        Ok(Self {
+            table,
+            topic,
+            encoder,
+            config: config.clone(),
+            positions: BTreeMap::new(),
+            batch: None,
+            bytes: 0,
+            rows_since: None,
+            moved_since: None,
+        })
+    }
+
+    /// The table, at the version of the last commit.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The table, to compact it. Positions and rows at hand stay as they are.
+    pub fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Reads from the table where each partition stands, and returns the next offsets to read;
+    /// `None`: nothing of it has been committed yet.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn restore(&mut self, partitions: i32) -> Result<Vec<Option<i64>>> {
+        let committed = self.table.positions(&self.topic, partitions).await?;
+        for (partition, committed) in (0..).zip(&committed) {
+            self.positions.insert(partition, Position { committed: *committed, next: *committed });
+        }
+        Ok(committed)
+    }
+
+    /// Takes a record. One that is in already is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Record`]: the encoder cannot read it. What came before it can still be committed.
+    pub fn push(&mut self, record: &TopicRecord) -> Result<()> {
+        let position = self.positions.entry(record.partition).or_default();
+        if position.next.is_some_and(|next| record.offset < next) {
+            return Ok(());
+        }
+        let taken = self.encoder.append(record).map_err(|source| Error::Record {
+            table: self.table.name().to_owned(),
+            topic: self.topic.to_string(),
+            partition: record.partition,
+            offset: record.offset,
+            source,
+        })?;
+        position.next = Some(record.offset + 1);
+        let size = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if taken {
+            self.bytes += size(&record.key) + size(&record.value);
+            self.rows_since.get_or_insert_with(instant);
+        }
+        self.moved_since.get_or_insert_with(instant);
+        Ok(())
+    }
+
+    /// Rows that wait for a commit.
+    pub fn waiting(&self) -> usize {
+        self.encoder.len() + self.batch.as_ref().map_or(0, RecordBatch::num_rows)
+    }
+
+    /// Whether the batch is large enough, or has waited long enough, to be committed.
+    pub fn due(&self) -> bool {
+        let passed = |since: Option<Instant>, interval: Duration| {
+            since.is_some_and(|since| instant().saturating_duration_since(since) >= interval)
+        };
+        self.full()
+            || passed(self.rows_since, self.config.commit_interval.as_duration())
+            || passed(self.moved_since, self.config.idle_commit_interval.as_duration())
+    }
+
+    /// Whether the batch is as large as a commit may be.
+    pub fn full(&self) -> bool {
+        self.waiting() >= self.config.max_rows || self.bytes >= self.config.max_bytes
+    }
+
+    /// Whether there is anything to commit.
+    pub fn dirty(&self) -> bool {
+        self.moved_since.is_some()
+    }
+
+    /// Per partition, the offset before which everything that belongs in the table is in it.
+    pub fn reached(&self) -> BTreeMap<i32, i64> {
+        let quiet = self.waiting() == 0;
+        self.positions
+            .iter()
+            .filter_map(|(partition, position)| {
+                let reached = if quiet { position.next } else { position.committed };
+                reached.map(|offset| (*partition, offset))
+            })
+            .collect()
+    }
+
+    /// Commits what waits and the positions. On an error nothing is lost: call it again.
+    ///
+    /// # Errors
+    /// What the store says; [`Error::Moved`] if other writers of the same partitions are faster
+    /// all the time.
+    pub async fn commit(&mut self) -> Result<Appended> {
+        let started = instant();
+        self.collect()?;
+        for _ in 0..RIVALS {
+            let progress = self.progress();
+            let schema = self.encoder.schema();
+            let rows = self.batch.clone().unwrap_or_else(|| RecordBatch::new_empty(schema));
+            if progress.is_empty() && rows.num_rows() == 0 {
+                self.settle(&[]);
+                return Ok(Appended { version: self.table.version(), ..Appended::default() });
+            }
+            match self.table.append(rows, &progress, self.config.zstd_level).await {
+                Ok(appended) => {
+                    self.settle(&progress);
+                    let took = instant().saturating_duration_since(started);
+                    telemetry::committed(self.table.name(), &appended, took);
+                    return Ok(appended);
+                }
+                Err(Error::Moved { app, found, .. }) => {
+                    tracing::warn!(table = self.table.name(), app, ?found, "the table has moved on");
+                    self.reload().await?;
+                }
+                Err(error) => {
+                    // The commit may have been made: the positions will say so next time.
+                    if let Err(error) = self.reload().await {
+                        tracing::debug!(table = self.table.name(), %error, "cannot look at the table either");
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Err(Error::Moved {
+            table: self.table.name().to_owned(),
+            app: self.topic.to_string(),
+            expected: None,
+            found: None,
+        })
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        if self.encoder.is_empty() {
+            return Ok(());
+        }
+        let new = self.encoder.finish();
+        self.batch = Some(match self.batch.take() {
+            None => new,
+            Some(old) => arrow::compute::concat_batches(&new.schema(), [&old, &new])
+                .map_err(Error::arrow(self.table.name()))?,
+        });
+        Ok(())
+    }
+
+    fn progress(&self) -> Vec<Progress> {
+        self.positions
+            .iter()
+            .filter(|(_, position)| position.next != position.committed)
+            .filter_map(|(partition, position)| {
+                let app = app_id(&self.topic, *partition);
+                position.next.map(|next| Progress { app, from: position.committed, next })
+            })
+            .collect()
+    }
+
+    fn settle(&mut self, progress: &[Progress]) {
+        if !progress.is_empty() {
+            for position in self.positions.values_mut() {
+                position.committed = position.next;
+            }
+        }
+        self.batch = None;
+        self.bytes = 0;
+        self.rows_since = None;
+        self.moved_since = None;
+    }
+
+    /// Takes the positions from the table and drops the rows that are in.
+    async fn reload(&mut self) -> Result<()> {
+        self.table.refresh().await?;
+        for (partition, position) in &mut self.positions {
+            position.committed = self.table.committed(&app_id(&self.topic, *partition)).await?;
+            position.next = position.next.max(position.committed);
+        }
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let (partitions, offsets) = places(self.table.name(), &batch)?;
+        let keep: BooleanArray = partitions
+            .iter()
+            .zip(offsets)
+            .map(|(partition, offset)| {
+                let committed = self.positions.get(partition).and_then(|position| position.committed);
+                Some(committed.is_none_or(|committed| *offset >= committed))
+            })
+            .collect();
+        let rest = filter_record_batch(&batch, &keep).map_err(Error::arrow(self.table.name()))?;
+        self.batch = (rest.num_rows() > 0).then_some(rest);
+        Ok(())
+    }
+}
