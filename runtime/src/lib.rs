@@ -2,7 +2,10 @@
 //!
 //! Knows nothing of features or models; the only crate that links rdkafka.
 
+pub mod admin;
 pub mod config;
+pub mod kafka;
 pub mod processor;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;

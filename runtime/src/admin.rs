@@ -1,0 +1,131 @@
+//! The HTTP listener for those who watch: `/healthz`, `/readyz`, `/metrics`. It changes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+#[error("admin.listen {listen:?}: {source}; choose a free port, or 0 to be given one (fatal)")]
+pub struct AdminError {
+    /// As configured.
+    pub listen: String,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Which parts of the process are ready. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<String, Option<String>>>>);
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Readiness({:?})", self.waiting())
+    }
+}
+
+impl Readiness {
+    /// Nothing is expected, so the process is ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A part that the process waits for; `why` is shown until it is ready.
+    pub fn expect(&self, part: &str, why: &str) {
+        self.set(part, Some(why.to_owned()));
+    }
+
+    /// The part is ready.
+    pub fn ready(&self, part: &str) {
+        self.set(part, None);
+    }
+
+    /// The parts that are not ready, and why.
+    pub fn waiting(&self) -> Vec<(String, String)> {
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().filter_map(|(part, why)| Some((part.clone(), why.clone()?))).collect()
+    }
+
+    /// Whether no part is waited for.
+    pub fn is_ready(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
+    fn set(&self, part: &str, why: Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part.to_owned(), why);
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    readiness: Readiness,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+/// Serves until shutdown; returns the address that it listens on, `None` where the configuration
+/// wants no listener. Must be called in a tokio runtime.
+///
+/// `/healthz` answers 200 unless a part has failed; `/readyz` 200 when all parts are ready and
+/// nothing is stopping, 503 with the reasons otherwise; `/metrics` in Prometheus' text format.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn serve(
+    listen: &str,
+    readiness: Readiness,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Result<Option<SocketAddr>, AdminError> {
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let failed = |source| AdminError { listen: listen.to_owned(), source };
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let stop = shutdown.clone();
+    let routes = Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(all_metrics))
+        .with_state(Shared { readiness, metrics, shutdown: shutdown.clone() });
+    tokio::spawn(async move {
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.wait().await });
+        shutdown.guard("admin listener").finish(serving.await);
+    });
+    tracing::info!(%address, "admin listener is up");
+    Ok(Some(address))
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
+    match shared.shutdown.failure() {
+        None => "ok\n".into_response(),
+        Some(failure) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{failure}\n")).into_response(),
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    if shared.shutdown.is_set() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    let waiting = shared.readiness.waiting();
+    if waiting.is_empty() {
+        return "ready\n".into_response();
+    }
+    let reasons: String = waiting.iter().map(|(part, why)| format!("{part}: {why}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()
+}
+
+async fn all_metrics(State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
+}

@@ -1,0 +1,211 @@
+//! Reading partitions without a group: for tables, catalogues, models, `verify`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::admin::{count, offsets};
+use super::client::{self, Read};
+use super::error::{code_of, transient};
+use super::{KafkaError, Result};
+use crate::config::Kafka;
+use crate::processor::{InRecord, TopicPartition};
+
+/// What a reader sees of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing of open and aborted ones.
+    ReadCommitted,
+    /// Everything.
+    ReadUncommitted,
+}
+
+impl From<Isolation> for Read {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::ReadCommitted => Self::Committed,
+            Isolation::ReadUncommitted => Self::Uncommitted,
+        }
+    }
+}
+
+/// A consumer without a group: it reads the partitions that it is told, from where it is told, and
+/// commits nothing. For one thread.
+pub struct Reader {
+    consumer: BaseConsumer,
+    bootstrap: String,
+    topics: BTreeMap<String, Arc<str>>,
+    /// Next offset to read of each assigned partition.
+    next: BTreeMap<TopicPartition, i64>,
+    at_end: BTreeMap<TopicPartition, bool>,
+}
+
+impl Reader {
+    /// A reader that is assigned nothing yet. No broker is spoken to.
+    ///
+    /// # Errors
+    /// [`KafkaError::Config`].
+    pub fn new(kafka: &Kafka, isolation: Isolation) -> Result<Self> {
+        let group = format!("{}reader", kafka.prefix);
+        let consumer = client::consumer(kafka, isolation.into(), &group)
+            .create()
+            .map_err(|error| KafkaError::Config { what: error.to_string() })?;
+        Ok(Self {
+            consumer,
+            bootstrap: kafka.bootstrap.clone(),
+            topics: BTreeMap::new(),
+            next: BTreeMap::new(),
+            at_end: BTreeMap::new(),
+        })
+    }
+
+    /// Reads these partitions, each from the given offset on, and no others.
+    ///
+    /// # Errors
+    /// A partition twice, or a client that has failed.
+    pub fn assign(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<()> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, offset) in partitions {
+            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset))
+                .map_err(|error| self.refused("assign partitions", &error))?;
+        }
+        self.consumer.assign(&list).map_err(|error| self.refused("assign partitions", &error))?;
+        self.next = partitions.iter().cloned().collect();
+        self.topics = partitions.iter().map(|(p, _)| (p.topic.to_string(), Arc::clone(&p.topic))).collect();
+        self.at_end = partitions.iter().map(|(p, _)| (p.clone(), false)).collect();
+        Ok(())
+    }
+
+    /// Up to `max` records; waits up to `timeout` for the first and for no other. In order within
+    /// each partition. Empty when none came.
+    ///
+    /// # Errors
+    /// A cut log, a topic that is gone, a refused login. What passes by itself is logged and
+    /// waited out.
+    pub fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<InRecord>> {
+        let mut records = Vec::new();
+        let mut wait = timeout;
+        while records.len() < max {
+            let Some(polled) = self.consumer.poll(wait) else { break };
+            match polled {
+                Ok(message) => {
+                    let Some(topic) = self.topics.get(message.topic()) else { continue };
+                    let record = client::in_record(&message, Arc::clone(topic));
+                    let partition = record.topic_partition();
+                    self.at_end.insert(partition.clone(), false);
+                    self.next.insert(partition, record.record.offset + 1);
+                    records.push(record);
+                    wait = Duration::ZERO;
+                }
+                Err(Client::PartitionEOF(number)) => {
+                    // librdkafka names no topic here: with several, the offsets decide (`at_end`).
+                    for (_, at_end) in self.at_end.iter_mut().filter(|(p, _)| p.partition == number) {
+                        *at_end = true;
+                    }
+                    wait =
+                        if records.is_empty() { wait.min(Duration::from_millis(1)) } else { Duration::ZERO };
+                }
+                Err(error) if transient(code_of(&error)) => {
+                    tracing::warn!(%error, bootstrap = self.bootstrap, "reading is interrupted");
+                    break;
+                }
+                Err(error) => {
+                    if records.is_empty() {
+                        return Err(self.explained(&error));
+                    }
+                    // What was read counts; the error comes again or was of that moment.
+                    tracing::warn!(%error, "reading was refused");
+                    break;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// The next offset that [`Reader::poll`] will read of each assigned partition. Behind the end
+    /// of a partition whose last records are transaction markers.
+    pub fn positions(&self) -> Vec<(TopicPartition, i64)> {
+        self.next.iter().map(|(partition, offset)| (partition.clone(), *offset)).collect()
+    }
+
+    /// The next offset that the client will fetch, per assigned partition: unlike
+    /// [`Reader::positions`] it has passed the markers and the aborted records that were skipped.
+    /// Only for partitions of which something was polled since they were assigned.
+    pub fn fetched(&self) -> Vec<(TopicPartition, i64)> {
+        let Ok(positions) = self.consumer.position() else { return self.positions() };
+        self.next
+            .iter()
+            .map(|(partition, next)| {
+                let at = positions
+                    .find_partition(&partition.topic, partition.partition)
+                    .and_then(|element| element.offset().to_raw())
+                    .filter(|offset| offset > next)
+                    .unwrap_or(*next);
+                (partition.clone(), at)
+            })
+            .collect()
+    }
+
+    /// The first offset of each partition.
+    ///
+    /// # Errors
+    /// No such topic, or no broker that answers.
+    pub fn begin_offsets(&self, topic: &str) -> Result<Vec<i64>> {
+        Ok(self.offsets(topic)?.into_iter().map(|(begin, _)| begin).collect())
+    }
+
+    /// The offset behind the last record of each partition; with
+    /// [`Isolation::ReadCommitted`] the last stable one, before any open transaction.
+    ///
+    /// # Errors
+    /// No such topic, or no broker that answers.
+    pub fn end_offsets(&self, topic: &str) -> Result<Vec<i64>> {
+        Ok(self.offsets(topic)?.into_iter().map(|(_, end)| end).collect())
+    }
+
+    /// How many partitions a topic has; `None` where there is no such topic.
+    ///
+    /// # Errors
+    /// No broker that answers.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>> {
+        count(&self.consumer, topic, &self.bootstrap)
+    }
+
+    fn offsets(&self, topic: &str) -> Result<Vec<(i64, i64)>> {
+        offsets(&self.consumer, topic, &self.bootstrap)
+    }
+
+    fn refused(&self, action: &str, error: &Client) -> KafkaError {
+        KafkaError::refused(action, &self.bootstrap, error)
+    }
+
+    /// The error with its partition, where librdkafka leaves it out.
+    fn explained(&self, error: &Client) -> KafkaError {
+        let cut = matches!(code_of(error), Some(Code::AutoOffsetReset | Code::OffsetOutOfRange));
+        if cut {
+            for (partition, wanted) in &self.next {
+                let Ok(begins) = self.begin_offsets(&partition.topic) else { continue };
+                let begin = begins.get(partition.partition as usize).copied().unwrap_or(0);
+                if begin > *wanted {
+                    return KafkaError::Cut { partition: partition.clone(), wanted: *wanted, begin };
+                }
+            }
+        }
+        if matches!(
+            code_of(error),
+            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+        ) {
+            for topic in self.topics.keys() {
+                if matches!(self.partitions(topic), Ok(None)) {
+                    return KafkaError::NoTopic { topic: topic.clone() };
+                }
+            }
+        }
+        self.refused("read", error)
+    }
+}
