@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Stops the node that start.sh started on the same folder; the data stays.
+#
+#   stop.sh [--dir data] [--wipe]
+#
+# --wipe deletes the folder afterwards.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+dir="$here/data" wipe=no
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --dir) dir=$2; shift 2 ;;
+    --wipe) wipe=yes; shift ;;
+    *) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+  esac
+done
+
+pid_file="$dir/broker.pid"
+if [ -f "$pid_file" ]; then
+  pid=$(cat "$pid_file")
+  # Only a broker started on this folder: process ids are used again.
+  if grep -qaF "$(cd "$dir" && pwd)/server.properties" "/proc/$pid/cmdline" 2>/dev/null ||
+    { [ ! -d /proc/self ] && kill -0 "$pid" 2>/dev/null; }; then
+    kill "$pid"
+    for _ in $(seq 150); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
+    if kill -0 "$pid" 2>/dev/null; then kill -9 "$pid"; fi
+    echo "kafka: process $pid has stopped" >&2
+  fi
+  rm -f "$pid_file"
+fi
+# Only a folder that start.sh made.
+if [ "$wipe" = yes ] && [ -f "$dir/server.properties" ]; then rm -rf "$dir"; fi
