@@ -29,6 +29,25 @@ impl EventClock {
         self.now_ms
     }
 
+    /// The state, for a snapshot: each source of the set in order with its watermark, ms, and
+    /// whether it is idle (`None` before its first tick), and the clock.
+    #[expect(clippy::type_complexity, reason = "plain parts for a snapshot's writer, named above")]
+    pub fn parts(&self) -> (Option<Vec<(&Source, Option<(i64, bool)>)>>, Option<i64>) {
+        let sources = self.sources.as_ref().map(|sources| {
+            sources.iter().map(|(source, state)| (source, state.map(|s| (s.watermark_ms, s.idle)))).collect()
+        });
+        (sources, self.now_ms)
+    }
+
+    /// A clock of these parts, as [`EventClock::parts`] gives them.
+    #[expect(clippy::type_complexity, reason = "as `parts`")]
+    pub fn from_parts(sources: Option<Vec<(Source, Option<(i64, bool)>)>>, now_ms: Option<i64>) -> Self {
+        let state = |(watermark_ms, idle)| State { watermark_ms, idle };
+        let sources = sources
+            .map(|sources| sources.into_iter().map(|(source, parts)| (source, parts.map(state))).collect());
+        Self { sources, now_ms }
+    }
+
     /// Folds one control record; whether the clock moved.
     pub fn fold(&mut self, control: &Control) -> bool {
         match control {

@@ -1,0 +1,252 @@
+//! The fold: entries of one partition of `events` in, vectors, labels, duplicates and sums out.
+//!
+//! Knows no clock but the one in its input, no I/O and no randomness. Two cores that have folded
+//! the same log are the same to the byte, restarts or not.
+
+use std::sync::Arc;
+
+use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Place};
+
+use crate::dedupe::{Identity, Seen};
+use crate::history::{History, Logged, NEVER, Totals};
+use crate::hours::Hours;
+use crate::interner::{EMPTY, Interner};
+use crate::labels::{Context, Pending};
+use crate::out::{Counts, Sink};
+use crate::plan::Plan;
+use crate::timers::Timers;
+use crate::vector::{VectorView, evaluate, kind_index};
+
+/// Users looked at for expiry per record: more than one, so that the sweep outruns the growth.
+const SWEPT_PER_RECORD: usize = 2;
+
+/// One user's state.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct User {
+    pub(crate) history: History,
+    pub(crate) seen: Seen,
+    pub(crate) pending: Pending,
+}
+
+impl User {
+    fn is_empty(&self) -> bool {
+        self.history.is_empty() && self.seen.is_empty() && self.pending.is_empty()
+    }
+}
+
+/// The fold of one partition.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) partition: i32,
+    pub(crate) clock: EventClock,
+    /// Items, campaigns, categories, currencies.
+    pub(crate) texts: Interner,
+    /// Users' names; a name's number is its place in `users`.
+    pub(crate) names: Interner,
+    pub(crate) users: Vec<User>,
+    pub(crate) timers: Timers,
+    pub(crate) hours: Hours,
+    /// Where the sweep stands in `users`.
+    pub(crate) hand: usize,
+    pub(crate) counts: Counts,
+    /// Scratch of a read.
+    pub(crate) totals: Totals,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Core {
+    /// The fold of nothing.
+    pub fn new(plan: Arc<Plan>, partition: i32) -> Self {
+        Self {
+            plan,
+            partition,
+            clock: EventClock::default(),
+            texts: Interner::new(),
+            names: Interner::new(),
+            users: vec![User::default()],
+            timers: Timers::default(),
+            hours: Hours::default(),
+            hand: 0,
+            counts: Counts::default(),
+            totals: Totals::default(),
+            values: Vec::new(),
+        }
+    }
+
+    /// The plan that it follows.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Partition of `events` that it folds.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The event clock, ms; `None` before it has started.
+    pub fn clock_ms(&self) -> Option<i64> {
+        self.clock.now_ms()
+    }
+
+    /// What has been done since it was made or restored.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Users held.
+    pub fn users(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Labels and orders that wait for the clock.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Bytes of state, about. Goes over all users: for now and then.
+    pub fn state_bytes(&self) -> usize {
+        let users: usize = self
+            .users
+            .iter()
+            .map(|user| size_of::<User>() + user.history.bytes() + user.seen.bytes() + user.pending.bytes())
+            .sum();
+        users + self.timers.bytes() + self.texts.bytes() + self.names.bytes() + self.hours.len() * 96
+    }
+
+    /// Folds one entry. `place` is where it stands in `events`; places ascend.
+    pub fn step(&mut self, entry: &Entry, place: Place, out: &mut impl Sink) {
+        match entry {
+            Entry::Event(event) => self.event(event, place, out),
+            Entry::Control(control) => self.control(control),
+        }
+        self.fire(out);
+        self.sweep();
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now_ms().unwrap_or(NEVER)
+    }
+
+    fn control(&mut self, control: &Control) {
+        if self.clock.fold(control) {
+            let now = self.now();
+            self.hours.advance(now, self.plan.config.aggregate_horizon.0, &mut self.texts);
+        }
+    }
+
+    fn event(&mut self, event: &Event, place: Place, out: &mut impl Sink) {
+        let kind = event.kind_or_unknown();
+        let Some(index) = kind_index(kind) else {
+            self.counts.unknown_kind += 1;
+            return;
+        };
+        let now = self.now();
+        let slot = self.slot(&event.user);
+        let user = &mut self.users[slot as usize];
+
+        let horizon = self.plan.config.dedupe_horizon.0;
+        user.seen.purge(now, horizon);
+        if let Some(identity) = Identity::of(event, self.plan.config.dedupe_by_content) {
+            let hash = identity.hash();
+            if let Some(first) = user.seen.first(hash, event.event_time_ms, horizon) {
+                self.counts.duplicates += 1;
+                out.duplicate(Duplicate {
+                    place,
+                    first: Place { partition: place.partition, offset: first },
+                    event_id: match identity {
+                        Identity::Id(_) => event.event_id.clone(),
+                        Identity::Content(hash) => format!("{hash:016x}"),
+                    },
+                    user: event.user.clone(),
+                    event_time_ms: event.event_time_ms,
+                });
+                return;
+            }
+            user.seen.add(hash, event.event_time_ms, place.offset, self.plan.config.dedupe_events);
+        }
+        self.counts.events += 1;
+        let behind = event.event_time_ms < now;
+        self.counts.behind_clock += u64::from(behind);
+
+        let ids @ [item, campaign, _] =
+            [&event.item, &event.campaign, &event.category].map(|text| self.texts.intern(text));
+        if kind == Kind::View {
+            let [_, campaign, category] = ids;
+            user.history.read(event.event_time_ms, campaign, category, &self.plan, &mut self.totals);
+            let known = [true, campaign != EMPTY, category != EMPTY];
+            evaluate(&self.plan, &self.totals, event, known, &mut self.values);
+            self.counts.vectors += 1;
+            out.vector(&VectorView {
+                place,
+                event,
+                clock_ms: now,
+                fingerprint: self.plan.schema_fingerprint(),
+                values: &self.values,
+                behaviours: user.history.recent(event.event_time_ms, &self.plan),
+                texts: &self.texts,
+            });
+        }
+        user.pending.purge(self.timers.decided_to(now), &self.plan, &mut self.texts);
+        let key = (slot, item, campaign);
+        user.pending.add(event, place.offset, key, &self.plan, &mut self.timers, &mut self.texts);
+        if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
+            self.counts.uncorrected += 1;
+        }
+        // The history takes over the uses counted above.
+        let logged = Logged::new(event.event_time_ms, index, ids, event.value as f32);
+        user.history.add(logged, now, &self.plan, &mut self.texts);
+    }
+
+    /// The user's place in the slab; a new user's is made.
+    fn slot(&mut self, name: &str) -> u32 {
+        if let Some(slot) = self.names.find(name) {
+            return slot;
+        }
+        let slot = self.names.intern(name);
+        if slot as usize == self.users.len() {
+            self.users.push(User::default());
+        }
+        slot
+    }
+
+    /// Decides what is due, at most so much per record.
+    fn fire(&mut self, out: &mut impl Sink) {
+        let Some(now) = self.clock.now_ms() else { return };
+        let mut left = self.plan.config.timers_per_record;
+        while left > 0 {
+            let Some(timer) = self.timers.pop_due(now) else { break };
+            left -= 1;
+            let name = self.names.text(timer.user);
+            let context = Context { plan: &self.plan, partition: self.partition, clock_ms: now, user: name };
+            let pending = &mut self.users[timer.user as usize].pending;
+            if let Some(label) = pending.fire(timer, &context, &mut self.timers, &mut self.texts) {
+                self.counts.labels += 1;
+                out.label(label);
+            }
+        }
+        while left > 0 {
+            let Some(aggregate) = self.hours.pop_due(now, self.partition, &self.texts) else { break };
+            left -= 1;
+            self.counts.aggregates += 1;
+            out.aggregate(aggregate);
+        }
+    }
+
+    /// Forgets what has expired of the next users, and users of whom nothing is left.
+    fn sweep(&mut self) {
+        let Some(now) = self.clock.now_ms() else { return };
+        let decided_to = self.timers.decided_to(now);
+        for _ in 0..SWEPT_PER_RECORD.min(self.users.len()) {
+            self.hand = if self.hand + 1 < self.users.len() { self.hand + 1 } else { 0 };
+            let slot = self.hand as u32;
+            let user = &mut self.users[self.hand];
+            user.history.purge(now, &self.plan, &mut self.texts);
+            user.seen.purge(now, self.plan.config.dedupe_horizon.0);
+            user.pending.purge(decided_to, &self.plan, &mut self.texts);
+            if user.is_empty() && slot != EMPTY && !self.names.text(slot).is_empty() {
+                self.names.release(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What a step puts out, and what it counts.
+
+use schemas::{Aggregate, Duplicate, FeatureVector, Label};
+
+use crate::vector::VectorView;
+
+/// Takes the outputs of a step, in order.
+pub trait Sink {
+    /// The vector of a view.
+    fn vector(&mut self, vector: &VectorView<'_>);
+    /// A label.
+    fn label(&mut self, label: Label);
+    /// A dropped duplicate.
+    fn duplicate(&mut self, duplicate: Duplicate);
+    /// An hourly sum.
+    fn aggregate(&mut self, aggregate: Aggregate);
+}
+
+/// One output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// To `feature-vectors`.
+    Vector(Box<FeatureVector>),
+    /// To `labels`.
+    Label(Label),
+    /// To `duplicates`.
+    Duplicate(Duplicate),
+    /// To `aggregates`.
+    Aggregate(Aggregate),
+}
+
+/// A sink that keeps everything, in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Out {
+    /// The outputs.
+    pub records: Vec<Output>,
+}
+
+impl Sink for Out {
+    fn vector(&mut self, vector: &VectorView<'_>) {
+        self.records.push(Output::Vector(Box::new(vector.to_vector())));
+    }
+
+    fn label(&mut self, label: Label) {
+        self.records.push(Output::Label(label));
+    }
+
+    fn duplicate(&mut self, duplicate: Duplicate) {
+        self.records.push(Output::Duplicate(duplicate));
+    }
+
+    fn aggregate(&mut self, aggregate: Aggregate) {
+        self.records.push(Output::Aggregate(aggregate));
+    }
+}
+
+/// What has been done since the core was made or restored. Not part of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Events folded, duplicates left out.
+    pub events: u64,
+    /// Vectors made.
+    pub vectors: u64,
+    /// Labels written, all revisions.
+    pub labels: u64,
+    /// Duplicates dropped.
+    pub duplicates: u64,
+    /// Hourly sums written, all revisions.
+    pub aggregates: u64,
+    /// Events behind the clock.
+    pub behind_clock: u64,
+    /// Of these, events whose hour could no longer be corrected.
+    pub uncorrected: u64,
+    /// Events of a kind that this build does not know: passed over.
+    pub unknown_kind: u64,
+}

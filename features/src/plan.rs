@@ -1,0 +1,492 @@
+//! Checked declarations: what the state keeps, what a vector holds and in which order.
+//!
+//! Knows no state. Two plans of one fingerprint make the same outputs of the same log.
+
+use schemas::VectorSchema;
+use schemas::duration::Millis;
+use schemas::vector::{Scale, VectorField};
+
+use crate::config::{Config, EntityConfig};
+
+/// A declaration that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {what}; {cure} (fatal: mend the config)")]
+pub struct DeclarationError {
+    /// The config key.
+    pub key: String,
+    /// What is wrong, with the value.
+    pub what: String,
+    /// What to write instead.
+    pub cure: String,
+}
+
+impl DeclarationError {
+    fn new(key: impl Into<String>, what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into(), cure: cure.into() }
+    }
+}
+
+/// Kinds of events as the state tells them apart: view, click, cart, purchase, refund.
+pub(crate) const KINDS: usize = 5;
+/// Index of views.
+pub(crate) const VIEW: usize = 0;
+/// Index of clicks that are no carts.
+pub(crate) const CLICK: usize = 1;
+/// Index of carts.
+pub(crate) const CART: usize = 2;
+/// Index of purchases.
+pub(crate) const PURCHASE: usize = 3;
+/// Index of refunds.
+pub(crate) const REFUND: usize = 4;
+
+/// Entities, in the order of the schema.
+pub(crate) const ENTITIES: [&str; 3] = ["user", "user_campaign", "user_category"];
+/// Index of the user.
+pub(crate) const USER: usize = 0;
+/// Index of the user under one campaign.
+pub(crate) const USER_CAMPAIGN: usize = 1;
+/// Index of the user on one category.
+pub(crate) const USER_CATEGORY: usize = 2;
+
+/// What an aggregation ranges over: one kind, or clicks with carts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KindSet {
+    /// Views.
+    View,
+    /// Clicks and carts.
+    Click,
+    /// Carts.
+    Cart,
+    /// Purchases.
+    Purchase,
+    /// Refunds.
+    Refund,
+}
+
+impl KindSet {
+    const ALL: [(&'static str, Self); 5] = [
+        ("view", Self::View),
+        ("click", Self::Click),
+        ("cart", Self::Cart),
+        ("purchase", Self::Purchase),
+        ("refund", Self::Refund),
+    ];
+
+    /// The kinds' indices.
+    pub(crate) const fn indices(self) -> &'static [usize] {
+        match self {
+            Self::View => &[VIEW],
+            Self::Click => &[CLICK, CART],
+            Self::Cart => &[CART],
+            Self::Purchase => &[PURCHASE],
+            Self::Refund => &[REFUND],
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+
+    const fn has_value(self) -> bool {
+        matches!(self, Self::View | Self::Purchase | Self::Refund)
+    }
+}
+
+/// A number that depends on nothing but the view itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Context {
+    Hour,
+    HourSin,
+    HourCos,
+    Weekday,
+    Price,
+}
+
+impl Context {
+    const ALL: [(&'static str, Self, &'static str); 5] = [
+        ("hour", Self::Hour, "hour of the day, UTC, 0 to 23"),
+        ("hour_sin", Self::HourSin, "sine of the time of day, UTC"),
+        ("hour_cos", Self::HourCos, "cosine of the time of day, UTC"),
+        ("weekday", Self::Weekday, "day of the week, UTC, 0 Monday to 6 Sunday"),
+        ("price", Self::Price, "price of the item shown; missing where unknown"),
+    ];
+}
+
+/// How one number of a vector is made. `entity` and `window` are indices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Field {
+    Count { entity: usize, kinds: KindSet, window: usize },
+    Sum { entity: usize, kinds: KindSet, window: usize },
+    Mean { entity: usize, kinds: KindSet, window: usize },
+    Rate { entity: usize, window: usize, prior: f64, weight: f64 },
+    Since { entity: usize, kinds: KindSet },
+    Context(Context),
+    Number(usize),
+}
+
+/// Tiles of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level {
+    /// Width of a tile, ms; tiles begin at its multiples.
+    pub(crate) size_ms: i64,
+    /// The longest window that reads them, ms.
+    pub(crate) span_ms: i64,
+}
+
+/// Compiled declarations.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) config: Config,
+    pub(crate) fields: Vec<Field>,
+    /// All windows of all entities, ms, ascending.
+    pub(crate) windows: Vec<i64>,
+    pub(crate) levels: Vec<Level>,
+    /// Per window: the level that it reads.
+    pub(crate) level_of: Vec<usize>,
+    /// Per entity: whether anything is declared of it.
+    pub(crate) used: [bool; 3],
+    schema: VectorSchema,
+    schema_fingerprint: u64,
+    fingerprint: u64,
+}
+
+/// Tile widths to choose from, ms: each divides the next, so that tiles nest.
+const TILES: [i64; 15] = {
+    const S: i64 = 1_000;
+    const M: i64 = 60 * S;
+    const H: i64 = 60 * M;
+    [S, 5 * S, 10 * S, 30 * S, M, 5 * M, 10 * M, 30 * M, H, 3 * H, 6 * H, 12 * H, 24 * H, 48 * H, 192 * H]
+};
+/// Tiles of a window, at most.
+const TILES_PER_WINDOW: i64 = 64;
+const LONGEST_WINDOW_MS: i64 = 400 * 86_400_000;
+
+impl Plan {
+    /// Checks declarations and lays out the vector.
+    ///
+    /// # Errors
+    /// The first declaration that cannot be meant, with its key and the cure.
+    pub fn compile(config: &Config) -> Result<Self, DeclarationError> {
+        check_limits(config)?;
+        let mut declared = Vec::new();
+        for (name, entity) in &config.entities {
+            let Some(index) = ENTITIES.iter().position(|known| known == name) else {
+                return Err(DeclarationError::new(
+                    format!("features.entities.{name}"),
+                    "there is no such entity",
+                    format!("write one of {}", ENTITIES.join(", ")),
+                ));
+            };
+            declared.push((index, entity, windows_of(config, name, entity)?));
+        }
+        declared.sort_by_key(|(index, ..)| *index);
+        let mut windows: Vec<i64> =
+            declared.iter().flat_map(|(.., windows)| windows.iter().copied()).collect();
+        windows.extend(check_windows("features.windows", &config.windows)?);
+        windows.sort_unstable();
+        windows.dedup();
+
+        let mut layout = Layout { fields: Vec::new(), columns: Vec::new(), windows: &windows };
+        let mut used = [false; 3];
+        for (index, entity, own) in &declared {
+            let before = layout.fields.len();
+            layout.entity(*index, entity, own)?;
+            used[*index] = layout.fields.len() > before;
+        }
+        layout.context(config)?;
+        let Layout { fields, columns, .. } = layout;
+        if columns.is_empty() {
+            return Err(DeclarationError::new(
+                "features.entities",
+                "nothing is declared, a vector would be empty",
+                "declare at least one count, as in [features.entities.user] count = [\"view\"]",
+            ));
+        }
+        let mut levels: Vec<Level> = Vec::new();
+        let mut level_of = Vec::new();
+        for &window in &windows {
+            let size_ms = tile_of(window);
+            // Windows ascend, so equal sizes are neighbours and the last span is the longest.
+            match levels.last_mut() {
+                Some(last) if last.size_ms == size_ms => last.span_ms = window,
+                _ => levels.push(Level { size_ms, span_ms: window }),
+            }
+            level_of.push(levels.len() - 1);
+        }
+        let schema = VectorSchema { fields: columns };
+        let text = serde_json::to_string(config).map_err(|error| {
+            DeclarationError::new("features", error.to_string(), "write finite numbers only")
+        })?;
+        Ok(Self {
+            config: config.clone(),
+            fields,
+            levels,
+            level_of,
+            used,
+            schema_fingerprint: schema.fingerprint(),
+            schema,
+            fingerprint: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
+            windows,
+        })
+    }
+
+    /// What the numbers of a vector are, in order.
+    pub fn vector_schema(&self) -> VectorSchema {
+        self.schema.clone()
+    }
+
+    /// Fingerprint of [`Plan::vector_schema`], as vectors carry it.
+    pub fn schema_fingerprint(&self) -> u64 {
+        self.schema_fingerprint
+    }
+
+    /// Fingerprint of everything that the state and the outputs depend on.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Per window, ascending: its length and the width of its tiles, ms. A user with more than
+    /// `exact_events` has the window rounded up by less than one tile at its tail.
+    pub fn tiles(&self) -> Vec<(Millis, Millis)> {
+        let tile = |&level: &usize| Millis(self.levels[level].size_ms);
+        self.windows.iter().map(|&w| Millis(w)).zip(self.level_of.iter().map(tile)).collect()
+    }
+
+    /// How long a behaviour is remembered, ms: the longest window.
+    pub(crate) fn retention_ms(&self) -> i64 {
+        self.windows.last().copied().unwrap_or(0)
+    }
+}
+
+fn tile_of(window_ms: i64) -> i64 {
+    let fits = |size: &&i64| **size * TILES_PER_WINDOW >= window_ms;
+    TILES.iter().find(fits).copied().unwrap_or(TILES[TILES.len() - 1])
+}
+
+fn check_limits(config: &Config) -> Result<(), DeclarationError> {
+    let ensure = |good: bool, key: &str, what: String, cure: &str| {
+        if good { Ok(()) } else { Err(DeclarationError::new(format!("features.{key}"), what, cure)) }
+    };
+    ensure(
+        config.exact_events >= 64 && config.exact_events <= 65_536,
+        "exact_events",
+        format!("{} is out of range", config.exact_events),
+        "write 64 to 65536",
+    )?;
+    ensure(
+        config.last_n <= config.exact_events / 4,
+        "last_n",
+        format!("{} behaviours cannot be kept from {} exact events", config.last_n, config.exact_events),
+        "write at most a quarter of exact_events, or raise that",
+    )?;
+    ensure(
+        config.timers_per_record > 0,
+        "timers_per_record",
+        "0 would never write a label".into(),
+        "write at least 1, as in 256",
+    )?;
+    ensure(
+        config.dedupe_events > 0,
+        "dedupe_events",
+        "0 would find no repeat".into(),
+        "write at least 1, as in 4096",
+    )?;
+    for (key, span) in [
+        ("click_window", config.click_window),
+        ("purchase_window", config.purchase_window),
+        ("dedupe_horizon", config.dedupe_horizon),
+        ("aggregate_horizon", config.aggregate_horizon),
+    ] {
+        ensure(
+            span.0 > 0 && span.0 <= LONGEST_WINDOW_MS,
+            key,
+            format!("{span} is out of range"),
+            "write more than nothing and at most 400d, as in \"30m\"",
+        )?;
+    }
+    ensure(
+        config.purchase_window >= config.click_window,
+        "purchase_window",
+        format!("{} is shorter than click_window ({})", config.purchase_window, config.click_window),
+        "write at least click_window",
+    )
+}
+
+fn windows_of(config: &Config, name: &str, entity: &EntityConfig) -> Result<Vec<i64>, DeclarationError> {
+    if entity.windows.is_empty() {
+        return check_windows("features.windows", &config.windows);
+    }
+    check_windows(&format!("features.entities.{name}.windows"), &entity.windows)
+}
+
+/// The windows, ascending.
+fn check_windows(key: &str, windows: &[Millis]) -> Result<Vec<i64>, DeclarationError> {
+    if windows.is_empty() || windows.len() > 16 {
+        let what = format!("{} windows", windows.len());
+        return Err(DeclarationError::new(key, what, "write 1 to 16, as in [\"1h\", \"1d\"]"));
+    }
+    if let Some(odd) = windows.iter().find(|w| w.0 < 1_000 || w.0 > LONGEST_WINDOW_MS) {
+        let what = format!("a window of {odd} is out of range");
+        return Err(DeclarationError::new(key, what, "write 1s to 400d"));
+    }
+    let mut sorted: Vec<i64> = windows.iter().map(|w| w.0).collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        let what = format!("the window {} stands twice", Millis(twice[0]));
+        return Err(DeclarationError::new(key, what, "write it once"));
+    }
+    Ok(sorted)
+}
+
+struct Layout<'a> {
+    fields: Vec<Field>,
+    columns: Vec<VectorField>,
+    windows: &'a [i64],
+}
+
+impl Layout<'_> {
+    fn push(&mut self, field: Field, name: String, scale: Scale, doc: String) {
+        self.fields.push(field);
+        self.columns.push(VectorField { name, scale, doc });
+    }
+
+    fn entity(&mut self, entity: usize, config: &EntityConfig, own: &[i64]) -> Result<(), DeclarationError> {
+        let name = ENTITIES[entity];
+        let of =
+            ["the user", "the user under the view's campaign", "the user on the view's category"][entity];
+        let own: Vec<(usize, String)> = own
+            .iter()
+            .filter_map(|w| Some((self.windows.iter().position(|known| known == w)?, Millis(*w).to_string())))
+            .collect();
+        for kinds in parse_kinds(name, "count", &config.count)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Count { entity, kinds, window: *window },
+                    format!("{name}_{}s_{label}", kinds.name()),
+                    Scale::Log,
+                    format!("{}s of {of} in the last {label}", kinds.name()),
+                );
+            }
+        }
+        for kinds in parse_valued(name, "sum", &config.sum)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Sum { entity, kinds, window: *window },
+                    format!("{name}_{}_value_{label}", kinds.name()),
+                    Scale::Log,
+                    format!("value of {}s of {of} in the last {label}", kinds.name()),
+                );
+            }
+        }
+        for kinds in parse_valued(name, "mean", &config.mean)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Mean { entity, kinds, window: *window },
+                    format!("{name}_{}_mean_value_{label}", kinds.name()),
+                    Scale::Log,
+                    format!(
+                        "mean value of {}s of {of} in the last {label}; missing without any",
+                        kinds.name()
+                    ),
+                );
+            }
+        }
+        if config.rate {
+            let (prior, weight) = (config.rate_prior, config.rate_weight);
+            let key = format!("features.entities.{name}");
+            if !(0.0..=1.0).contains(&prior) {
+                let what = format!("{prior} is no rate");
+                return Err(DeclarationError::new(
+                    format!("{key}.rate_prior"),
+                    what,
+                    "write 0 to 1, as in 0.02",
+                ));
+            }
+            if !(weight > 0.0 && weight.is_finite()) {
+                let what = format!("{weight} is no number of views");
+                let cure = "write a positive number, as in 20.0";
+                return Err(DeclarationError::new(format!("{key}.rate_weight"), what, cure));
+            }
+            for (window, label) in &own {
+                self.push(
+                    Field::Rate { entity, window: *window, prior, weight },
+                    format!("{name}_ctr_{label}"),
+                    Scale::Linear,
+                    format!(
+                        "clicks per view of {of} in the last {label}, drawn towards {prior} by {weight} views"
+                    ),
+                );
+            }
+        }
+        for kinds in parse_kinds(name, "seconds_since", &config.seconds_since)? {
+            self.push(
+                Field::Since { entity, kinds },
+                format!("{name}_seconds_since_{}", kinds.name()),
+                Scale::Log,
+                format!("seconds since the last {} of {of}; missing without any", kinds.name()),
+            );
+        }
+        Ok(())
+    }
+
+    fn context(&mut self, config: &Config) -> Result<(), DeclarationError> {
+        for (at, name) in config.context.iter().enumerate() {
+            let found = Context::ALL.iter().find(|(known, ..)| known == name);
+            let Some((known, context, doc)) = found else {
+                let names: Vec<_> = Context::ALL.iter().map(|(known, ..)| *known).collect();
+                let cure = format!("write some of {}", names.join(", "));
+                return Err(DeclarationError::new("features.context", format!("{name:?} is unknown"), cure));
+            };
+            if config.context[..at].contains(name) {
+                let what = format!("{name:?} stands twice");
+                return Err(DeclarationError::new("features.context", what, "write it once"));
+            }
+            let scale = if *context == Context::Price { Scale::Log } else { Scale::Linear };
+            self.push(Field::Context(*context), format!("context_{known}"), scale, (*doc).to_owned());
+        }
+        for (at, name) in config.numbers.iter().enumerate() {
+            let valid = !name.is_empty()
+                && name.len() <= 64
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if !valid || config.numbers[..at].contains(name) {
+                return Err(DeclarationError::new(
+                    "features.numbers",
+                    format!("{name:?} is no column name, or stands twice"),
+                    "write each name once, in lower case letters, digits and underscores",
+                ));
+            }
+            let doc = format!("the number {name} of the view; missing where it has none");
+            self.push(Field::Number(at), format!("number_{name}"), Scale::Linear, doc);
+        }
+        Ok(())
+    }
+}
+
+fn parse_kinds(entity: &str, aggregation: &str, kinds: &[String]) -> Result<Vec<KindSet>, DeclarationError> {
+    let key = || format!("features.entities.{entity}.{aggregation}");
+    let mut parsed = Vec::with_capacity(kinds.len());
+    for kind in kinds {
+        let Some((_, set)) = KindSet::ALL.iter().find(|(name, _)| name == kind) else {
+            let what = format!("{kind:?} is no kind of event");
+            let cure = "write view, click, cart, purchase or refund";
+            return Err(DeclarationError::new(key(), what, cure));
+        };
+        if parsed.contains(set) {
+            return Err(DeclarationError::new(key(), format!("{kind:?} stands twice"), "write it once"));
+        }
+        parsed.push(*set);
+    }
+    Ok(parsed)
+}
+
+fn parse_valued(entity: &str, aggregation: &str, kinds: &[String]) -> Result<Vec<KindSet>, DeclarationError> {
+    let parsed = parse_kinds(entity, aggregation, kinds)?;
+    if let Some(bare) = parsed.iter().find(|kinds| !kinds.has_value()) {
+        return Err(DeclarationError::new(
+            format!("features.entities.{entity}.{aggregation}"),
+            format!("a {} has no value to add up", bare.name()),
+            "write view, purchase or refund, or count it instead",
+        ));
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,151 @@
+//! The core as the loop drives it: records of a partition of `events` in, encoded records out.
+//!
+//! Each output goes to the partition of the same number. Knows neither the broker nor the clock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use runtime::processor::{
+    Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
+};
+use schemas::topic::Names;
+use schemas::{Aggregate, Codec, Duplicate, Entry, Label, Place, Protobuf};
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::out::{Counts, Sink};
+use crate::plan::{DeclarationError, Plan};
+use crate::snapshot::FORMAT;
+use crate::telemetry;
+use crate::vector::VectorView;
+
+/// Makes one core per partition of `events`.
+#[derive(Debug, Clone)]
+pub struct Factory {
+    plan: Arc<Plan>,
+    names: Arc<Names>,
+}
+
+/// The factory of the service `features`.
+///
+/// # Errors
+/// Declarations that cannot be meant.
+pub fn factory(config: &Config, names: &Names) -> Result<Factory, DeclarationError> {
+    Ok(Factory { plan: Arc::new(Plan::compile(config)?), names: Arc::new(names.clone()) })
+}
+
+impl Factory {
+    /// The plan that its cores follow.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+}
+
+impl ProcessorFactory for Factory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.names.events)]
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        let names = &self.names;
+        [&names.feature_vectors, &names.labels, &names.duplicates, &names.aggregates].map(Arc::clone).to_vec()
+    }
+
+    fn unit(&self, partition: &TopicPartition) -> UnitId {
+        UnitId(partition.partition as u32)
+    }
+
+    fn state_fingerprint(&self) -> Option<u64> {
+        // Another format or another schema of the vectors is another state.
+        let parts = [self.plan.fingerprint(), self.plan.schema_fingerprint(), u64::from(FORMAT)];
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+        Some(xxhash_rust::xxh3::xxh3_64(&bytes))
+    }
+
+    fn create(&self, unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        let partition = unit.0 as i32;
+        let plan = Arc::clone(&self.plan);
+        let core = match snapshot {
+            Some(bytes) => Core::restore(plan, partition, bytes).map_err(StepError::new)?,
+            None => Core::new(plan, partition),
+        };
+        Ok(Box::new(Features { core, names: Arc::clone(&self.names), told: Counts::default() }))
+    }
+}
+
+struct Features {
+    core: Core,
+    names: Arc<Names>,
+    /// What telemetry has been told.
+    told: Counts,
+}
+
+impl Processor for Features {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        let Input::Records { records, .. } = input else { return Ok(()) };
+        let mut sink =
+            Encoder { names: &self.names, partition: self.core.partition(), records: &mut out.records };
+        for record in records {
+            let record = &record.record;
+            let place = Place { partition: record.partition, offset: record.offset };
+            let value = record
+                .value
+                .as_ref()
+                .ok_or_else(|| StepError::new(format!("events {place} has no value")))?;
+            let entry: Entry = Protobuf::decode(value)
+                .map_err(|error| StepError::new(format!("events {place} cannot be read: {error}")))?;
+            self.core.step(&entry, place, &mut sink);
+        }
+        let counts = self.core.counts();
+        telemetry::folded(self.core.partition(), self.told, counts);
+        telemetry::state(self.core.partition(), self.core.users(), self.core.timers(), self.core.clock_ms());
+        self.told = counts;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        let bytes = self.core.snapshot();
+        let state_bytes = self.core.state_bytes();
+        telemetry::snapshot_taken(self.core.partition(), self.core.users(), bytes.len(), state_bytes);
+        Some(bytes)
+    }
+}
+
+/// Encodes outputs as they come.
+struct Encoder<'a> {
+    names: &'a Names,
+    partition: i32,
+    records: &'a mut Vec<OutRecord>,
+}
+
+impl Encoder<'_> {
+    fn push(&mut self, topic: &Arc<str>, key: &str, value: Vec<u8>) {
+        self.records.push(OutRecord {
+            topic: Arc::clone(topic),
+            partition: Some(self.partition),
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Some(value.into()),
+            headers: Vec::new(),
+        });
+    }
+}
+
+impl Sink for Encoder<'_> {
+    fn vector(&mut self, vector: &VectorView<'_>) {
+        let mut value = Vec::with_capacity(2_048);
+        vector.encode(&mut value);
+        self.push(&self.names.feature_vectors, &vector.event.user, value);
+    }
+
+    fn label(&mut self, label: Label) {
+        self.push(&self.names.labels, &label.user, Protobuf::to_vec(&label));
+    }
+
+    fn duplicate(&mut self, duplicate: Duplicate) {
+        self.push(&self.names.duplicates, &duplicate.user, Protobuf::to_vec(&duplicate));
+    }
+
+    fn aggregate(&mut self, aggregate: Aggregate) {
+        self.push(&self.names.aggregates, &aggregate.campaign, Protobuf::to_vec(&aggregate));
+    }
+}

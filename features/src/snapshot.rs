@@ -1,0 +1,131 @@
+//! Snapshots of the core: exact, versioned, the same bytes for the same state.
+//!
+//! Everything is written in the order of its numbers or keys; no hash table is. Floating-point
+//! sums are kept as they are and never made anew, since another order of adding is another sum.
+
+use std::sync::Arc;
+
+use schemas::EventClock;
+
+use crate::core::{Core, User};
+use crate::dedupe::Seen;
+use crate::history::History;
+use crate::hours::Hours;
+use crate::interner::Interner;
+use crate::labels::Pending;
+use crate::plan::Plan;
+use crate::timers::Timers;
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// Version of the format, and of what the fold makes of the same log.
+pub const FORMAT: u8 = 1;
+const MAGIC: u64 = u64::from_le_bytes(*b"salience");
+
+impl Core {
+    /// The state as bytes.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 256));
+        out.fixed(MAGIC);
+        out.byte(FORMAT);
+        out.fixed(self.plan.fingerprint());
+        out.int(i64::from(self.partition));
+        self.write_clock(&mut out);
+        self.texts.write(&mut out);
+        self.names.write(&mut out);
+        out.len(self.users.len());
+        for user in &self.users {
+            user.history.write(&mut out);
+            user.seen.write(&mut out);
+            user.pending.write(&mut out);
+        }
+        self.timers.write(&mut out);
+        self.hours.write(&mut out);
+        out.len(self.hand);
+        out.0
+    }
+
+    /// A core as it was when the snapshot was taken.
+    ///
+    /// # Errors
+    /// Bytes that are no snapshot, damaged, or of another format, plan or partition.
+    pub fn restore(plan: Arc<Plan>, partition: i32, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let mut input = Reader::new(bytes);
+        let format = SnapshotError::Format { known: FORMAT };
+        if bytes.len() < 9 || input.fixed()? != MAGIC || input.byte()? != FORMAT {
+            return Err(format);
+        }
+        let (found, wanted) = (input.fixed()?, plan.fingerprint());
+        if found != wanted {
+            return Err(SnapshotError::Declarations { found, wanted });
+        }
+        let found = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
+        if found != partition {
+            return Err(SnapshotError::Partition { found, wanted: partition });
+        }
+        let clock = read_clock(&mut input)?;
+        let texts = Interner::read(&mut input)?;
+        let names = Interner::read(&mut input)?;
+        let count = input.len()?;
+        if count != names.slots() {
+            return Err(input.damaged());
+        }
+        let mut users = Vec::with_capacity(count);
+        for _ in 0..count {
+            users.push(User {
+                history: History::read_from(&mut input, texts.slots(), &plan)?,
+                seen: Seen::read_from(&mut input)?,
+                pending: Pending::read_from(&mut input, texts.slots())?,
+            });
+        }
+        let timers = Timers::read_from(&mut input, users.len())?;
+        let hours = Hours::read_from(&mut input, texts.slots())?;
+        let hand = input.uint()? as usize;
+        if hand >= users.len() || !input.at_end() {
+            return Err(input.damaged());
+        }
+        let mut core = Self::new(plan, partition);
+        core.clock = clock;
+        core.texts = texts;
+        core.names = names;
+        core.users = users;
+        core.timers = timers;
+        core.hours = hours;
+        core.hand = hand;
+        Ok(core)
+    }
+
+    fn write_clock(&self, out: &mut Writer) {
+        let (sources, now_ms) = self.clock.parts();
+        out.bool(now_ms.is_some());
+        out.int(now_ms.unwrap_or(0));
+        out.bool(sources.is_some());
+        let Some(sources) = sources else { return };
+        out.len(sources.len());
+        for (source, state) in sources {
+            out.text(&source.topic);
+            out.int(i64::from(source.partition));
+            out.bool(state.is_some());
+            let (watermark_ms, idle) = state.unwrap_or((0, false));
+            out.int(watermark_ms);
+            out.bool(idle);
+        }
+    }
+}
+
+fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {
+    let started = input.bool()?;
+    let now_ms = input.int()?;
+    let mut sources = None;
+    if input.bool()? {
+        let mut all = Vec::new();
+        for _ in 0..input.len()? {
+            let topic = input.text()?.to_owned();
+            let partition = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
+            let ticked = input.bool()?;
+            let state = (input.int()?, input.bool()?);
+            all.push((schemas::Source { topic, partition }, ticked.then_some(state)));
+        }
+        sources = Some(all);
+    }
+    Ok(EventClock::from_parts(sources, started.then_some(now_ms)))
+}

@@ -1,0 +1,282 @@
+//! Older events of a user with many: sums per tile, at most about 64 tiles to a window.
+//!
+//! A tile is inside a window if its newest event is, so a window of length w holds all of (t - w, t]
+//! and less than one tile more. A tile that holds something later than the time of a read is
+//! left out of it: rounding never shows the future.
+
+use crate::history::{Logged, NEVER, Total, Totals};
+use crate::interner::Interner;
+use crate::plan::{KINDS, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// Tiles of one size held at most: a window's 64, and as many again while the clock stands.
+const MOST_TILES: usize = 160;
+/// Campaigns, and categories, of one user that are tiled at most; that of the oldest last event
+/// makes room.
+const MOST_SUBKEYS: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tile {
+    start_ms: i64,
+    /// Time of its newest event.
+    last_ms: i64,
+    total: Total,
+}
+
+/// The tiles of one key, of all sizes.
+#[derive(Debug, Clone, Default)]
+struct TileSet {
+    /// One list per level of the plan, each by time.
+    levels: Vec<Vec<Tile>>,
+    last_ms: [i64; KINDS],
+}
+
+impl TileSet {
+    fn new(plan: &Plan) -> Self {
+        Self { levels: vec![Vec::new(); plan.levels.len()], last_ms: [NEVER; KINDS] }
+    }
+
+    fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan) {
+        let time = event.time_ms();
+        let last = &mut self.last_ms[event.kind()];
+        *last = (*last).max(time);
+        for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
+            if time <= clock_ms.saturating_sub(level.span_ms) {
+                continue;
+            }
+            let start_ms = time.div_euclid(level.size_ms) * level.size_ms;
+            let at = match tiles.last() {
+                Some(newest) if newest.start_ms == start_ms => tiles.len() - 1,
+                Some(newest) if newest.start_ms > start_ms => {
+                    tiles.partition_point(|t| t.start_ms < start_ms)
+                }
+                _ => tiles.len(),
+            };
+            if tiles.get(at).is_none_or(|tile| tile.start_ms != start_ms) {
+                tiles.insert(at, Tile { start_ms, last_ms: time, total: Total::default() });
+            }
+            let tile = &mut tiles[at];
+            tile.last_ms = tile.last_ms.max(time);
+            tile.total.add(event.kind(), f64::from(event.value));
+            if tiles.len() > MOST_TILES {
+                tiles.remove(0);
+            }
+        }
+    }
+
+    /// Drops what has expired; whether nothing is left.
+    fn purge(&mut self, clock_ms: i64, plan: &Plan) -> bool {
+        for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
+            let horizon = clock_ms.saturating_sub(level.span_ms);
+            let expired = tiles.partition_point(|tile| tile.last_ms <= horizon);
+            tiles.drain(..expired);
+        }
+        self.levels.iter().all(Vec::is_empty)
+    }
+
+    fn read(&self, at_ms: i64, entity: usize, plan: &Plan, totals: &mut Totals) {
+        for (window, (&length, &level)) in plan.windows.iter().zip(&plan.level_of).enumerate() {
+            let total = &mut totals.windows[entity][window];
+            for tile in self.levels[level].iter().rev() {
+                if tile.last_ms <= at_ms - length {
+                    break;
+                }
+                if tile.last_ms <= at_ms {
+                    total.merge(&tile.total);
+                }
+            }
+        }
+        let horizon = at_ms - plan.retention_ms();
+        for kind in 0..KINDS {
+            let mut last = self.last_ms[kind];
+            if last > at_ms {
+                // The last one is in the future of this read: the newest tile before it stands in.
+                let tiles = self.levels.last().map_or(&[][..], Vec::as_slice);
+                let before = tiles.iter().rev().find(|t| t.last_ms <= at_ms && t.total.counts[kind] > 0);
+                last = before.map_or(NEVER, |tile| tile.last_ms);
+            }
+            if last > horizon {
+                let known = &mut totals.last_ms[entity][kind];
+                *known = (*known).max(last);
+            }
+        }
+    }
+
+    fn write(&self, out: &mut Writer) {
+        for last in self.last_ms {
+            out.int(last);
+        }
+        for tiles in &self.levels {
+            out.len(tiles.len());
+            for tile in tiles {
+                out.int(tile.start_ms);
+                out.int(tile.last_ms - tile.start_ms);
+                for count in tile.total.counts {
+                    out.uint(u64::from(count));
+                }
+                for sum in tile.total.sums {
+                    out.f64(sum);
+                }
+            }
+        }
+    }
+
+    fn read_from(input: &mut Reader<'_>, plan: &Plan) -> Result<Self, SnapshotError> {
+        let mut set = Self::new(plan);
+        for last in &mut set.last_ms {
+            *last = input.int()?;
+        }
+        for tiles in &mut set.levels {
+            for _ in 0..input.len()? {
+                let start_ms = input.int()?;
+                let last_ms = start_ms.wrapping_add(input.int()?);
+                let mut total = Total::default();
+                for count in &mut total.counts {
+                    *count = input.id()?;
+                }
+                for sum in &mut total.sums {
+                    *sum = input.f64()?;
+                }
+                tiles.push(Tile { start_ms, last_ms, total });
+            }
+        }
+        Ok(set)
+    }
+
+    fn bytes(&self) -> usize {
+        self.levels.iter().map(|tiles| size_of::<Vec<Tile>>() + tiles.capacity() * size_of::<Tile>()).sum()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct SubKey {
+    id: u32,
+    newest_ms: i64,
+    tiles: TileSet,
+}
+
+/// Tiles of campaigns or of categories within one user.
+#[derive(Debug, Clone, Default)]
+struct SubKeys(Vec<SubKey>);
+
+impl SubKeys {
+    fn add(&mut self, id: u32, event: &Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+        let at = if let Some(at) = self.0.iter().position(|sub| sub.id == id) {
+            at
+        } else {
+            if self.0.len() == MOST_SUBKEYS {
+                let coldest = (0..self.0.len()).min_by_key(|&at| (self.0[at].newest_ms, self.0[at].id));
+                if let Some(coldest) = coldest {
+                    texts.release(self.0.remove(coldest).id);
+                }
+            }
+            texts.retain(id);
+            self.0.push(SubKey { id, newest_ms: NEVER, tiles: TileSet::new(plan) });
+            self.0.len() - 1
+        };
+        let sub = &mut self.0[at];
+        sub.newest_ms = sub.newest_ms.max(event.time_ms());
+        sub.tiles.add(event, clock_ms, plan);
+    }
+
+    fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+        self.0.retain_mut(|sub| {
+            let empty = sub.tiles.purge(clock_ms, plan);
+            if empty {
+                texts.release(sub.id);
+            }
+            !empty
+        });
+    }
+
+    fn read(&self, id: u32, at_ms: i64, entity: usize, plan: &Plan, totals: &mut Totals) {
+        if let Some(sub) = self.0.iter().find(|sub| sub.id == id) {
+            sub.tiles.read(at_ms, entity, plan, totals);
+        }
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.len(self.0.len());
+        for sub in &self.0 {
+            out.uint(u64::from(sub.id));
+            out.int(sub.newest_ms);
+            sub.tiles.write(out);
+        }
+    }
+
+    fn read_from(input: &mut Reader<'_>, texts: usize, plan: &Plan) -> Result<Self, SnapshotError> {
+        let mut keys = Vec::new();
+        for _ in 0..input.len()? {
+            let id = input.id()?;
+            if id as usize >= texts {
+                return Err(input.damaged());
+            }
+            keys.push(SubKey { id, newest_ms: input.int()?, tiles: TileSet::read_from(input, plan)? });
+        }
+        Ok(Self(keys))
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|sub| size_of::<SubKey>() + sub.tiles.bytes()).sum()
+    }
+}
+
+/// The tiles of a user with many events.
+#[derive(Debug, Clone)]
+pub(crate) struct Hot {
+    user: TileSet,
+    campaigns: SubKeys,
+    categories: SubKeys,
+}
+
+impl Hot {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self { user: TileSet::new(plan), campaigns: SubKeys::default(), categories: SubKeys::default() }
+    }
+
+    pub(crate) fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+        self.user.add(event, clock_ms, plan);
+        if plan.used[USER_CAMPAIGN] {
+            self.campaigns.add(event.campaign, event, clock_ms, plan, texts);
+        }
+        if plan.used[USER_CATEGORY] {
+            self.categories.add(event.category, event, clock_ms, plan, texts);
+        }
+    }
+
+    /// Drops what has expired; whether nothing is left.
+    pub(crate) fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) -> bool {
+        let empty = self.user.purge(clock_ms, plan);
+        self.campaigns.purge(clock_ms, plan, texts);
+        self.categories.purge(clock_ms, plan, texts);
+        empty && self.campaigns.0.is_empty() && self.categories.0.is_empty()
+    }
+
+    pub(crate) fn read(&self, at_ms: i64, campaign: u32, category: u32, plan: &Plan, totals: &mut Totals) {
+        self.user.read(at_ms, USER, plan, totals);
+        self.campaigns.read(campaign, at_ms, USER_CAMPAIGN, plan, totals);
+        self.categories.read(category, at_ms, USER_CATEGORY, plan, totals);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.user.bytes() + self.campaigns.bytes() + self.categories.bytes()
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        self.user.write(out);
+        self.campaigns.write(out);
+        self.categories.write(out);
+    }
+
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        texts: usize,
+        plan: &Plan,
+    ) -> Result<Self, SnapshotError> {
+        Ok(Self {
+            user: TileSet::read_from(input, plan)?,
+            campaigns: SubKeys::read_from(input, texts, plan)?,
+            categories: SubKeys::read_from(input, texts, plan)?,
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! Vectors: the numbers of a view by the plan, and their bytes.
+//!
+//! A vector is written straight from the event and the state: no text is copied on the way. The
+//! bytes are those of [`schemas::Protobuf`] for [`FeatureVector`]; a test compares them.
+
+use schemas::{Behaviour, Event, FeatureVector, Place, Record};
+
+use crate::history::{Logged, NEVER, Total, Totals, value_slot};
+use crate::interner::Interner;
+use crate::plan::{CLICK, Context, Field, KindSet, Plan, VIEW};
+use crate::wire::varint;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A vector that borrows its event and the state.
+#[derive(Debug)]
+pub struct VectorView<'a> {
+    /// Place of the view.
+    pub place: Place,
+    /// The view.
+    pub event: &'a Event,
+    /// The event clock, ms; `i64::MIN` before it has started.
+    pub clock_ms: i64,
+    /// Fingerprint of the vector schema.
+    pub fingerprint: u64,
+    /// The numbers, in the schema's order.
+    pub values: &'a [f32],
+    pub(crate) behaviours: &'a [Logged],
+    pub(crate) texts: &'a Interner,
+}
+
+/// The numbers of a view; `known` says per entity whether the view names it.
+pub(crate) fn evaluate(plan: &Plan, totals: &Totals, event: &Event, known: [bool; 3], out: &mut Vec<f32>) {
+    out.clear();
+    let at_ms = event.event_time_ms;
+    for field in &plan.fields {
+        let value = match *field {
+            Field::Count { entity, .. }
+            | Field::Sum { entity, .. }
+            | Field::Mean { entity, .. }
+            | Field::Rate { entity, .. }
+            | Field::Since { entity, .. }
+                if !known[entity] =>
+            {
+                f32::NAN
+            }
+            Field::Count { entity, kinds, window } => count(&totals.windows[entity][window], kinds) as f32,
+            Field::Sum { entity, kinds, window } => sum(&totals.windows[entity][window], kinds) as f32,
+            Field::Mean { entity, kinds, window } => {
+                let total = &totals.windows[entity][window];
+                match count(total, kinds) {
+                    0 => f32::NAN,
+                    n => (sum(total, kinds) / n as f64) as f32,
+                }
+            }
+            Field::Rate { entity, window, prior, weight } => {
+                let total = &totals.windows[entity][window];
+                let clicks = count(total, KindSet::Click) as f64;
+                ((clicks + prior * weight) / (f64::from(total.counts[VIEW]) + weight)) as f32
+            }
+            Field::Since { entity, kinds } => {
+                let last = kinds.indices().iter().map(|&kind| totals.last_ms[entity][kind]).max();
+                match last {
+                    None | Some(NEVER) => f32::NAN,
+                    Some(last) => ((at_ms - last) as f64 / 1_000.0) as f32,
+                }
+            }
+            Field::Context(context) => context_number(context, event),
+            Field::Number(at) => event.numbers.get(at).copied().unwrap_or(f32::NAN),
+        };
+        // One NaN stands for "missing", whatever its payload was.
+        out.push(if value.is_nan() { f32::NAN } else { value });
+    }
+}
+
+fn count(total: &Total, kinds: KindSet) -> u64 {
+    kinds.indices().iter().map(|&kind| u64::from(total.counts[kind])).sum()
+}
+
+fn sum(total: &Total, kinds: KindSet) -> f64 {
+    kinds.indices().iter().filter_map(|&kind| value_slot(kind)).map(|slot| total.sums[slot]).sum()
+}
+
+fn context_number(context: Context, event: &Event) -> f32 {
+    let at_ms = event.event_time_ms;
+    let in_day = at_ms.rem_euclid(DAY_MS);
+    match context {
+        Context::Hour => (in_day / 3_600_000) as f32,
+        Context::HourSin => sine(in_day as f64 / DAY_MS as f64) as f32,
+        Context::HourCos => sine(in_day as f64 / DAY_MS as f64 + 0.25) as f32,
+        // 1970-01-01 was a Thursday.
+        Context::Weekday => (at_ms.div_euclid(DAY_MS) + 3).rem_euclid(7) as f32,
+        Context::Price if event.value > 0.0 => event.value as f32,
+        Context::Price => f32::NAN,
+    }
+}
+
+/// The sine of a share of the circle, to 1e-12. The platform's own differs in the last bit from
+/// one C library to the next, and a vector must come out the same everywhere.
+fn sine(turns: f64) -> f64 {
+    let mut turns = turns - turns.floor();
+    let mut sign = 1.0;
+    if turns >= 0.5 {
+        turns -= 0.5;
+        sign = -1.0;
+    }
+    // The second quarter mirrors the first, where the series is short.
+    let x = turns.min(0.5 - turns) * std::f64::consts::TAU;
+    let square = x * x;
+    let (mut term, mut sum) = (x, x);
+    for step in 1..10 {
+        let k = f64::from(2 * step);
+        term *= -square / (k * (k + 1.0));
+        sum += term;
+    }
+    sign * sum
+}
+
+impl VectorView<'_> {
+    /// The user's last behaviours before the view, newest first: item, campaign, category, kind,
+    /// age in ms.
+    pub fn behaviours(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str, schemas::Kind, i64)> {
+        self.behaviours.iter().rev().map(|event| {
+            let kind = schemas::Kind::try_from(event.kind() as i32 + 1).unwrap_or(schemas::Kind::Unknown);
+            let age_ms = self.event.event_time_ms - event.time_ms();
+            let text = |id| self.texts.text(id);
+            (text(event.item), text(event.campaign), text(event.category), kind, age_ms)
+        })
+    }
+
+    /// As a record of its own.
+    pub fn to_vector(&self) -> FeatureVector {
+        let event = self.event;
+        let behaviours = self.behaviours().map(|(item, campaign, category, kind, age_ms)| Behaviour {
+            item: item.to_owned(),
+            campaign: campaign.to_owned(),
+            category: category.to_owned(),
+            kind: kind as i32,
+            age_ms,
+        });
+        FeatureVector {
+            place: self.place,
+            origin: event.origin.clone(),
+            event_id: event.event_id.clone(),
+            event_time_ms: event.event_time_ms,
+            clock_ms: self.clock_ms,
+            received_ms: event.received_ms,
+            user: event.user.clone(),
+            item: event.item.clone(),
+            campaign: event.campaign.clone(),
+            category: event.category.clone(),
+            brand: event.brand.clone(),
+            placement: event.placement.clone(),
+            device: event.device.clone(),
+            channel: event.channel.clone(),
+            request_id: event.request_id.clone(),
+            context: event.context.clone(),
+            price: event.value,
+            currency: event.currency.clone(),
+            fingerprint: self.fingerprint,
+            values: block(self.values).into(),
+            embedding: block(&event.embedding).into(),
+            behaviours: behaviours.collect(),
+            entity_version: 0,
+        }
+    }
+
+    /// Appends the record's bytes, as [`schemas::Protobuf`] writes them.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let event = self.event;
+        out.push(FeatureVector::VERSION);
+        let place_len = int_len(i64::from(self.place.partition)) + int_len(self.place.offset);
+        head(1, place_len, out);
+        int(1, i64::from(self.place.partition), out);
+        int(2, self.place.offset, out);
+
+        let origin = &event.origin;
+        let origin_len = text_len(&origin.topic)
+            + int_len(i64::from(origin.partition))
+            + int_len(origin.offset)
+            + int_len(i64::from(origin.line))
+            + int_len(i64::from(origin.lines));
+        head(2, origin_len, out);
+        text(1, &origin.topic, out);
+        int(2, i64::from(origin.partition), out);
+        int(3, origin.offset, out);
+        int(4, i64::from(origin.line), out);
+        int(5, i64::from(origin.lines), out);
+
+        text(3, &event.event_id, out);
+        int(4, event.event_time_ms, out);
+        int(5, self.clock_ms, out);
+        int(6, event.received_ms, out);
+        let texts = [
+            &event.user,
+            &event.item,
+            &event.campaign,
+            &event.category,
+            &event.brand,
+            &event.placement,
+            &event.device,
+            &event.channel,
+            &event.request_id,
+            &event.context,
+        ];
+        for (tag, value) in (7..).zip(texts) {
+            text(tag, value, out);
+        }
+        if event.value != 0.0 {
+            fixed(17, event.value.to_bits(), out);
+        }
+        text(18, &event.currency, out);
+        if self.fingerprint != 0 {
+            fixed(19, self.fingerprint, out);
+        }
+        floats(20, self.values, out);
+        floats(21, &event.embedding, out);
+        for (item, campaign, category, kind, age_ms) in self.behaviours() {
+            let len = text_len(item)
+                + text_len(campaign)
+                + text_len(category)
+                + int_len(kind as i64)
+                + int_len(age_ms);
+            head(22, len, out);
+            text(1, item, out);
+            text(2, campaign, out);
+            text(3, category, out);
+            int(4, kind as i64, out);
+            int(5, age_ms, out);
+        }
+    }
+}
+
+fn block(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+// Protobuf's wire types: 0 varint, 1 eight bytes, 2 a length and that many bytes. A field with
+// its default value is left out.
+
+fn head(tag: u64, len: usize, out: &mut Vec<u8>) {
+    varint(tag << 3 | 2, out);
+    varint(len as u64, out);
+}
+
+fn text(tag: u64, value: &str, out: &mut Vec<u8>) {
+    if !value.is_empty() {
+        head(tag, value.len(), out);
+        out.extend_from_slice(value.as_bytes());
+    }
+}
+
+fn int(tag: u64, value: i64, out: &mut Vec<u8>) {
+    if value != 0 {
+        varint(tag << 3, out);
+        varint(value as u64, out);
+    }
+}
+
+fn fixed(tag: u64, value: u64, out: &mut Vec<u8>) {
+    varint(tag << 3 | 1, out);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn floats(tag: u64, values: &[f32], out: &mut Vec<u8>) {
+    if values.is_empty() {
+        return;
+    }
+    head(tag, values.len() * 4, out);
+    out.reserve(values.len() * 4);
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+fn varint_len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+/// Bytes of a field with a tag below 16.
+fn text_len(value: &str) -> usize {
+    if value.is_empty() { 0 } else { 1 + varint_len(value.len() as u64) + value.len() }
+}
+
+fn int_len(value: i64) -> usize {
+    if value == 0 { 0 } else { 1 + varint_len(value as u64) }
+}
+
+/// Index of a kind in the state; `None` for kinds that this build does not know.
+pub(crate) fn kind_index(kind: schemas::Kind) -> Option<usize> {
+    (kind as usize).checked_sub(1)
+}
+
+const _: () = assert!(VIEW + 1 == schemas::Kind::View as usize && CLICK + 1 == schemas::Kind::Click as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sine_is_near_the_platforms() {
+        for minute in 0..1440 {
+            let turns = f64::from(minute) / 1440.0;
+            assert!((sine(turns) - (turns * std::f64::consts::TAU).sin()).abs() < 1e-12, "{minute}");
+            assert!((sine(turns + 0.25) - (turns * std::f64::consts::TAU).cos()).abs() < 1e-12, "{minute}");
+        }
+    }
+
+    #[test]
+    fn varints_are_as_long_as_they_say() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1_u64 << shift) - 1] {
+                let mut out = Vec::new();
+                varint(value, &mut out);
+                assert_eq!(out.len(), varint_len(value), "{value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Bytes of snapshots and of vectors: little-endian, varints as Protobuf has them.
+//!
+//! Knows nothing of what is written.
+
+/// A snapshot that cannot be restored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not a snapshot of the feature core, or of another format.
+    #[error("not a snapshot of format {known} (fatal for this snapshot: use an older one or replay the log)")]
+    Format {
+        /// The format that this build reads.
+        known: u8,
+    },
+    /// Made under other declarations.
+    #[error(
+        "snapshot of declarations {found:016x}, these are {wanted:016x} (fatal for this snapshot: replay the log)"
+    )]
+    Declarations {
+        /// Fingerprint in the snapshot.
+        found: u64,
+        /// Fingerprint of the plan.
+        wanted: u64,
+    },
+    /// Made for another partition.
+    #[error("snapshot of partition {found}, wanted {wanted} (fatal for this snapshot)")]
+    Partition {
+        /// Partition in the snapshot.
+        found: i32,
+        /// Partition of the core.
+        wanted: i32,
+    },
+    /// Damaged.
+    #[error("snapshot ends early or holds nonsense at byte {at} of {len} (fatal for this snapshot)")]
+    Damaged {
+        /// Where.
+        at: usize,
+        /// Its length.
+        len: usize,
+    },
+}
+
+/// Appends to a buffer.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    pub(crate) fn byte(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn bool(&mut self, value: bool) {
+        self.0.push(u8::from(value));
+    }
+
+    pub(crate) fn uint(&mut self, value: u64) {
+        varint(value, &mut self.0);
+    }
+
+    pub(crate) fn len(&mut self, value: usize) {
+        varint(value as u64, &mut self.0);
+    }
+
+    pub(crate) fn int(&mut self, value: i64) {
+        varint(((value << 1) ^ (value >> 63)) as u64, &mut self.0);
+    }
+
+    pub(crate) fn fixed(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn f64(&mut self, value: f64) {
+        self.fixed(value.to_bits());
+    }
+
+    pub(crate) fn f32(&mut self, value: f32) {
+        self.0.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.len(value.len());
+        self.0.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// Appends a varint.
+pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Reads what [`Writer`] wrote.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub(crate) fn damaged(&self) -> SnapshotError {
+        SnapshotError::Damaged { at: self.at, len: self.bytes.len() }
+    }
+
+    pub(crate) fn at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], SnapshotError> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| self.damaged())?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, SnapshotError> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(crate) fn bool(&mut self) -> Result<bool, SnapshotError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.damaged()),
+        }
+    }
+
+    pub(crate) fn uint(&mut self) -> Result<u64, SnapshotError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.damaged())
+    }
+
+    /// A count of things that take at least a byte each: a damaged one cannot ask for memory.
+    pub(crate) fn len(&mut self) -> Result<usize, SnapshotError> {
+        let value = self.uint()? as usize;
+        if value > self.bytes.len() - self.at { Err(self.damaged()) } else { Ok(value) }
+    }
+
+    pub(crate) fn id(&mut self) -> Result<u32, SnapshotError> {
+        u32::try_from(self.uint()?).map_err(|_| self.damaged())
+    }
+
+    pub(crate) fn int(&mut self) -> Result<i64, SnapshotError> {
+        let value = self.uint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    pub(crate) fn fixed(&mut self) -> Result<u64, SnapshotError> {
+        let mut raw = [0; 8];
+        raw.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(raw))
+    }
+
+    pub(crate) fn f64(&mut self) -> Result<f64, SnapshotError> {
+        Ok(f64::from_bits(self.fixed()?))
+    }
+
+    pub(crate) fn f32(&mut self) -> Result<f32, SnapshotError> {
+        let mut raw = [0; 4];
+        raw.copy_from_slice(self.take(4)?);
+        Ok(f32::from_bits(u32::from_le_bytes(raw)))
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a str, SnapshotError> {
+        let len = self.len()?;
+        let raw = self.take(len)?;
+        std::str::from_utf8(raw).map_err(|_| self.damaged())
+    }
+}
