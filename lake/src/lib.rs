@@ -4,6 +4,8 @@
 //! Knows the bookkeeping columns and `date` of `schemas::table`; of no other column what it
 //! means. The only crate that names deltalake.
 
+pub mod blocking;
+mod check;
 mod clock;
 mod columns;
 mod compact;
@@ -15,7 +17,7 @@ mod location;
 mod merge;
 mod read;
 mod scan;
-pub mod service;
+mod service;
 mod source;
 mod status;
 mod table;
@@ -23,6 +25,7 @@ mod telemetry;
 mod vacuum;
 mod writer;
 
+pub use check::Checked;
 pub use columns::COMMENT;
 pub use compact::Compacted;
 pub use config::{Config, DEFAULTS, OnGap};
@@ -30,7 +33,7 @@ pub use error::{Error, Result};
 pub use file::{DataFile, date_text};
 pub use location::{TABLES, table_url};
 pub use scan::{Batches, Order, ScanOptions};
-pub use service::{TableSpec, run_on};
+pub use service::{TableSpec, run, run_on};
 pub use source::{Source, SourceError};
 pub use status::{Status, TableStatus};
 pub use table::{Appended, Progress, Table, app_id, tables};

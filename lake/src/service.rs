@@ -1,9 +1,11 @@
 //! The service `lake`: a thread per table that reads its topic from where the table stands and
 //! commits. A table that is slow or stuck holds up no other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use runtime::kafka::{Isolation, Reader};
 use runtime::processor::TopicPartition;
 use runtime::shutdown::Shutdown;
 use schemas::table::RowEncoder;
@@ -35,6 +37,22 @@ pub struct TableSpec {
     pub topic: Arc<str>,
     /// What makes rows of the topic's records.
     pub encoder: Box<dyn RowEncoder>,
+}
+
+/// Runs the service against a cluster until shutdown. A last commit is made when stopping.
+///
+/// # Errors
+/// The first table's failure; it stops the others.
+pub fn run(
+    specs: Vec<TableSpec>,
+    kafka: &runtime::config::Kafka,
+    store: &runtime::store::Store,
+    config: &Config,
+    status: &Status,
+    shutdown: &Shutdown,
+) -> Result<()> {
+    let open = |_: &str| Ok(Reader::new(kafka, Isolation::ReadCommitted)?);
+    run_on(specs, open, store.root_url(), config, status, shutdown)
 }
 
 /// Runs the service until shutdown, on the calling thread and one more per table; a table that
@@ -150,6 +168,7 @@ struct Keeper<'a, S> {
     stop: &'a Stop<'a>,
     io: &'a Handle,
     looked: Instant,
+    told: BTreeMap<i32, i64>,
 }
 
 impl<'a, S: Source> Keeper<'a, S> {
@@ -172,7 +191,7 @@ impl<'a, S: Source> Keeper<'a, S> {
             source,
         })?;
         let writer = io.block_on(Writer::open(root, &name, Arc::clone(&topic), encoder, config))?;
-        let mut keeper = Self { name, topic, writer, source, config, status, stop, io, looked: instant() };
+        let mut keeper = Self { name, topic, writer, source, config, status, stop, io, looked: instant(), told: BTreeMap::new() };
         if !keeper.assign()? {
             return Ok(());
         }
@@ -242,16 +261,21 @@ impl<'a, S: Source> Keeper<'a, S> {
     fn read(&mut self) -> Result<()> {
         while !self.stop.is_set() {
             let records = self.source.poll(POLL, PATIENCE).map_err(|error| self.kafka(error))?;
-            let read_any = !records.is_empty();
+            let drained = records.len() < POLL;
             for record in records {
                 self.writer.push(&record.record)?;
                 if self.writer.full() {
                     self.commit(true)?;
                 }
             }
+            if drained {
+                for (partition, offset) in self.source.passed() {
+                    self.writer.advance(partition.partition, offset);
+                }
+            }
             if self.writer.due() {
                 self.commit(true)?;
-            } else if read_any && self.writer.waiting() == 0 {
+            } else if self.writer.waiting() == 0 && self.writer.reached() != self.told {
                 self.tell(None)?;
             }
             if instant().saturating_duration_since(self.looked) >= LOOK {
@@ -320,9 +344,10 @@ impl<'a, S: Source> Keeper<'a, S> {
         }
     }
 
-    fn tell(&self, ranges: Option<&[(i64, i64)]>) -> Result<()> {
+    fn tell(&mut self, ranges: Option<&[(i64, i64)]>) -> Result<()> {
         let files = self.writer.table().files()?;
         let reached = self.writer.reached();
+        self.told.clone_from(&reached);
         self.status.update(&self.name, |status| {
             status.topic = self.topic.to_string();
             status.version = self.writer.table().version();

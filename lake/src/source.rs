@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use runtime::kafka::Reader;
 use runtime::processor::{InRecord, TopicPartition};
 
 /// What went wrong in a source.
@@ -20,4 +21,30 @@ pub trait Source {
     /// The next committed records, at most `max`, each partition's in order; empty when `timeout`
     /// has passed.
     fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<InRecord>, SourceError>;
+
+    /// Per assigned partition, the offset before which everything was given out by `poll`. It
+    /// passes what `poll` never gives out: aborted records and the marks of transactions.
+    fn passed(&self) -> Vec<(TopicPartition, i64)>;
+}
+
+impl Source for Reader {
+    fn ranges(&mut self, topic: &str) -> Result<Option<Vec<(i64, i64)>>, SourceError> {
+        if self.partitions(topic)?.is_none() {
+            return Ok(None);
+        }
+        let begins = self.begin_offsets(topic)?;
+        Ok(Some(begins.into_iter().zip(self.end_offsets(topic)?).collect()))
+    }
+
+    fn assign(&mut self, starts: &[(TopicPartition, i64)]) -> Result<(), SourceError> {
+        Ok(Reader::assign(self, starts)?)
+    }
+
+    fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<InRecord>, SourceError> {
+        Ok(Reader::poll(self, max, timeout)?)
+    }
+
+    fn passed(&self) -> Vec<(TopicPartition, i64)> {
+        self.fetched()
+    }
 }

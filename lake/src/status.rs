@@ -66,9 +66,7 @@ impl Status {
     }
 
     /// Waits on the calling thread until everything before these offsets of the table's topic is
-    /// in the table; `false` if `timeout` passes first. Give the offset after the last *record*:
-    /// the end of a topic may lie behind it, where a transaction's mark takes an offset of its
-    /// own, which no reader sees.
+    /// in the table; `false` if `timeout` passes first.
     pub fn wait_reached(&self, name: &str, offsets: &[(i32, i64)], timeout: Duration) -> bool {
         self.wait(timeout, |tables| {
             tables.get(name).is_some_and(|table| {

@@ -120,6 +120,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Everything before the offset was pushed; what lies between is no record.
+    pub fn advance(&mut self, partition: i32, offset: i64) {
+        let position = self.positions.entry(partition).or_default();
+        if position.next.is_some_and(|next| next < offset) {
+            position.next = Some(offset);
+            self.moved_since.get_or_insert_with(instant);
+        }
+    }
+
     /// Rows that wait for a commit.
     pub fn waiting(&self) -> usize {
         self.encoder.len() + self.batch.as_ref().map_or(0, RecordBatch::num_rows)

@@ -1,0 +1,257 @@
+//! The service over a topic in memory: restarts, rivals, marks of transactions, bad records.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Things, day, expected, folder, places, record};
+use lake::{Config, Error, OnGap, Source, SourceError, Status, Table, TableSpec, app_id, run_on};
+use runtime::processor::{InRecord, TopicPartition};
+use runtime::shutdown::Shutdown;
+use schemas::duration::Millis;
+use schemas::table::TopicRecord;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A topic in memory: `None` is an offset that no reader sees (the mark of a transaction).
+#[derive(Clone, Default)]
+struct Topic {
+    partitions: Arc<Mutex<Vec<Vec<Option<TopicRecord>>>>>,
+    begin: i64,
+}
+
+impl Topic {
+    fn new(partitions: usize) -> Self {
+        Self { partitions: Arc::new(Mutex::new(vec![Vec::new(); partitions])), begin: 0 }
+    }
+
+    fn send(&self, partition: usize, text: &str) {
+        let mut all = self.partitions.lock().unwrap();
+        let offset = all[partition].len() as i64;
+        all[partition].push(Some(record(partition as i32, offset, text)));
+    }
+
+    fn thing(&self, partition: usize) {
+        let offset = self.end(partition);
+        self.send(partition, &format!("t,{}", day(offset)));
+    }
+
+    fn mark(&self, partition: usize) {
+        self.partitions.lock().unwrap()[partition].push(None);
+    }
+
+    fn end(&self, partition: usize) -> i64 {
+        self.partitions.lock().unwrap()[partition].len() as i64
+    }
+
+    fn source(&self) -> Reader {
+        Reader { topic: self.clone(), at: BTreeMap::new() }
+    }
+}
+
+struct Reader {
+    topic: Topic,
+    at: BTreeMap<i32, i64>,
+}
+
+impl Source for Reader {
+    fn ranges(&mut self, _: &str) -> Result<Option<Vec<(i64, i64)>>, SourceError> {
+        let all = self.topic.partitions.lock().unwrap();
+        Ok(Some(all.iter().map(|records| (self.topic.begin, records.len() as i64)).collect()))
+    }
+
+    fn assign(&mut self, starts: &[(TopicPartition, i64)]) -> Result<(), SourceError> {
+        self.at = starts.iter().map(|(partition, offset)| (partition.partition, *offset)).collect();
+        Ok(())
+    }
+
+    fn poll(&mut self, max: usize, _: Duration) -> Result<Vec<InRecord>, SourceError> {
+        let mut records = Vec::new();
+        let all = self.topic.partitions.lock().unwrap();
+        for (partition, at) in &mut self.at {
+            while records.len() < max && *at < all[*partition as usize].len() as i64 {
+                if let Some(record) = all[*partition as usize][*at as usize].clone() {
+                    records.push(InRecord { topic: common::TOPIC.into(), record });
+                }
+                *at += 1;
+            }
+        }
+        drop(all);
+        if records.is_empty() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(records)
+    }
+
+    fn passed(&self) -> Vec<(TopicPartition, i64)> {
+        let one = |(partition, at): (&i32, &i64)| {
+            (TopicPartition { topic: common::TOPIC.into(), partition: *partition }, *at)
+        };
+        self.at.iter().map(one).collect()
+    }
+}
+
+fn fast() -> Config {
+    Config {
+        commit_interval: Millis(10),
+        idle_commit_interval: Millis(20),
+        checkpoint_every: 5,
+        compact_min_files: 6,
+        zstd_level: 1,
+        ..Config::default()
+    }
+}
+
+fn spec(table: &str) -> TableSpec {
+    TableSpec { table: table.to_owned(), topic: common::TOPIC.into(), encoder: Things::boxed() }
+}
+
+/// Runs the service on a thread of its own; gives its end.
+struct Running {
+    shutdown: Shutdown,
+    status: Status,
+    thread: std::thread::JoinHandle<lake::Result<()>>,
+}
+
+fn start(topic: &Topic, root: &str, config: Config) -> Running {
+    let (shutdown, status) = (Shutdown::new(), Status::new());
+    let (topic, root) = (topic.clone(), root.to_owned());
+    let (stop, told) = (shutdown.clone(), status.clone());
+    let thread = std::thread::spawn(move || {
+        let open = |_: &str| Ok(topic.source());
+        run_on(vec![spec("things")], open, &root, &config, &told, &stop)
+    });
+    Running { shutdown, status, thread }
+}
+
+impl Running {
+    fn stop(self) -> lake::Result<()> {
+        self.shutdown.set();
+        self.thread.join().unwrap()
+    }
+}
+
+fn stored(root: &str) -> Vec<(i32, i64)> {
+    lake::blocking::block_on(async {
+        let table = Table::open(root, "things").await?;
+        Ok(places(&table).await)
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_topic_becomes_a_table_over_restarts() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(3);
+    for round in 1..=4_i64 {
+        let running = start(&topic, &root, fast());
+        for _ in 0..40 {
+            for partition in 0..3 {
+                topic.thing(partition);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if round % 2 == 0 {
+            let wanted: Vec<_> = (0..3).map(|partition| (partition, topic.end(partition as usize))).collect();
+            assert!(running.status.wait_reached("things", &wanted, WAIT));
+        }
+        running.stop().unwrap();
+    }
+    let running = start(&topic, &root, fast());
+    assert!(running.status.wait_reached("things", &[(0, 160), (1, 160), (2, 160)], WAIT));
+    let status = running.status.table("things").unwrap();
+    assert_eq!(status.rows, 480);
+    running.stop().unwrap();
+    assert_eq!(stored(&root), expected(0..3, 0..160));
+}
+
+#[test]
+fn what_is_not_the_tables_moves_its_position_only() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(1);
+    topic.thing(0);
+    for _ in 0..5 {
+        topic.send(0, "!tick");
+    }
+    topic.mark(0);
+    let running = start(&topic, &root, fast());
+    assert!(running.status.wait_reached("things", &[(0, 7)], WAIT));
+    running.stop().unwrap();
+    let committed = lake::blocking::block_on(async {
+        Table::open(&root, "things").await?.committed(&app_id(common::TOPIC, 0)).await
+    });
+    assert_eq!(committed.unwrap(), Some(7));
+    assert_eq!(stored(&root), [(0, 0)]);
+}
+
+#[test]
+fn two_services_of_one_table_do_not_double_rows() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(2);
+    let (a, b) = (start(&topic, &root, fast()), start(&topic, &root, fast()));
+    for _ in 0..100 {
+        topic.thing(0);
+        topic.thing(1);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for running in [&a, &b] {
+        assert!(running.status.wait_reached("things", &[(0, 100), (1, 100)], WAIT));
+    }
+    a.stop().unwrap();
+    b.stop().unwrap();
+    assert_eq!(stored(&root), expected(0..2, 0..100));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_stops_the_table_and_is_named() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(1);
+    topic.thing(0);
+    topic.thing(0);
+    topic.send(0, "?");
+    topic.thing(0);
+    let running = start(&topic, &root, fast());
+    let failed = running.thread.join().unwrap().unwrap_err();
+    assert!(matches!(failed, Error::Record { partition: 0, offset: 2, .. }), "{failed}");
+    assert!(failed.to_string().contains("shop-things[0] offset 2"), "{failed}");
+    assert_eq!(stored(&root), [(0, 0), (0, 1)]);
+}
+
+#[test]
+fn a_topic_that_is_another_one_is_refused() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(1);
+    for _ in 0..10 {
+        topic.thing(0);
+    }
+    let running = start(&topic, &root, fast());
+    assert!(running.status.wait_reached("things", &[(0, 10)], WAIT));
+    running.stop().unwrap();
+
+    let anew = Topic::new(1);
+    anew.thing(0);
+    let failed = start(&anew, &root, fast()).thread.join().unwrap().unwrap_err();
+    assert!(failed.to_string().contains("deleted and made anew"), "{failed}");
+
+    let cut = Topic { begin: 15, ..Topic::new(1) };
+    for _ in 0..20 {
+        cut.thing(0);
+    }
+    let failed = start(&cut, &root, fast()).thread.join().unwrap().unwrap_err();
+    assert!(failed.to_string().contains("lake.on_gap"), "{failed}");
+    let running = start(&cut, &root, Config { on_gap: OnGap::Continue, ..fast() });
+    assert!(running.status.wait_reached("things", &[(0, 20)], WAIT));
+    running.stop().unwrap();
+    assert_eq!(stored(&root).len(), 15);
+}
+
+#[test]
+fn a_table_that_nobody_knows_is_no_config() {
+    let (_folder, root) = folder();
+    let config = Config { tables: vec!["thinks".to_owned()], ..fast() };
+    let failed = start(&Topic::new(1), &root, config).thread.join().unwrap().unwrap_err();
+    assert!(failed.to_string().contains("thinks"), "{failed}");
+}
