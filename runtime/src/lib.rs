@@ -4,8 +4,11 @@
 
 pub mod admin;
 pub mod config;
+pub mod core;
 pub mod kafka;
 pub mod processor;
 pub mod shutdown;
+pub mod snapshot;
 pub mod store;
+pub mod worker;
 pub mod telemetry;

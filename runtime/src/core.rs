@@ -1,0 +1,220 @@
+//! The consume-transform-produce loop as a pure state machine: events in, commands out.
+//!
+//! Knows no rdkafka, no thread, no clock (time comes with the events) and no store. A driver
+//! executes one command at a time and answers each with one event; when there is no command, it
+//! polls. The worker drives it against Kafka, the simulation against a broker in memory.
+//!
+//! What it guarantees, whatever fails and when: positions are committed with the outputs of all
+//! records before them, once. An abort does not touch the folds: outputs are kept until a commit
+//! has taken them, and the same bytes go out again. What is lost is dropped and rebuilt from what
+//! is committed.
+
+mod machine;
+mod outbox;
+mod rebuild;
+mod unit;
+
+pub use crate::config::Delivery;
+pub use machine::{Core, Counters};
+
+use crate::processor::{InRecord, Position, StepError, TopicPartition, UnitId};
+use crate::snapshot::{Snapshot, Wanted};
+
+/// The times that the driver reads for the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clock {
+    /// The wall clock, ms since 1970 UTC. It may jump.
+    pub wall_ms: i64,
+    /// A clock that never goes back, in ms from anywhere.
+    pub steady_ms: u64,
+}
+
+/// What the loop is told beyond its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Transactions, or at least once.
+    pub delivery: Delivery,
+    /// The longest time between two commits, ms.
+    pub commit_interval_ms: u64,
+    /// Whether to commit as soon as the input has been drained.
+    pub idle_commit: bool,
+    /// Time between two snapshots of a unit, ms.
+    pub snapshot_interval_ms: u64,
+    /// Outputs at which a commit is due before the interval is over.
+    pub most_pending: usize,
+}
+
+/// What the group and the log say about a partition: the answer to [`Command::Look`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The committed offset and its metadata; `None` where nothing was ever committed.
+    pub committed: Option<(i64, String)>,
+    /// First offset that the log holds.
+    pub low: i64,
+    /// Offset after the last one that a `read_committed` reader may see.
+    pub high: i64,
+}
+
+/// How a command failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Not known to have happened; the same call again settles it.
+    Retriable,
+    /// The transaction has to be aborted.
+    Abortable,
+    /// Another producer or member has taken this one's id.
+    Fenced,
+    /// The clients are of no more use.
+    Fatal,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The group gave these partitions, beside those it gave before.
+    Assigned {
+        /// They.
+        partitions: Vec<TopicPartition>,
+    },
+    /// The group asks for these partitions back; they can still be committed.
+    Revoked {
+        /// They.
+        partitions: Vec<TopicPartition>,
+    },
+    /// The group has given these partitions to somebody else.
+    Lost {
+        /// They.
+        partitions: Vec<TopicPartition>,
+    },
+    /// A poll gave records.
+    Records {
+        /// In each partition's order.
+        records: Vec<InRecord>,
+        /// Now.
+        clock: Clock,
+    },
+    /// A poll gave nothing, and the broker was heard from since the last time.
+    Drained {
+        /// The partitions that stand at their end.
+        at_end: Vec<TopicPartition>,
+        /// Now.
+        clock: Clock,
+    },
+    /// A poll gave nothing, which says nothing of the broker.
+    Quiet {
+        /// Now.
+        clock: Clock,
+    },
+    /// The service is to stop.
+    Stop,
+    /// Answer to [`Command::Look`].
+    Looked(Vec<Standing>),
+    /// Answer to [`Command::Load`].
+    Loaded {
+        /// Which unit was asked for.
+        unit: UnitId,
+        /// The newest snapshot that may be restored.
+        found: Option<Snapshot>,
+    },
+    /// Answer to [`Command::Produce`]: so many of [`Core::unsent`] are with the producer; fewer
+    /// than all of them if its queue is full.
+    Produced(usize),
+    /// Answer to all other commands: done.
+    Done,
+    /// Answer to any command: not done.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// The client's words.
+        what: String,
+    },
+}
+
+/// What is to be done. Each is answered by one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Find out what is committed for these partitions, and what their logs hold.
+    Look(Vec<TopicPartition>),
+    /// Find the newest snapshot that may be restored.
+    Load(Wanted),
+    /// Read exactly these partitions, from these offsets; this also accepts what the group gave
+    /// or takes.
+    Consume(Vec<(TopicPartition, i64)>),
+    /// Stop reading exactly these partitions, and read all others.
+    Pause(Vec<TopicPartition>),
+    /// Begin a transaction.
+    Begin,
+    /// Hand the records of [`Core::unsent`] to the producer, in order.
+    Produce,
+    /// Wait until all that was produced is delivered (at least once).
+    Flush,
+    /// Add positions to the transaction, with the group's metadata.
+    SendOffsets(Vec<Position>),
+    /// Commit the transaction.
+    Commit,
+    /// Commit positions outside a transaction (at least once).
+    CommitOffsets(Vec<Position>),
+    /// Abort the transaction.
+    Abort,
+    /// Keep a snapshot. Its failure costs time at the next restart, nothing else.
+    Save(Snapshot),
+    /// All is committed and saved: close.
+    Leave,
+}
+
+/// Why the loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// A processor failed.
+    #[error("unit {} failed: {source}", unit.0)]
+    Step {
+        /// Which unit.
+        unit: UnitId,
+        /// What failed.
+        source: StepError,
+    },
+    /// Somebody else uses this worker's ids.
+    #[error(
+        "fenced: {what}. Another process runs with the same service.instance, or this one was stopped for \
+         longer than a transaction may take (fatal; restart it if it is the only one)"
+    )]
+    Fenced {
+        /// The client's words.
+        what: String,
+    },
+    /// The clients are of no more use: the worker is built anew.
+    #[error("{what} (the worker must be built anew)")]
+    Client {
+        /// The client's words.
+        what: String,
+    },
+    /// What was committed is not what the log holds.
+    #[error(
+        "the committed offset {committed} of {partition} is outside the log, which holds {low} to {high}: \
+         records expired before they were read, or the topic was made anew (fatal; to go on from what is \
+         there, delete the group's offsets)"
+    )]
+    OutOfRange {
+        /// Which partition.
+        partition: TopicPartition,
+        /// What was committed.
+        committed: i64,
+        /// First offset of the log.
+        low: i64,
+        /// Offset after the last.
+        high: i64,
+    },
+    /// State cannot be rebuilt.
+    #[error(
+        "the state of {partition} cannot be rebuilt: its log begins at {low}, and no usable snapshot stands \
+         at or after that (fatal; restore a snapshot, or rebuild from the lake)"
+    )]
+    Cut {
+        /// Which partition.
+        partition: TopicPartition,
+        /// First offset of the log.
+        low: i64,
+    },
+}

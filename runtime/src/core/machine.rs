@@ -1,0 +1,585 @@
+//! The state machine: what each event changes, and which command follows.
+//!
+//! The next command is derived from the state, never queued: whatever happened in between, it is
+//! the right one for now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use super::rebuild::{Built, Rebuild, is_stateful};
+use super::unit::{Folded, Unit};
+use super::{Clock, Command, CoreError, Delivery, Event, Failure, Rules};
+use crate::processor::{InRecord, OutRecord, Position, ProcessorFactory, StepError, TopicPartition, UnitId};
+use crate::snapshot::Snapshot;
+
+/// Where the transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    Closed,
+    Open,
+    /// Offsets are in it; only the commit is left.
+    Offered,
+    MustAbort,
+}
+
+/// Which command waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Look,
+    Load,
+    Consume,
+    Pause,
+    Begin,
+    Produce,
+    Flush,
+    Offsets,
+    Commit,
+    CommitOffsets,
+    Abort,
+    Save,
+    Leave,
+}
+
+/// What has been done since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Records folded, replays not counted.
+    pub folded: u64,
+    /// Records folded in silence to rebuild state.
+    pub replayed: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Aborts.
+    pub aborts: u64,
+    /// Units dropped because their partitions went away or their commit was in doubt.
+    pub dropped: u64,
+}
+
+/// The loop's state.
+pub struct Core {
+    factory: Arc<dyn ProcessorFactory>,
+    rules: Rules,
+    units: BTreeMap<UnitId, Unit>,
+    /// Given up cleanly; taken again if nobody else has had them in between.
+    parked: BTreeMap<UnitId, Unit>,
+    owned: BTreeSet<TopicPartition>,
+    rebuild: Rebuild,
+    outbox: Outbox,
+    transaction: Transaction,
+    /// The positions and the number of outputs that the commit under way takes.
+    committing: (Vec<Position>, usize),
+    /// A commit was sent and not answered: it may have happened.
+    in_doubt: bool,
+    commit_wanted: bool,
+    /// Something failed: poll before the next try, which also lets the group speak.
+    hold: bool,
+    /// Something failed and no commit has succeeded since: read nothing more.
+    stalled: bool,
+    releasing: Option<Vec<TopicPartition>>,
+    stopping: bool,
+    left: bool,
+    saved_this_round: bool,
+    dirty_since: Option<u64>,
+    paused: Vec<TopicPartition>,
+    clock: Clock,
+    asked: Option<Asked>,
+    counters: Counters,
+}
+
+impl Core {
+    /// A loop that owns nothing yet.
+    pub fn new(factory: Arc<dyn ProcessorFactory>, rules: Rules, clock: Clock) -> Self {
+        Self {
+            factory,
+            rules,
+            units: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            rebuild: Rebuild::default(),
+            outbox: Outbox::default(),
+            transaction: Transaction::Closed,
+            committing: (Vec::new(), 0),
+            in_doubt: false,
+            commit_wanted: false,
+            hold: false,
+            stalled: false,
+            releasing: None,
+            stopping: false,
+            left: false,
+            saved_this_round: false,
+            dirty_since: None,
+            paused: Vec::new(),
+            clock,
+            asked: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What to do now; `None`: poll. Its answer must come before the next call.
+    pub fn next_command(&mut self) -> Option<Command> {
+        debug_assert!(self.asked.is_none(), "{:?} has not been answered", self.asked);
+        let command = self.choose()?;
+        self.asked = Some(match &command {
+            Command::Look(_) => Asked::Look,
+            Command::Load(_) => Asked::Load,
+            Command::Consume(_) => Asked::Consume,
+            Command::Pause(_) => Asked::Pause,
+            Command::Begin => Asked::Begin,
+            Command::Produce => Asked::Produce,
+            Command::Flush => Asked::Flush,
+            Command::SendOffsets(_) => Asked::Offsets,
+            Command::Commit => Asked::Commit,
+            Command::CommitOffsets(_) => Asked::CommitOffsets,
+            Command::Abort => Asked::Abort,
+            Command::Save(_) => Asked::Save,
+            Command::Leave => Asked::Leave,
+        });
+        Some(command)
+    }
+
+    /// Takes in what has happened.
+    ///
+    /// # Errors
+    /// The loop cannot go on; the core is of no more use.
+    pub fn on(&mut self, event: Event) -> Result<(), CoreError> {
+        match event {
+            Event::Assigned { partitions } => {
+                self.polled(self.clock);
+                self.assigned(partitions);
+            }
+            Event::Revoked { partitions } => {
+                self.polled(self.clock);
+                self.revoked(partitions);
+            }
+            Event::Lost { partitions } => {
+                self.polled(self.clock);
+                self.lose(&partitions);
+            }
+            Event::Records { records, clock } => {
+                self.polled(clock);
+                self.fold(records)?;
+                self.mark_due(false);
+            }
+            Event::Drained { at_end, clock } => {
+                self.polled(clock);
+                self.drained(&at_end)?;
+                self.mark_due(self.rules.idle_commit);
+            }
+            Event::Quiet { clock } => {
+                self.polled(clock);
+                self.mark_due(self.rules.idle_commit);
+            }
+            Event::Stop => {
+                self.hold = false;
+                self.stopping = true;
+                self.commit_wanted = true;
+            }
+            Event::Looked(standings) => {
+                self.asked = None;
+                let steady = self.clock.steady_ms;
+                let built = self.rebuild.looked(standings, &self.factory, &mut self.parked, steady)?;
+                for unit in built {
+                    self.begin_unit(unit)?;
+                }
+            }
+            Event::Loaded { unit, found } => {
+                self.asked = None;
+                let built = self.rebuild.loaded(unit, found, &self.factory, self.clock.steady_ms)?;
+                if let Some(built) = built {
+                    self.begin_unit(built)?;
+                }
+            }
+            Event::Produced(count) => {
+                self.asked = None;
+                self.outbox.advance(count);
+                if self.outbox.has_unsent() {
+                    self.hold = true;
+                    self.stalled = true;
+                } else if !self.in_doubt {
+                    self.stalled = false;
+                }
+            }
+            Event::Done => self.done(),
+            Event::Failed { failure, what } => self.failed(failure, what)?,
+        }
+        Ok(())
+    }
+
+    /// The outputs that the producer does not have yet.
+    pub fn unsent(&self) -> impl Iterator<Item = &OutRecord> {
+        self.outbox.unsent()
+    }
+
+    /// Whether a commit would say anything.
+    pub fn is_dirty(&self) -> bool {
+        !self.outbox.is_empty() || self.units.values().any(Unit::is_dirty)
+    }
+
+    /// Whether a short poll should decide if the input is drained.
+    pub fn is_in_a_hurry(&self) -> bool {
+        self.rules.idle_commit && !self.stalled && self.is_dirty()
+    }
+
+    /// Whether all is done and the clients may be closed.
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// What has been done.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Outputs that no commit has taken.
+    pub fn pending(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Next offset to read of each partition, for lag.
+    pub fn reading(&self) -> impl Iterator<Item = (TopicPartition, i64)> {
+        self.units.values().flat_map(Unit::reading)
+    }
+
+    fn choose(&mut self) -> Option<Command> {
+        if self.left {
+            return None;
+        }
+        if !self.hold
+            && let Some(command) = self.transact().or_else(|| self.settle_group())
+        {
+            return Some(command);
+        }
+        self.pause_as_needed()
+    }
+
+    fn transact(&mut self) -> Option<Command> {
+        self.commit_wanted |= self.rebuild.is_waiting() || self.releasing.is_some();
+        match (self.rules.delivery, self.transaction) {
+            (_, Transaction::MustAbort) => Some(Command::Abort),
+            (Delivery::ExactlyOnce, Transaction::Closed) => {
+                let begins = self.outbox.has_unsent() || (self.commit_wanted && self.is_dirty());
+                self.commit_wanted &= begins;
+                begins.then_some(Command::Begin)
+            }
+            (_, Transaction::Offered) => Some(Command::Commit),
+            (_, _) if self.outbox.has_unsent() => Some(Command::Produce),
+            (_, _) if !self.commit_wanted => None,
+            (Delivery::ExactlyOnce, Transaction::Open) => {
+                self.committing = (self.positions(), self.outbox.sent());
+                Some(Command::SendOffsets(self.committing.0.clone()))
+            }
+            (Delivery::AtLeastOnce, _) if !self.outbox.is_empty() => Some(Command::Flush),
+            (Delivery::AtLeastOnce, _) if self.is_dirty() => {
+                self.committing = (self.positions(), 0);
+                Some(Command::CommitOffsets(self.committing.0.clone()))
+            }
+            (Delivery::AtLeastOnce, _) => {
+                self.commit_wanted = false;
+                None
+            }
+        }
+    }
+
+    /// Everything that wants a closed transaction: giving back, building, saving, leaving.
+    fn settle_group(&mut self) -> Option<Command> {
+        if self.transaction != Transaction::Closed {
+            return None;
+        }
+        let clean = !self.is_dirty();
+        if clean && let Some(partitions) = self.releasing.take() {
+            self.park(&partitions);
+        }
+        if self.stopping {
+            return if clean { Some(self.save(0).unwrap_or(Command::Leave)) } else { None };
+        }
+        if self.releasing.is_some() {
+            return None;
+        }
+        if let Some(question) = self.rebuild.ask(self.factory.state_fingerprint()) {
+            return Some(question);
+        }
+        if self.rebuild.wants_consume() {
+            let mut from: Vec<_> = self.reading().collect();
+            from.sort();
+            return Some(Command::Consume(from));
+        }
+        if clean && !self.saved_this_round {
+            let saved = self.save(self.rules.snapshot_interval_ms);
+            self.saved_this_round = saved.is_some();
+            return saved;
+        }
+        None
+    }
+
+    fn pause_as_needed(&mut self) -> Option<Command> {
+        let blocked =
+            self.stalled || self.stopping || self.releasing.is_some() || self.rebuild.is_waiting();
+        let mut wanted: Vec<TopicPartition> = if blocked {
+            self.units.values().flat_map(Unit::partitions).cloned().collect()
+        } else {
+            self.units.values().flat_map(Unit::paused).cloned().collect()
+        };
+        wanted.sort();
+        wanted.dedup();
+        if wanted == self.paused {
+            return None;
+        }
+        self.paused.clone_from(&wanted);
+        Some(Command::Pause(wanted))
+    }
+
+    fn save(&mut self, interval_ms: u64) -> Option<Command> {
+        if !is_stateful(self.factory.as_ref()) {
+            return None;
+        }
+        let fingerprint = self.factory.state_fingerprint()?;
+        let steady_ms = self.clock.steady_ms;
+        self.units.values_mut().find_map(|unit| {
+            let (positions, payload) = unit.save(steady_ms, interval_ms)?;
+            Some(Command::Save(Snapshot { unit: unit.id(), fingerprint, positions, payload }))
+        })
+    }
+
+    fn polled(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.hold = false;
+        self.saved_this_round = false;
+    }
+
+    fn mark_due(&mut self, drained: bool) {
+        if !self.is_dirty() {
+            self.dirty_since = None;
+            return;
+        }
+        let since = *self.dirty_since.get_or_insert(self.clock.steady_ms);
+        let waited = self.clock.steady_ms.saturating_sub(since);
+        self.commit_wanted |= drained
+            || waited >= self.rules.commit_interval_ms
+            || self.outbox.len() >= self.rules.most_pending;
+    }
+
+    fn assigned(&mut self, partitions: Vec<TopicPartition>) {
+        let units: BTreeSet<UnitId> = partitions.iter().map(|p| self.factory.unit(p)).collect();
+        self.owned.extend(partitions.iter().cloned());
+        let factory = Arc::clone(&self.factory);
+        self.rebuild.restart(|standing| units.contains(&factory.unit(&standing.partition)));
+        // A unit that gets more partitions begins anew from what is committed of all of them.
+        self.drop_units(&units);
+        self.rebuild.look_at(self.owned.iter().filter(|p| units.contains(&factory.unit(p))).cloned());
+        self.rebuild.consume_anew();
+    }
+
+    fn revoked(&mut self, partitions: Vec<TopicPartition>) {
+        self.rebuild.forget(&partitions);
+        self.commit_wanted = true;
+        self.releasing.get_or_insert_default().extend(partitions);
+    }
+
+    /// Gives up partitions whose commit is done.
+    fn park(&mut self, partitions: &[TopicPartition]) {
+        self.parked.clear();
+        let whole: Vec<UnitId> = self
+            .units
+            .values()
+            .filter(|unit| !unit.is_replaying() && unit.partitions().all(|p| partitions.contains(p)))
+            .map(Unit::id)
+            .collect();
+        if is_stateful(self.factory.as_ref()) {
+            for id in whole {
+                self.parked.extend(self.units.remove(&id).map(|unit| (id, unit)));
+            }
+        }
+        self.lose_partitions(partitions);
+    }
+
+    fn lose(&mut self, partitions: &[TopicPartition]) {
+        self.parked.clear();
+        if let Some(releasing) = &mut self.releasing {
+            releasing.retain(|partition| !partitions.contains(partition));
+            if releasing.is_empty() {
+                self.releasing = None;
+            }
+        }
+        self.lose_partitions(partitions);
+    }
+
+    /// Drops the units of these partitions; what they keep of others is rebuilt.
+    fn lose_partitions(&mut self, partitions: &[TopicPartition]) {
+        self.owned.retain(|partition| !partitions.contains(partition));
+        self.rebuild.forget(partitions);
+        let units: BTreeSet<UnitId> = self
+            .units
+            .values()
+            .filter(|unit| partitions.iter().any(|partition| unit.owns(partition)))
+            .map(Unit::id)
+            .collect();
+        self.drop_units(&units);
+    }
+
+    /// Drops the units' folds and pending outputs; their partitions that are still owned are
+    /// looked at again.
+    fn drop_units(&mut self, ids: &BTreeSet<UnitId>) {
+        let dropped: Vec<Unit> = ids.iter().filter_map(|id| self.units.remove(id)).collect();
+        if dropped.is_empty() {
+            return;
+        }
+        self.counters.dropped += dropped.len() as u64;
+        let ids: Vec<UnitId> = dropped.iter().map(Unit::id).collect();
+        self.outbox.forget(&ids);
+        if self.transaction != Transaction::Closed {
+            self.transaction = Transaction::MustAbort;
+        }
+        for partition in dropped.iter().flat_map(Unit::partitions) {
+            if self.owned.contains(partition) {
+                self.rebuild.look_at([partition.clone()]);
+            }
+        }
+    }
+
+    fn begin_unit(&mut self, built: Built) -> Result<(), CoreError> {
+        let Built { mut unit, start } = built;
+        if !start.is_empty() {
+            let begun = unit.begin(&start, self.clock.wall_ms);
+            self.keep(unit.id(), begun)?;
+        }
+        self.units.insert(unit.id(), unit);
+        Ok(())
+    }
+
+    fn fold(&mut self, records: Vec<InRecord>) -> Result<(), CoreError> {
+        let mut batches: BTreeMap<UnitId, Vec<InRecord>> = BTreeMap::new();
+        let mut last: Option<(TopicPartition, UnitId)> = None;
+        for record in records {
+            let id = match &last {
+                Some((of, id)) if of.partition == record.record.partition && of.topic == record.topic => *id,
+                _ => {
+                    let of = record.topic_partition();
+                    let id = self.factory.unit(&of);
+                    last = Some((of, id));
+                    id
+                }
+            };
+            batches.entry(id).or_default().push(record);
+        }
+        for (id, batch) in batches {
+            let Some(unit) = self.units.get_mut(&id) else { continue };
+            let folded = unit.fold(batch, self.clock.wall_ms);
+            self.keep(id, folded)?;
+        }
+        Ok(())
+    }
+
+    fn drained(&mut self, at_end: &[TopicPartition]) -> Result<(), CoreError> {
+        let ids: Vec<UnitId> = self.units.keys().copied().collect();
+        for id in ids {
+            let Some(unit) = self.units.get_mut(&id) else { continue };
+            let folded = unit.drained(at_end, self.clock.wall_ms);
+            self.keep(id, folded)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, unit: UnitId, folded: Result<Folded, StepError>) -> Result<(), CoreError> {
+        let folded = folded.map_err(|source| CoreError::Step { unit, source })?;
+        self.counters.folded += folded.folded;
+        self.counters.replayed += folded.replayed;
+        self.outbox.push(unit, folded.outputs);
+        Ok(())
+    }
+
+    /// The current positions of all units, moved or not: they carry the group's metadata into
+    /// every transaction, which is what fences a zombie that has only ticks to write.
+    fn positions(&self) -> Vec<Position> {
+        self.units.values().flat_map(Unit::positions).cloned().collect()
+    }
+
+    fn done(&mut self) {
+        match self.asked.take() {
+            Some(Asked::Begin) => self.advance_to(Transaction::Open),
+            Some(Asked::Offsets) => self.advance_to(Transaction::Offered),
+            Some(Asked::Commit | Asked::CommitOffsets) => self.committed(),
+            Some(Asked::Flush) => self.outbox.settle(self.outbox.sent()),
+            Some(Asked::Abort) => self.aborted(),
+            Some(Asked::Consume) => {
+                self.rebuild.consumed();
+                self.parked.clear();
+                self.paused.clear();
+            }
+            Some(Asked::Leave) => self.left = true,
+            Some(Asked::Look | Asked::Load | Asked::Pause | Asked::Produce | Asked::Save) | None => {}
+        }
+    }
+
+    fn advance_to(&mut self, next: Transaction) {
+        self.transaction = next;
+    }
+
+    fn committed(&mut self) {
+        let (positions, count) = std::mem::take(&mut self.committing);
+        for position in &positions {
+            for unit in self.units.values_mut().filter(|unit| unit.owns(&position.partition)) {
+                unit.settle(position);
+            }
+        }
+        self.outbox.settle(count);
+        self.transaction = Transaction::Closed;
+        self.in_doubt = false;
+        self.commit_wanted = self.stopping;
+        self.stalled = false;
+        self.dirty_since = self.is_dirty().then_some(self.clock.steady_ms);
+        self.counters.commits += 1;
+    }
+
+    fn aborted(&mut self) {
+        self.counters.aborts += 1;
+        self.transaction = Transaction::Closed;
+        self.outbox.rewind();
+        self.hold = true;
+        self.stalled = true;
+        if std::mem::take(&mut self.in_doubt) {
+            // The commit may have happened after all: only the group's offsets can tell.
+            let all: BTreeSet<UnitId> = self.units.keys().copied().collect();
+            self.drop_units(&all);
+            self.outbox.clear();
+            self.stalled = false;
+        }
+        if let Some(partitions) = self.releasing.take() {
+            // They could not be given back with their outputs: whoever has them next makes these.
+            self.hold = false;
+            self.lose(&partitions);
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, what: String) -> Result<(), CoreError> {
+        let asked = self.asked.take();
+        match failure {
+            Failure::Fenced => return Err(CoreError::Fenced { what }),
+            Failure::Fatal => return Err(CoreError::Client { what }),
+            Failure::Retriable | Failure::Abortable => {}
+        }
+        self.hold = true;
+        self.stalled |= !matches!(asked, Some(Asked::Look | Asked::Load | Asked::Save | Asked::Pause));
+        let abortable = failure == Failure::Abortable;
+        match (self.rules.delivery, asked) {
+            (Delivery::ExactlyOnce, Some(Asked::Begin | Asked::Produce | Asked::Offsets | Asked::Commit))
+                if abortable =>
+            {
+                self.transaction = Transaction::MustAbort;
+                // Aborting is urgent: nobody reads past an open transaction.
+                self.hold = false;
+            }
+            (_, Some(Asked::Commit)) => self.in_doubt = true,
+            (Delivery::AtLeastOnce, Some(Asked::Produce | Asked::Flush)) if abortable => self.outbox.rewind(),
+            (Delivery::AtLeastOnce, Some(Asked::CommitOffsets)) if abortable => {
+                if let Some(partitions) = self.releasing.take() {
+                    self.lose(&partitions);
+                }
+            }
+            (_, Some(Asked::Pause)) => self.paused.clear(),
+            _ => {}
+        }
+        tracing::debug!(?asked, ?failure, what, "a command failed");
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! One unit at work: its processor, where its partitions stand, and what is still replayed.
+//!
+//! Knows no transaction: it folds, and says what may be committed.
+
+use crate::processor::{
+    InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, StepError, TopicPartition, UnitId,
+};
+
+/// A partition of a unit.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Next offset to fold: what came before is in the state.
+    next: i64,
+    /// What a commit would say now.
+    position: Position,
+    /// What the last commit said, or where the fold began.
+    settled: (i64, String),
+    /// The committed offset that the silent replay goes up to.
+    replay_until: Option<i64>,
+}
+
+impl Slot {
+    /// Stands at `start`; records before `committed` are replayed.
+    pub(super) fn new(start: &Position, committed: Option<&(i64, String)>) -> Self {
+        let settled = committed.cloned().unwrap_or_else(|| (start.offset, start.metadata.clone()));
+        Self {
+            next: start.offset,
+            replay_until: (start.offset < settled.0).then_some(settled.0),
+            position: Position {
+                partition: start.partition.clone(),
+                offset: settled.0,
+                metadata: settled.1.clone(),
+            },
+            settled,
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.settled.0 != self.position.offset || self.settled.1 != self.position.metadata
+    }
+}
+
+/// A unit that folds.
+pub(super) struct Unit {
+    id: UnitId,
+    processor: Box<dyn Processor>,
+    mode: Positions,
+    slots: Vec<Slot>,
+    paused: Vec<TopicPartition>,
+    /// When its snapshot was last taken, and of which positions.
+    saved: (u64, Vec<i64>),
+    scratch: Outputs,
+}
+
+/// What a fold gave.
+#[derive(Debug, Default)]
+pub(super) struct Folded {
+    pub(super) outputs: Vec<OutRecord>,
+    pub(super) folded: u64,
+    pub(super) replayed: u64,
+}
+
+impl Unit {
+    /// A unit whose processor has not been told anything yet.
+    pub(super) fn new(
+        id: UnitId,
+        processor: Box<dyn Processor>,
+        mode: Positions,
+        slots: Vec<Slot>,
+        steady_ms: u64,
+    ) -> Self {
+        let saved = (steady_ms, slots.iter().map(|slot| slot.next).collect());
+        Self { id, processor, mode, slots, paused: Vec::new(), saved, scratch: Outputs::default() }
+    }
+
+    pub(super) fn id(&self) -> UnitId {
+        self.id
+    }
+
+    /// Asks for a snapshot at the next commit: without one, this state could not be rebuilt.
+    pub(super) fn save_soon(&mut self) {
+        self.saved = (0, Vec::new());
+    }
+
+    pub(super) fn owns(&self, partition: &TopicPartition) -> bool {
+        self.slots.iter().any(|slot| slot.position.partition == *partition)
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.slots.iter().map(|slot| &slot.position.partition)
+    }
+
+    /// Where to read on.
+    pub(super) fn reading(&self) -> impl Iterator<Item = (TopicPartition, i64)> {
+        self.slots.iter().map(|slot| (slot.position.partition.clone(), slot.next))
+    }
+
+    pub(super) fn paused(&self) -> &[TopicPartition] {
+        &self.paused
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.slots.iter().any(Slot::is_dirty)
+    }
+
+    pub(super) fn is_replaying(&self) -> bool {
+        self.slots.iter().any(|slot| slot.replay_until.is_some())
+    }
+
+    pub(super) fn positions(&self) -> impl Iterator<Item = &Position> {
+        self.slots.iter().map(|slot| &slot.position)
+    }
+
+    /// A commit has taken this position.
+    pub(super) fn settle(&mut self, position: &Position) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.position.partition == position.partition) {
+            slot.settled = (position.offset, position.metadata.clone());
+        }
+    }
+
+    /// Tells the processor where its folds begin.
+    pub(super) fn begin(&mut self, positions: &[Position], now_ms: i64) -> Result<Folded, StepError> {
+        let outputs = self.step(Input::Assigned { positions, now_ms })?;
+        let kept = !self.is_replaying();
+        Ok(Folded { outputs: if kept { outputs } else { Vec::new() }, ..Folded::default() })
+    }
+
+    /// Folds records: those that were committed before in silence.
+    pub(super) fn fold(&mut self, mut records: Vec<InRecord>, now_ms: i64) -> Result<Folded, StepError> {
+        let mut folded = Folded::default();
+        let mut replayed = Vec::with_capacity(records.len());
+        records.retain(|record| match self.slot_of(record) {
+            Some(slot) if record.record.offset >= slot.next => {
+                slot.next = record.record.offset + 1;
+                if slot.replay_until.is_some_and(|until| slot.next >= until) {
+                    let is_last_of_replay = slot.replay_until == Some(slot.next);
+                    slot.replay_until = None;
+                    replayed.push(is_last_of_replay);
+                } else {
+                    replayed.push(slot.replay_until.is_some());
+                }
+                true
+            }
+            _ => false,
+        });
+        let mut start = 0;
+        while let Some(&silent) = replayed.get(start) {
+            let length = replayed[start..].iter().take_while(|&&other| other == silent).count();
+            let run = &records[start..start + length];
+            let outputs = self.step(Input::Records { records: run, now_ms })?;
+            if silent {
+                folded.replayed += length as u64;
+            } else {
+                folded.folded += length as u64;
+                folded.outputs.extend(outputs);
+                self.advance(run);
+            }
+            start += length;
+        }
+        Ok(folded)
+    }
+
+    /// Nothing more for now; `at_end` are partitions of any unit.
+    pub(super) fn drained(&mut self, at_end: &[TopicPartition], now_ms: i64) -> Result<Folded, StepError> {
+        let own: Vec<TopicPartition> =
+            at_end.iter().filter(|partition| self.owns(partition)).cloned().collect();
+        for slot in &mut self.slots {
+            // What is committed and at the end of the log has been replayed, however many of the
+            // last offsets are transaction markers that no reader sees.
+            if own.contains(&slot.position.partition) {
+                slot.replay_until = None;
+            }
+        }
+        if self.is_replaying() {
+            return Ok(Folded::default());
+        }
+        let outputs = self.step(Input::Drained { at_end: &own, now_ms })?;
+        Ok(Folded { outputs, ..Folded::default() })
+    }
+
+    /// The state, where it is committed, worth saving and due.
+    pub(super) fn save(&mut self, steady_ms: u64, interval_ms: u64) -> Option<(Vec<Position>, Vec<u8>)> {
+        let due = steady_ms.saturating_sub(self.saved.0) >= interval_ms || self.saved.1.is_empty();
+        if !due || self.is_replaying() || self.is_dirty() {
+            return None;
+        }
+        let at: Vec<i64> = self.slots.iter().map(|slot| slot.position.offset).collect();
+        if self.saved.1 == at {
+            return None;
+        }
+        self.saved = (steady_ms, at);
+        let mut positions: Vec<Position> = self.positions().cloned().collect();
+        positions.sort_by(|a, b| a.partition.cmp(&b.partition));
+        Some((positions, self.processor.snapshot()?))
+    }
+
+    fn slot_of(&mut self, record: &InRecord) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| {
+            let of = &slot.position.partition;
+            of.partition == record.record.partition
+                && (std::sync::Arc::ptr_eq(&of.topic, &record.topic) || of.topic == record.topic)
+        })
+    }
+
+    fn advance(&mut self, run: &[InRecord]) {
+        if self.mode == Positions::Implied {
+            for record in run {
+                let next = record.record.offset + 1;
+                if let Some(slot) = self.slot_of(record) {
+                    slot.position.offset = next;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>) -> Result<Vec<OutRecord>, StepError> {
+        self.processor.step(input, &mut self.scratch)?;
+        self.paused = std::mem::take(&mut self.scratch.pause);
+        for reported in std::mem::take(&mut self.scratch.positions) {
+            if self.mode == Positions::Reported
+                && let Some(slot) =
+                    self.slots.iter_mut().find(|slot| slot.position.partition == reported.partition)
+            {
+                slot.position = reported;
+            }
+        }
+        Ok(std::mem::take(&mut self.scratch.records))
+    }
+}

@@ -1,0 +1,172 @@
+//! Workers: threads that drive the loop against a cluster.
+//!
+//! Each owns a consumer and a producer and shares nothing with the others but the object store and
+//! the flag that stops them. Knows no processor's meaning.
+
+mod clients;
+mod errors;
+mod execute;
+mod input;
+mod measure;
+mod saver;
+mod thread;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::{Kafka, Service};
+use crate::core::CoreError;
+use crate::processor::ProcessorFactory;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoreError};
+
+/// What a worker stands on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The cluster.
+    pub kafka: Kafka,
+    /// The loop.
+    pub service: Service,
+    /// Where snapshots and partition counts are kept.
+    pub store: Store,
+}
+
+/// Why a service stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The loop cannot go on.
+    #[error("{service}: {source}")]
+    Loop {
+        /// Which service.
+        service: String,
+        /// Why.
+        source: CoreError,
+    },
+    /// A client could not be made: a property that librdkafka does not take, most likely.
+    #[error("{service}: cannot make a Kafka client: {source} (fatal; see kafka.properties)")]
+    Client {
+        /// Which service.
+        service: String,
+        /// What librdkafka said.
+        source: rdkafka::error::KafkaError,
+    },
+    /// A topic is not there.
+    #[error("{service}: topic {topic} does not exist on {bootstrap} (fatal; `salience topics create` makes it)")]
+    NoTopic {
+        /// Which service.
+        service: String,
+        /// Which topic.
+        topic: String,
+        /// Where.
+        bootstrap: String,
+    },
+    /// A topic has another number of partitions than when it was made.
+    #[error(
+        "{service}: topic {topic} has {found} partitions, and was made with {recorded}: keys no longer meet \
+         their state (fatal; make the topic again with {recorded}, or a new deployment under another prefix)"
+    )]
+    Partitions {
+        /// Which service.
+        service: String,
+        /// Which topic.
+        topic: String,
+        /// What the cluster has.
+        found: i32,
+        /// What was recorded.
+        recorded: i32,
+    },
+    /// A record that no retry can produce.
+    #[error("{service}: cannot produce to {topic}: {source} (fatal; restarting will meet it again)")]
+    Produce {
+        /// Which service.
+        service: String,
+        /// Which topic.
+        topic: String,
+        /// What librdkafka said.
+        source: rdkafka::error::KafkaError,
+    },
+    /// The object store failed where it cannot be done without.
+    #[error("{service}: {source}")]
+    Store {
+        /// Which service.
+        service: String,
+        /// What failed.
+        source: StoreError,
+    },
+    /// A thread could not be started, or panicked.
+    #[error("{service}: a worker thread {what} (fatal)")]
+    Thread {
+        /// Which service.
+        service: String,
+        /// What happened.
+        what: String,
+    },
+}
+
+/// Runs a service's workers until `shutdown` is set or one of them fails; blocks. The group is
+/// `{prefix}salience-{name}`; members and transactional ids are named after the instance and the
+/// worker's number, so that a restarted worker takes the place of its predecessor.
+///
+/// On `shutdown`, what has been read is committed, state is saved, and the group is left as it is
+/// for the next start.
+///
+/// # Errors
+/// The first worker's failure; the others have been stopped.
+pub fn run(
+    name: &str,
+    factory: Arc<dyn ProcessorFactory>,
+    settings: &Settings,
+    shutdown: Shutdown,
+) -> Result<(), WorkerError> {
+    topics::check(name, factory.as_ref(), settings, &shutdown)?;
+    let stop = Arc::new(Stop { shutdown, failed: AtomicBool::new(false) });
+    let threads: Result<Vec<_>, WorkerError> = (0..settings.service.workers.max(1))
+        .map(|number| {
+            let worker = thread::Seat {
+                service: name.to_owned(),
+                number,
+                factory: Arc::clone(&factory),
+                settings: settings.clone(),
+                stop: Arc::clone(&stop),
+            };
+            std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || worker.work()).map_err(
+                |error| {
+                    stop_all(&stop);
+                    WorkerError::Thread { service: name.to_owned(), what: error.to_string() }
+                },
+            )
+        })
+        .collect();
+    let mut first = Ok(());
+    for thread in threads? {
+        let result = thread.join().unwrap_or_else(|_| {
+            stop_all(&stop);
+            Err(WorkerError::Thread { service: name.to_owned(), what: "panicked".to_owned() })
+        });
+        if let Err(error) = result {
+            tracing::error!(service = name, %error, "a worker failed");
+            if first.is_ok() {
+                first = Err(error);
+            }
+        }
+    }
+    first
+}
+
+/// What stops the workers of one service: everything stopping, or one of them failing.
+#[derive(Debug)]
+struct Stop {
+    shutdown: Shutdown,
+    failed: AtomicBool,
+}
+
+impl Stop {
+    fn is_set(&self) -> bool {
+        self.failed.load(Ordering::SeqCst) || self.shutdown.is_set()
+    }
+}
+
+fn stop_all(stop: &Stop) {
+    stop.failed.store(true, Ordering::SeqCst);
+}

@@ -1,0 +1,269 @@
+//! The loop's Kafka clients: their properties, and their callbacks.
+//!
+//! Knows which settings the loop's promises rest on; those cannot be overridden, all others can.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::config::{Delivery, Kafka};
+use crate::processor::TopicPartition;
+
+/// The names under which the cluster knows a worker.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// Consumer group.
+    pub(super) group: String,
+    /// `group.instance.id` and `transactional.id`.
+    pub(super) id: String,
+}
+
+impl Names {
+    pub(super) fn new(kafka: &Kafka, service: &str, instance: &str, number: usize) -> Self {
+        let group = format!("{}salience-{service}", kafka.prefix);
+        let id = format!("{group}-{instance}-{number}");
+        Self { group, id }
+    }
+}
+
+pub(super) type LoopConsumer = BaseConsumer<GroupContext>;
+pub(super) type LoopProducer = BaseProducer<DeliveryContext>;
+
+/// Wakes the worker when there is something to poll.
+#[derive(Debug, Default)]
+pub(super) struct Wake {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake {
+    pub(super) fn wake(&self) {
+        *lock(&self.woken) = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits until woken since the last wait, at most `time`.
+    pub(super) fn wait(&self, time: Duration) {
+        let woken = self
+            .changed
+            .wait_timeout_while(lock(&self.woken), time, |woken| !*woken)
+            .map_or_else(|poisoned| poisoned.into_inner().0, |(woken, _)| woken);
+        let mut woken = woken;
+        *woken = false;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the group said.
+#[derive(Debug)]
+pub(super) enum GroupEvent {
+    Assigned(Vec<TopicPartition>),
+    Revoked(Vec<TopicPartition>),
+    Lost(Vec<TopicPartition>),
+}
+
+/// Keeps what the group says until the worker has polled; the answer, an assignment or none, is
+/// given by the worker itself, when it has committed or restored.
+#[derive(Debug, Default)]
+pub(super) struct GroupContext {
+    events: Mutex<VecDeque<GroupEvent>>,
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    pub(super) fn take(&self) -> Option<GroupEvent> {
+        lock(&self.events).pop_front()
+    }
+
+    /// From now on partitions are given back without asking anybody: the consumer is being closed.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "consumer");
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if self.closing.load(Ordering::SeqCst) {
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "could not give partitions back while closing");
+            }
+            return;
+        }
+        let partitions = partitions
+            .elements()
+            .iter()
+            .map(|element| TopicPartition { topic: element.topic().into(), partition: element.partition() })
+            .collect();
+        let event = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupEvent::Assigned(partitions),
+            _ if consumer.assignment_lost() => GroupEvent::Lost(partitions),
+            _ => GroupEvent::Revoked(partitions),
+        };
+        lock(&self.events).push_back(event);
+    }
+}
+
+/// Keeps the first delivery that failed.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryContext {
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl DeliveryContext {
+    pub(super) fn take_failure(&self) -> Option<KafkaError> {
+        lock(&self.failed).take()
+    }
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "producer");
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            lock(&self.failed).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => tracing::error!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", fac, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", fac, "{message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", fac, "{message}"),
+    }
+}
+
+/// Defaults, then the user's properties, then what the loop's promises rest on.
+fn properties<'a>(
+    kafka: &'a Kafka,
+    defaults: &[(&'a str, &'a str)],
+    own: &'a std::collections::BTreeMap<String, String>,
+    fixed: &[(&'a str, &'a str)],
+) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.bootstrap);
+    let users = kafka.properties.iter().chain(own).map(|(key, value)| (key.as_str(), value.as_str()));
+    for (key, value) in defaults.iter().copied().chain(users).chain(fixed.iter().copied()) {
+        config.set(key, value);
+    }
+    config
+}
+
+/// The consumer of one worker, subscribed to nothing yet.
+pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
+    let defaults = [
+        ("client.id", names.id.as_str()),
+        ("session.timeout.ms", "10000"),
+        ("fetch.queue.backoff.ms", "5"),
+        // A broker that gives its whole backlog at once must not be refused.
+        ("receive.message.max.bytes", "1000000000"),
+    ];
+    let fixed = [
+        ("group.id", names.group.as_str()),
+        ("group.instance.id", names.id.as_str()),
+        ("group.protocol", "classic"),
+        ("partition.assignment.strategy", "range"),
+        ("isolation.level", "read_committed"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
+    ];
+    let config = properties(kafka, &defaults, &kafka.consumer, &fixed);
+    let mut consumer = LoopConsumer::from_config_and_context(&config, GroupContext::default())?;
+    let wake = Arc::clone(wake);
+    consumer.set_nonempty_callback(move || wake.wake());
+    Ok(Arc::new(consumer))
+}
+
+/// The producer of one worker; with transactions, the predecessor's are settled and it is fenced.
+pub(super) fn producer(kafka: &Kafka, names: &Names, delivery: Delivery) -> KafkaResult<LoopProducer> {
+    let defaults = [
+        ("client.id", names.id.as_str()),
+        ("compression.type", "lz4"),
+        ("linger.ms", if delivery == Delivery::ExactlyOnce { "1" } else { "3" }),
+        ("transaction.timeout.ms", "10000"),
+        // Where no partition is named, keys go where Java clients would send them.
+        ("partitioner", "murmur2_random"),
+        ("delivery.report.only.error", "true"),
+    ];
+    let transactional = [("enable.idempotence", "true"), ("acks", "all"), ("transactional.id", &names.id)];
+    let fixed = if delivery == Delivery::ExactlyOnce { &transactional[..] } else { &transactional[..2] };
+    let mut config = properties(kafka, &defaults, &kafka.producer, fixed);
+    if delivery == Delivery::AtLeastOnce {
+        config.remove("transaction.timeout.ms");
+        return LoopProducer::from_config_and_context(&config, DeliveryContext::default());
+    }
+    // `init_transactions` waits two half seconds, one for a connection and one for a predecessor's
+    // open transaction. A throwaway producer that asks for a moment only settles the second, and
+    // metadata first settles the first.
+    let settled = LoopProducer::from_config_and_context(&config, DeliveryContext::default())?;
+    connect(&settled)?;
+    match settled.init_transactions(Duration::from_millis(20)) {
+        Err(KafkaError::Transaction(error)) if !error.is_retriable() => {
+            return Err(KafkaError::Transaction(error));
+        }
+        _ => drop(settled),
+    }
+    let producer = LoopProducer::from_config_and_context(&config, DeliveryContext::default())?;
+    connect(&producer)?;
+    for _ in 0..6 {
+        match producer.init_transactions(Duration::from_secs(10)) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                tracing::warn!(%error, "waiting for the transaction coordinator");
+            }
+            result => return result.map(|()| producer),
+        }
+    }
+    producer.init_transactions(Duration::from_secs(10)).map(|()| producer)
+}
+
+fn connect(producer: &LoopProducer) -> KafkaResult<()> {
+    producer.client().fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(10))?;
+    std::thread::sleep(Duration::from_millis(30));
+    Ok(())
+}

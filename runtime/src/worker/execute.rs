@@ -1,0 +1,250 @@
+//! Executes the core's commands, one call of a client each, and says what came of it.
+//!
+//! Knows no rule of the loop: it decides nothing but what an error means.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::clients::{LoopConsumer, LoopProducer};
+use super::input::{Input, offsets};
+use super::saver::{self, Saver};
+use super::{errors, measure};
+use crate::core::{Command, Core, Event, Failure, Standing};
+use crate::processor::{OutRecord, Position, TopicPartition};
+use crate::store::Store;
+
+/// How long one call may take before it is made again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for room in the producer's queue before partitions are paused.
+const ROOM: Duration = Duration::from_millis(100);
+
+/// A record that no retry can produce.
+#[derive(Debug)]
+pub(super) struct Hopeless {
+    pub(super) topic: String,
+    pub(super) source: KafkaError,
+}
+
+/// The clients, and what else commands need.
+pub(super) struct Hands {
+    pub(super) service: String,
+    pub(super) id: String,
+    pub(super) group: String,
+    pub(super) input: Input,
+    pub(super) consumer: Arc<LoopConsumer>,
+    pub(super) producer: LoopProducer,
+    pub(super) store: Store,
+    pub(super) saver: Saver,
+    pub(super) stopping: bool,
+}
+
+impl Hands {
+    /// Executes a command.
+    ///
+    /// # Errors
+    /// A record that no retry can produce.
+    pub(super) fn execute(&mut self, core: &Core, command: Command) -> Result<Event, Hopeless> {
+        let done = match command {
+            Command::Look(partitions) => {
+                return Ok(match self.look(&partitions) {
+                    Ok(standings) => Event::Looked(standings),
+                    Err(error) => self.failed_to_read("look up what is committed", &error),
+                });
+            }
+            Command::Load(wanted) => {
+                return Ok(match saver::find(&self.store, &self.service, &wanted) {
+                    Ok(found) => Event::Loaded { unit: wanted.unit, found },
+                    Err(error) => {
+                        tracing::warn!(service = self.service, %error, "cannot look for snapshots (retry)");
+                        Event::Failed { failure: Failure::Retriable, what: error.to_string() }
+                    }
+                });
+            }
+            Command::Consume(from) => {
+                tracing::info!(service = self.service, id = self.id, partitions = from.len(), "reading");
+                return Ok(match self.input.consume(&from) {
+                    Ok(()) => Event::Done,
+                    Err(error) => self.failed_to_read("read its partitions", &error),
+                });
+            }
+            Command::Pause(partitions) => {
+                self.input.pause(&partitions);
+                Ok(())
+            }
+            Command::Save(snapshot) => {
+                self.saver.save(snapshot, self.stopping);
+                Ok(())
+            }
+            Command::Produce => return self.produce(core),
+            Command::Begin => self.producer.begin_transaction(),
+            Command::Flush => return Ok(self.flush()),
+            Command::SendOffsets(positions) => self.send_offsets(&positions),
+            Command::Commit => self.timed_commit(),
+            Command::CommitOffsets(positions) => {
+                to_list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Sync))
+            }
+            Command::Abort => self.producer.abort_transaction(PATIENCE),
+            Command::Leave => Ok(()),
+        };
+        Ok(match done {
+            Ok(()) => Event::Done,
+            Err(error) => self.failed(&error),
+        })
+    }
+
+    /// Serves the producer's callbacks.
+    pub(super) fn producer_events(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Reports an error of the producer, or of a commit.
+    pub(super) fn failed(&self, error: &KafkaError) -> Event {
+        let fatal = self.producer.client().fatal_error();
+        let failure = errors::classify(error, fatal.as_ref().map(|(code, _)| *code));
+        let reason = fatal.map_or_else(String::new, |(_, reason)| format!(": {reason}"));
+        let what = format!("{error}{reason} (transactional.id and group.instance.id {})", self.id);
+        tracing::warn!(service = self.service, ?failure, what, "a Kafka call failed");
+        Event::Failed { failure, what }
+    }
+
+    /// Reports an error of the consumer, where the call can be made again.
+    pub(super) fn failed_to_read(&self, action: &str, error: &KafkaError) -> Event {
+        let fatal = self.consumer.client().fatal_error();
+        let failure = match errors::classify(error, fatal.map(|(code, _)| code)) {
+            Failure::Abortable => Failure::Retriable,
+            other => other,
+        };
+        let what = format!("{} could not {action}: {error} (group {})", self.id, self.group);
+        tracing::warn!(service = self.service, ?failure, what, "a Kafka call failed");
+        Event::Failed { failure, what }
+    }
+
+    fn look(&self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&partition.topic, partition.partition);
+        }
+        let committed = self.consumer.committed_offsets(list, PATIENCE)?;
+        let lows = offsets(&self.consumer, partitions.iter(), Offset::Beginning)?;
+        let highs = offsets(&self.consumer, partitions.iter(), Offset::End)?;
+        let mut standings = Vec::with_capacity(partitions.len());
+        for ((partition, low), high) in partitions.iter().zip(lows).zip(highs) {
+            let element = committed.find_partition(&partition.topic, partition.partition);
+            let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+            element.error()?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+                _ => None,
+            };
+            standings.push(Standing { partition: partition.clone(), committed, low, high });
+        }
+        Ok(standings)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long to wait for room is the shell's business")]
+    fn produce(&mut self, core: &Core) -> Result<Event, Hopeless> {
+        let mut count = 0;
+        let mut full_since: Option<Instant> = None;
+        for record in core.unsent() {
+            loop {
+                match self.send(record) {
+                    Ok(()) => {
+                        full_since = None;
+                        break;
+                    }
+                    Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
+                        if full_since.get_or_insert_with(Instant::now).elapsed() > ROOM {
+                            return Ok(self.produced(count));
+                        }
+                        self.producer.poll(Duration::from_millis(1));
+                    }
+                    Err(source) if errors::is_hopeless(&source) => {
+                        return Err(Hopeless { topic: record.topic.to_string(), source });
+                    }
+                    Err(error) => {
+                        let fatal = self.producer.client().fatal_error();
+                        let failure = fatal.map_or(Failure::Abortable, |(code, _)| {
+                            if errors::is_fenced(code) { Failure::Fenced } else { Failure::Fatal }
+                        });
+                        return Ok(Event::Failed { failure, what: format!("{error} ({})", self.id) });
+                    }
+                }
+            }
+            count += 1;
+        }
+        Ok(self.produced(count))
+    }
+
+    fn produced(&self, count: usize) -> Event {
+        self.producer.poll(Duration::ZERO);
+        measure::produced(&self.service, count);
+        Event::Produced(count)
+    }
+
+    fn send(&self, record: &OutRecord) -> Result<(), KafkaError> {
+        let mut message: BaseRecord<'_, [u8], [u8], ()> = BaseRecord::to(&record.topic);
+        message.partition = record.partition;
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        if let Some(value) = &record.value {
+            message = message.payload(value);
+        }
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            let headers = record.headers.iter().fold(headers, |headers, (key, value)| {
+                headers.insert(Header { key, value: value.as_deref() })
+            });
+            message = message.headers(headers);
+        }
+        self.producer.send(message).map_err(|(error, _)| error)
+    }
+
+    fn send_offsets(&self, positions: &[Position]) -> Result<(), KafkaError> {
+        let list = to_list(positions)?;
+        let Some(group) = self.consumer.group_metadata() else {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+        };
+        self.producer.send_offsets_to_transaction(&list, &group, PATIENCE)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]
+    fn timed_commit(&self) -> Result<(), KafkaError> {
+        let begun = Instant::now();
+        self.producer.commit_transaction(PATIENCE)?;
+        measure::commit(&self.service, begun.elapsed());
+        Ok(())
+    }
+
+    fn flush(&self) -> Event {
+        if let Err(error) = self.producer.flush(PATIENCE) {
+            return self.failed(&error);
+        }
+        match self.producer.context().take_failure() {
+            None => Event::Done,
+            Some(error) => {
+                tracing::warn!(service = self.service, %error, "a delivery failed, all goes out again");
+                Event::Failed { failure: Failure::Abortable, what: error.to_string() }
+            }
+        }
+    }
+}
+
+fn to_list(positions: &[Position]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for position in positions {
+        let of = &position.partition;
+        let mut element = list.add_partition(&of.topic, of.partition);
+        element.set_offset(Offset::Offset(position.offset))?;
+        if !position.metadata.is_empty() {
+            element.set_metadata(&position.metadata);
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,298 @@
+//! What a worker reads: one queue a partition, and what is known of each one's end.
+//!
+//! Partitions have queues of their own so that a paused one keeps what is fetched, so that none
+//! starves the others, and because the client names no topic when it tells of an end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::clients::{GroupContext, GroupEvent, LoopConsumer, Wake};
+use crate::processor::{InRecord, TopicPartition, TopicRecord};
+
+/// How long a question to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a poll gave.
+#[derive(Debug)]
+pub(super) enum Polled {
+    /// The group spoke.
+    Group(GroupEvent),
+    /// Records, in each partition's order.
+    Records(Vec<InRecord>),
+    /// Nothing.
+    Nothing,
+}
+
+/// The queues of what is assigned.
+pub(super) struct Input {
+    // Queues go before the consumer that they point into.
+    queues: Vec<Queue>,
+    next: usize,
+    consumer: Arc<LoopConsumer>,
+    wake: Arc<Wake>,
+    fresh: bool,
+}
+
+struct Queue {
+    partition: TopicPartition,
+    queue: PartitionQueue<GroupContext>,
+    paused: bool,
+    next: i64,
+    at_end: bool,
+    /// The end of the log that `at_end` was found to hold for.
+    end: Option<i64>,
+}
+
+impl Queue {
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> InRecord {
+        self.next = message.offset() + 1;
+        self.at_end = false;
+        self.end = None;
+        to_record(&self.partition.topic, message)
+    }
+
+    fn ended(&mut self) {
+        self.at_end = true;
+        self.end = None;
+    }
+}
+
+impl Input {
+    pub(super) fn new(consumer: Arc<LoopConsumer>, wake: Arc<Wake>) -> Self {
+        Self { queues: Vec::new(), next: 0, consumer, wake, fresh: false }
+    }
+
+    /// Reads exactly these partitions from these offsets; also the answer to what the group gave
+    /// or took.
+    pub(super) fn consume(&mut self, from: &[(TopicPartition, i64)]) -> KafkaResult<()> {
+        self.queues.clear();
+        self.next = 0;
+        if from.is_empty() {
+            return self.consumer.unassign();
+        }
+        let mut list = TopicPartitionList::with_capacity(from.len());
+        for (partition, offset) in from {
+            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset))?;
+        }
+        self.consumer.assign(&list)?;
+        for (partition, offset) in from {
+            let Some(mut queue) = self.consumer.split_partition_queue(&partition.topic, partition.partition)
+            else {
+                return Err(KafkaError::Subscription(format!("{partition} has no queue")));
+            };
+            let wake = Arc::clone(&self.wake);
+            queue.set_nonempty_callback(move || wake.wake());
+            let partition = partition.clone();
+            let (paused, at_end, end) = (false, false, None);
+            self.queues.push(Queue { partition, queue, paused, next: *offset, at_end, end });
+        }
+        Ok(())
+    }
+
+    /// Reads exactly these partitions no more until told otherwise. What is fetched is kept.
+    pub(super) fn pause(&mut self, paused: &[TopicPartition]) {
+        for queue in &mut self.queues {
+            queue.paused = paused.contains(&queue.partition);
+        }
+    }
+
+    /// Gives the consumer's partitions up without a word: it is being closed.
+    pub(super) fn close(&mut self) {
+        self.queues.clear();
+        self.consumer.context().close();
+    }
+
+    pub(super) fn is_assigned(&self) -> bool {
+        !self.queues.is_empty()
+    }
+
+    pub(super) fn all_at_end(&self) -> bool {
+        self.queues.iter().all(|queue| queue.at_end)
+    }
+
+    /// Partitions that stand at their end, and whether the broker was heard from since this was
+    /// last asked.
+    pub(super) fn at_end(&mut self) -> (Vec<TopicPartition>, bool) {
+        let ended = self.queues.iter().filter(|queue| queue.at_end);
+        (ended.map(|queue| queue.partition.clone()).collect(), std::mem::take(&mut self.fresh))
+    }
+
+    /// Waits at most `time` for something, and takes at most `most` records.
+    #[expect(clippy::disallowed_methods, reason = "how long to wait is the shell's business")]
+    pub(super) fn poll(&mut self, most: usize, time: Duration) -> KafkaResult<Polled> {
+        let until = Instant::now() + time;
+        loop {
+            let mut records = Vec::new();
+            self.poll_main(&mut records)?;
+            if let Some(event) = self.consumer.context().take() {
+                // What was read belongs to an assignment that ends here, and is read again.
+                return Ok(Polled::Group(event));
+            }
+            let ended = self.poll_queues(most, &mut records)?;
+            if !records.is_empty() {
+                self.fresh = true;
+                return Ok(Polled::Records(records));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if ended || left.is_zero() {
+                self.fresh |= ended;
+                return Ok(Polled::Nothing);
+            }
+            self.wake.wait(left);
+        }
+    }
+
+    /// Asks the broker for the ends of all partitions: a round trip that proves that it is there.
+    /// Gives how far each is from its end.
+    pub(super) fn confirm(&mut self) -> KafkaResult<Vec<(TopicPartition, i64)>> {
+        let partitions = self.queues.iter().map(|queue| &queue.partition);
+        let ends = offsets(&self.consumer, partitions, Offset::End)?;
+        self.fresh = true;
+        let mut lags = Vec::with_capacity(ends.len());
+        for (queue, end) in self.queues.iter_mut().zip(ends) {
+            match queue.end {
+                // Something has come since; the client will tell of the end again.
+                Some(known) if known != end => queue.at_end = queue.next >= end,
+                _ => queue.at_end |= queue.next >= end,
+            }
+            queue.end = Some(end);
+            let lag = if queue.at_end { 0 } else { end - queue.next };
+            lags.push((queue.partition.clone(), lag));
+        }
+        Ok(lags)
+    }
+
+    fn poll_main(&mut self, records: &mut Vec<InRecord>) -> KafkaResult<()> {
+        let consumer = Arc::clone(&self.consumer);
+        while let Some(polled) = consumer.poll(Duration::ZERO) {
+            match polled {
+                // Fetched between the assignment and the making of the queues.
+                Ok(message) => {
+                    let of = self.queues.iter_mut().find(|queue| {
+                        queue.partition.partition == message.partition()
+                            && *queue.partition.topic == *message.topic()
+                    });
+                    records.extend(of.map(|queue| queue.take(&message)));
+                }
+                Err(KafkaError::PartitionEOF(partition)) => self.ended_somewhere(partition)?,
+                Err(error) => tell(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a partition of this number, told before it had a queue of its own.
+    fn ended_somewhere(&mut self, partition: i32) -> KafkaResult<()> {
+        let mut candidates: Vec<&mut Queue> =
+            self.queues.iter_mut().filter(|queue| queue.partition.partition == partition).collect();
+        if let [only] = &mut candidates[..] {
+            only.ended();
+            return Ok(());
+        }
+        for queue in candidates.into_iter().filter(|queue| !queue.at_end) {
+            // Read again from where we are: the end will be told again, in the right queue.
+            let at = Offset::Offset(queue.next);
+            self.consumer.seek(&queue.partition.topic, partition, at, PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    fn poll_queues(&mut self, most: usize, records: &mut Vec<InRecord>) -> KafkaResult<bool> {
+        let count = self.queues.len();
+        let share = (most / self.queues.iter().filter(|queue| !queue.paused).count().max(1)).max(1);
+        let mut ended = false;
+        self.next = if count == 0 { 0 } else { (self.next + 1) % count };
+        for turn in 0..count {
+            let queue = &mut self.queues[(self.next + turn) % count];
+            if queue.paused {
+                continue;
+            }
+            let mut taken = 0;
+            while taken < share {
+                match queue.queue.poll(Duration::ZERO) {
+                    None => break,
+                    Some(Ok(message)) => {
+                        // The message borrows the queue, and says all that is needed of it.
+                        let record = to_record(&queue.partition.topic, &message);
+                        drop(message);
+                        queue.next = record.record.offset + 1;
+                        queue.at_end = false;
+                        queue.end = None;
+                        records.push(record);
+                        taken += 1;
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => {
+                        queue.ended();
+                        ended = true;
+                    }
+                    Some(Err(error)) => tell(error)?,
+                }
+            }
+        }
+        Ok(ended)
+    }
+}
+
+/// Passes on what the loop cannot go on after; the rest the client mends by itself.
+fn tell(error: KafkaError) -> KafkaResult<()> {
+    match &error {
+        KafkaError::MessageConsumptionFatal(_)
+        | KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => Err(error),
+        _ => {
+            tracing::warn!(%error, "the consumer reports an error (retry)");
+            Ok(())
+        }
+    }
+}
+
+/// Offsets of partitions at `place`: [`Offset::Beginning`] or [`Offset::End`], in the same order.
+pub(super) fn offsets<'a>(
+    consumer: &LoopConsumer,
+    partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
+    place: Offset,
+) -> KafkaResult<Vec<i64>> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions.clone() {
+        list.add_partition_offset(&partition.topic, partition.partition, place)?;
+    }
+    if list.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let found = consumer.offsets_for_times(list, PATIENCE)?;
+    partitions
+        .map(|partition| {
+            let element = found.find_partition(&partition.topic, partition.partition);
+            let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+            element.error()?;
+            match element.offset() {
+                Offset::Offset(offset) => Ok(offset),
+                _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+            }
+        })
+        .collect()
+}
+
+fn to_record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InRecord {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+            .collect()
+    });
+    let record = TopicRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+    };
+    InRecord { topic: Arc::clone(topic), record }
+}

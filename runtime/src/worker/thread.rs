@@ -1,0 +1,263 @@
+//! One worker thread: polls, tells the core, does what it says.
+//!
+//! Knows when to poll and for how long; everything else the core decides.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+
+use super::clients::{self, GroupEvent, Names, Wake};
+use super::execute::Hands;
+use super::input::{Input, Polled};
+use super::saver::Saver;
+use super::{Settings, Stop, WorkerError, measure, stop_all};
+use crate::core::{Clock, Core, CoreError, Counters, Event, Rules};
+use crate::processor::{Positions, ProcessorFactory};
+
+/// How long input must be dry to count as drained.
+const DRY: Duration = Duration::from_millis(1);
+/// The longest a poll waits.
+const IDLE: Duration = Duration::from_millis(50);
+/// How long to wait after a failure before the next try.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often the broker is asked for the ends of the partitions when nothing comes, where a
+/// processor counts such polls, and where none does.
+const CONFIRM_COUNTED: Duration = Duration::from_millis(100);
+const CONFIRM: Duration = Duration::from_secs(1);
+/// The shortest time between two such questions.
+const CONFIRM_AT_MOST: Duration = Duration::from_millis(5);
+/// How often lag is measured while records keep coming.
+const LAG: Duration = Duration::from_secs(5);
+/// Outputs at which a commit is due at once.
+const MOST_PENDING: usize = 50_000;
+/// How often a worker is built anew without having committed anything in between.
+const REBUILDS: u32 = 5;
+
+/// What a worker thread is started with.
+pub(super) struct Seat {
+    pub(super) service: String,
+    pub(super) number: usize,
+    pub(super) factory: Arc<dyn ProcessorFactory>,
+    pub(super) settings: Settings,
+    pub(super) stop: Arc<Stop>,
+}
+
+impl Seat {
+    /// Works until stopped. Where the clients are of no more use, they are made anew: nothing is
+    /// retried in place after a fatal error.
+    pub(super) fn work(self) -> Result<(), WorkerError> {
+        let kafka = &self.settings.kafka;
+        let names = Names::new(kafka, &self.service, &self.settings.service.instance_name(), self.number);
+        let result = self.work_as(&names);
+        if result.is_err() {
+            stop_all(&self.stop);
+        }
+        result
+    }
+
+    fn work_as(&self, names: &Names) -> Result<(), WorkerError> {
+        let mut in_a_row = 0;
+        loop {
+            let mut worker = Worker::new(self, names)?;
+            let result = worker.run();
+            if worker.core.counters().commits > 0 {
+                in_a_row = 0;
+            }
+            worker.hands.input.close();
+            drop(worker);
+            match result {
+                Err(WorkerError::Loop { source: CoreError::Client { what }, .. }) if in_a_row < REBUILDS => {
+                    in_a_row += 1;
+                    measure::rebuilt(&self.service, &names.id, &what);
+                    if self.stop.shutdown.sleep(Duration::from_millis(200) * in_a_row) || self.stop.is_set() {
+                        return Ok(());
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+struct Worker<'a> {
+    seat: &'a Seat,
+    core: Core,
+    hands: Hands,
+    started: Instant,
+    asked_ends: Instant,
+    counts_polls: bool,
+    told: Counters,
+}
+
+impl<'a> Worker<'a> {
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+    fn new(seat: &'a Seat, names: &Names) -> Result<Self, WorkerError> {
+        let Settings { kafka, service, store } = &seat.settings;
+        let client = |source| WorkerError::Client { service: seat.service.clone(), source };
+        let wake = Arc::new(Wake::default());
+        // The transactional id first: a predecessor's transaction must be settled before its
+        // offsets are read.
+        let producer = clients::producer(kafka, names, service.delivery).map_err(client)?;
+        let consumer = clients::consumer(kafka, names, &wake).map_err(client)?;
+        let topics = seat.factory.inputs();
+        let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        consumer.subscribe(&topics).map_err(client)?;
+        let saver = Saver::start(&seat.service, store.clone(), service.snapshots_kept).map_err(|error| {
+            WorkerError::Thread { service: seat.service.clone(), what: format!("cannot start: {error}") }
+        })?;
+        let rules = Rules {
+            delivery: service.delivery,
+            commit_interval_ms: service.commit_interval.0.unsigned_abs(),
+            idle_commit: service.idle_commit,
+            snapshot_interval_ms: service.snapshot_interval.0.unsigned_abs(),
+            most_pending: MOST_PENDING,
+        };
+        let started = Instant::now();
+        let core = Core::new(Arc::clone(&seat.factory), rules, clock(started));
+        let hands = Hands {
+            service: seat.service.clone(),
+            id: names.id.clone(),
+            group: names.group.clone(),
+            input: Input::new(Arc::clone(&consumer), wake),
+            consumer,
+            producer,
+            store: store.clone(),
+            saver,
+            stopping: false,
+        };
+        let counts_polls = seat.factory.positions() == Positions::Reported;
+        tracing::info!(service = seat.service, id = names.id, group = names.group, "a worker has started");
+        Ok(Self { seat, core, hands, started, asked_ends: started, counts_polls, told: Counters::default() })
+    }
+
+    fn run(&mut self) -> Result<(), WorkerError> {
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            self.obey()?;
+            if self.core.has_left() {
+                return Ok(());
+            }
+            if self.seat.stop.is_set() && stop_at.is_none() {
+                stop_at = Some(self.stop()?);
+                continue;
+            }
+            if stop_at.is_some_and(is_past) {
+                tracing::warn!(
+                    service = self.hands.service,
+                    "could not commit within service.stop_timeout: what was not committed is done again"
+                );
+                return Ok(());
+            }
+            let event = self.poll()?;
+            self.tell(event)?;
+            measure::progress(&self.hands.service, self.told, self.core.counters());
+            self.told = self.core.counters();
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+    fn stop(&mut self) -> Result<Instant, WorkerError> {
+        self.hands.stopping = true;
+        self.tell(Event::Stop)?;
+        Ok(Instant::now() + self.seat.settings.service.stop_timeout.as_duration())
+    }
+
+    fn obey(&mut self) -> Result<(), WorkerError> {
+        while let Some(command) = self.core.next_command() {
+            let event = self.hands.execute(&self.core, command).map_err(|hopeless| WorkerError::Produce {
+                service: self.seat.service.clone(),
+                topic: hopeless.topic,
+                source: hopeless.source,
+            })?;
+            self.tell(event)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), WorkerError> {
+        self.core
+            .on(event)
+            .map_err(|source| WorkerError::Loop { service: self.seat.service.clone(), source })
+    }
+
+    fn poll(&mut self) -> Result<Event, WorkerError> {
+        let time = match () {
+            () if self.core.is_in_a_hurry() => DRY,
+            () if self.core.is_dirty() => PAUSE,
+            () => IDLE,
+        };
+        let polled = match self.hands.input.poll(self.seat.settings.service.batch_records, time) {
+            Ok(polled) => polled,
+            Err(error) => return self.unreadable(&error),
+        };
+        self.hands.producer_events();
+        Ok(match polled {
+            Polled::Group(GroupEvent::Assigned(partitions)) => Event::Assigned { partitions },
+            Polled::Group(GroupEvent::Revoked(partitions)) => Event::Revoked { partitions },
+            Polled::Group(GroupEvent::Lost(partitions)) => Event::Lost { partitions },
+            Polled::Records(records) => {
+                measure::batch(&self.hands.service, records.len());
+                if self.asked_ends.elapsed() > LAG {
+                    self.ask_ends();
+                }
+                Event::Records { records, clock: clock(self.started) }
+            }
+            Polled::Nothing => self.nothing(),
+        })
+    }
+
+    fn nothing(&mut self) -> Event {
+        let every = if self.counts_polls { CONFIRM_COUNTED } else { CONFIRM };
+        let (mut at_end, mut heard) = self.hands.input.at_end();
+        // A processor that merges waits for partitions that may hold more: ask at once.
+        let undecided = self.counts_polls && heard && !self.hands.input.all_at_end();
+        let due = self.asked_ends.elapsed() >= if undecided { CONFIRM_AT_MOST } else { every };
+        if self.hands.input.is_assigned() && (undecided || !heard) && due && self.ask_ends() {
+            (at_end, heard) = self.hands.input.at_end();
+        }
+        let clock = clock(self.started);
+        if heard { Event::Drained { at_end, clock } } else { Event::Quiet { clock } }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+    fn ask_ends(&mut self) -> bool {
+        let answer = self.hands.input.confirm();
+        self.asked_ends = Instant::now();
+        match answer {
+            Ok(lags) => {
+                for (partition, offsets) in lags {
+                    measure::lag(&self.hands.service, &partition, offsets);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(service = self.hands.service, %error, "the broker does not answer (retry)");
+                false
+            }
+        }
+    }
+
+    fn unreadable(&self, error: &KafkaError) -> Result<Event, WorkerError> {
+        let fatal = self.hands.consumer.client().fatal_error();
+        let what = format!("{error} ({}, group {})", self.hands.id, self.hands.group);
+        let fenced = fatal.is_some_and(|(code, _)| super::errors::is_fenced(code));
+        let source = if fenced { CoreError::Fenced { what } } else { CoreError::Client { what } };
+        Err(WorkerError::Loop { service: self.seat.service.clone(), source })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+fn clock(started: Instant) -> Clock {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Clock {
+        wall_ms: wall.map_or(0, |since| since.as_millis() as i64),
+        steady_ms: started.elapsed().as_millis() as u64,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+fn is_past(time: Instant) -> bool {
+    Instant::now() >= time
+}
