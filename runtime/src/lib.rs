@@ -5,6 +5,8 @@
 pub mod admin;
 pub mod config;
 pub mod core;
+#[cfg(feature = "embedded-broker")]
+pub mod embedded;
 pub mod kafka;
 pub mod processor;
 pub mod shutdown;
