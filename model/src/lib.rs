@@ -1,1 +1,23 @@
-//! model
+//! The attention model: encoder, network, training, metrics, artefact.
+//!
+//! Pure: knows no Kafka, no lake, no clock and no file. What it computes follows from its
+//! arguments, bit for bit on CPU, whatever the number of threads.
+
+pub mod artefact;
+pub mod config;
+pub mod encode;
+pub mod metrics;
+pub mod network;
+pub mod predict;
+pub mod random;
+pub mod train;
+
+pub use artefact::{Artefact, ArtefactError};
+pub use config::{Config, ConfigError, DEFAULTS};
+pub use encode::{EncodeError, EncodedSet, Encoder, Examples};
+pub use metrics::{HeadMetrics, Metrics, bootstrap_difference};
+pub use network::KernelClass;
+pub use predict::{
+    BehaviourWeight, Explain, FieldWeight, Model, PredictError, Probabilities, Scored, evaluate,
+};
+pub use train::{History, Progress, TrainError, Trained, train};

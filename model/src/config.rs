@@ -1,0 +1,282 @@
+//! The `[model]` section: network, encoder, training. Knows no file and no environment.
+
+use serde::{Deserialize, Serialize};
+
+/// Every key of the section with its default and its meaning, as TOML.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[model.network]`.
+    pub network: NetworkConfig,
+    /// `[model.encoder]`.
+    pub encoder: EncoderConfig,
+    /// `[model.training]`.
+    pub training: TrainingConfig,
+}
+
+/// Which network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkKind {
+    /// Self-attention over field tokens, attention pooling, MLP.
+    AttentionMlp,
+    /// Field tokens straight into the MLP.
+    Mlp,
+}
+
+/// How past behaviours become one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BehaviourEncoder {
+    /// They are not read.
+    None,
+    /// Their mean.
+    Mean,
+    /// Their sum, weighted by a softmax over how well each goes with the impression.
+    TargetAttention,
+}
+
+/// `[model.network]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Which network.
+    pub kind: NetworkKind,
+    /// Width of a token: 8, 16, 32 or 64.
+    pub width: usize,
+    /// Self-attention layers.
+    pub layers: usize,
+    /// Heads of each layer; `width / heads` is a multiple of 8.
+    pub heads: usize,
+    /// How past behaviours become one token.
+    pub behaviours: BehaviourEncoder,
+    /// Widths of the MLP's hidden layers.
+    pub mlp: Vec<usize>,
+    /// Share of hidden units dropped while training.
+    pub dropout: f32,
+}
+
+/// `[model.encoder]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderConfig {
+    /// Hash buckets of item ids.
+    pub item_buckets: u32,
+    /// Hash buckets of campaign ids.
+    pub campaign_buckets: u32,
+    /// Hash buckets of categories.
+    pub category_buckets: u32,
+    /// Hash buckets of brands.
+    pub brand_buckets: u32,
+    /// Hash buckets of placements.
+    pub placement_buckets: u32,
+    /// Hash buckets of devices.
+    pub device_buckets: u32,
+    /// Hash buckets of channels.
+    pub channel_buckets: u32,
+    /// Past behaviours read, newest first.
+    pub max_behaviours: usize,
+    /// Length of the content embedding; 0 reads none.
+    pub content_embedding: usize,
+    /// Most numbers that share one token.
+    pub max_fields_per_token: usize,
+}
+
+/// Which optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Steps divided by a running root mean square of the gradient.
+    RmsProp,
+}
+
+/// Where training computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Bit for bit reproducible.
+    Cpu,
+    /// Needs a build with the feature `cuda`.
+    Cuda,
+}
+
+/// `[model.training]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Which optimizer.
+    pub optimizer: OptimizerKind,
+    /// Step size of the dense weights.
+    pub learning_rate: f32,
+    /// Step size of the embedding rows.
+    pub embedding_learning_rate: f32,
+    /// Decoupled weight decay of weight matrices.
+    pub weight_decay: f32,
+    /// Decoupled weight decay of the embedding rows that a step reads.
+    pub embedding_weight_decay: f32,
+    /// Examples a step.
+    pub batch_size: usize,
+    /// Passes over the training examples, at most.
+    pub max_epochs: usize,
+    /// Validations an epoch.
+    pub validations_per_epoch: usize,
+    /// Validations in a row without a better loss that end training.
+    pub patience: usize,
+    /// Longest gradient, L2 norm over everything; 0 is no limit.
+    pub clip_norm: f32,
+    /// Weight of the loss of a purchase given a click.
+    pub conversion_weight: f32,
+    /// Weight of the loss of a purchase given no click.
+    pub view_through_weight: f32,
+    /// Seed of initial weights, dropout and shuffling.
+    pub seed: u64,
+    /// Threads; 0 uses all cores. Never changes the result.
+    pub threads: usize,
+    /// Where training computes.
+    pub device: DeviceKind,
+}
+
+/// A value that no model can be built with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("model.{key} = {value}: {what}")]
+pub struct ConfigError {
+    /// Key, from `model.` on.
+    pub key: &'static str,
+    /// The value found.
+    pub value: String,
+    /// What it must be.
+    pub what: &'static str,
+}
+
+fn check<T: std::fmt::Debug>(
+    ok: bool,
+    key: &'static str,
+    value: &T,
+    what: &'static str,
+) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError { key, value: format!("{value:?}"), what }) }
+}
+
+impl Config {
+    /// Checks what the types alone don't say.
+    ///
+    /// # Errors
+    /// The first value that no model can be built with.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let network = &self.network;
+        check(
+            matches!(network.width, 8 | 16 | 32 | 64),
+            "network.width",
+            &network.width,
+            "must be 8, 16, 32 or 64",
+        )?;
+        check(network.layers <= 4, "network.layers", &network.layers, "must be 0 to 4")?;
+        check(
+            network.heads > 0 && network.width.is_multiple_of(network.heads * 8),
+            "network.heads",
+            &network.heads,
+            "must divide network.width into heads whose width is a multiple of 8",
+        )?;
+        check(
+            !network.mlp.is_empty() && network.mlp.iter().all(|width| (1..=8192).contains(width)),
+            "network.mlp",
+            &network.mlp,
+            "needs at least one hidden layer, each 1 to 8192 wide",
+        )?;
+        check(
+            (0.0..1.0).contains(&network.dropout),
+            "network.dropout",
+            &network.dropout,
+            "must be 0 to less than 1",
+        )?;
+        let encoder = &self.encoder;
+        for (key, buckets) in [
+            ("encoder.item_buckets", encoder.item_buckets),
+            ("encoder.campaign_buckets", encoder.campaign_buckets),
+            ("encoder.category_buckets", encoder.category_buckets),
+            ("encoder.brand_buckets", encoder.brand_buckets),
+            ("encoder.placement_buckets", encoder.placement_buckets),
+            ("encoder.device_buckets", encoder.device_buckets),
+            ("encoder.channel_buckets", encoder.channel_buckets),
+        ] {
+            check((2..=1 << 27).contains(&buckets), key, &buckets, "must be 2 to 134217728")?;
+        }
+        check(
+            encoder.max_behaviours <= 256,
+            "encoder.max_behaviours",
+            &encoder.max_behaviours,
+            "must be at most 256",
+        )?;
+        check(
+            encoder.content_embedding <= 8192,
+            "encoder.content_embedding",
+            &encoder.content_embedding,
+            "must be at most 8192",
+        )?;
+        check(
+            (1..=64).contains(&encoder.max_fields_per_token),
+            "encoder.max_fields_per_token",
+            &encoder.max_fields_per_token,
+            "must be 1 to 64",
+        )?;
+        let training = &self.training;
+        for (key, rate) in [
+            ("training.learning_rate", training.learning_rate),
+            ("training.embedding_learning_rate", training.embedding_learning_rate),
+        ] {
+            check(rate.is_finite() && rate > 0.0, key, &rate, "must be greater than 0")?;
+        }
+        for (key, value) in [
+            ("training.weight_decay", training.weight_decay),
+            ("training.embedding_weight_decay", training.embedding_weight_decay),
+            ("training.clip_norm", training.clip_norm),
+            ("training.conversion_weight", training.conversion_weight),
+            ("training.view_through_weight", training.view_through_weight),
+        ] {
+            check(value.is_finite() && value >= 0.0, key, &value, "must be 0 or greater")?;
+        }
+        for (key, count) in [
+            ("training.batch_size", training.batch_size),
+            ("training.max_epochs", training.max_epochs),
+            ("training.validations_per_epoch", training.validations_per_epoch),
+            ("training.patience", training.patience),
+        ] {
+            check(count > 0, key, &count, "must be at least 1")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        model: Config,
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_valid() {
+        let file: File = toml::from_str(DEFAULTS).unwrap();
+        file.model.validate().unwrap();
+    }
+
+    #[test]
+    fn an_error_names_the_key_and_the_value() {
+        let mut config = toml::from_str::<File>(DEFAULTS).unwrap().model;
+        config.network.heads = 3;
+        let text = config.validate().unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "model.network.heads = 3: must divide network.width into heads whose width is a multiple of 8"
+        );
+    }
+}

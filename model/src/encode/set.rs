@@ -1,0 +1,214 @@
+//! Encoded examples in flat arrays: what training and judging read.
+
+use schemas::{FeatureVector, Label};
+
+use super::encoder::{EncodeError, EncodedBehaviour, Encoder, FIELDS, Row, RowBuffer};
+
+/// How many vectors are kept whole, for the artefact's golden batch.
+const SAMPLES: usize = 8;
+
+/// What came of an impression, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// A click answered it. Always final.
+    pub clicked: bool,
+    /// A purchase was credited to it, clicked or not.
+    pub purchased: bool,
+    /// No more purchase can come: only then is the absence (and, so that neither side of the
+    /// scale is favoured, the presence) of a purchase learned from.
+    pub matured: bool,
+}
+
+impl From<&Label> for Outcome {
+    fn from(label: &Label) -> Self {
+        Self {
+            clicked: label.clicked,
+            purchased: if label.clicked { label.purchased_after_click } else { label.purchased_after_view },
+            matured: label.matured,
+        }
+    }
+}
+
+/// Encoded examples, in the order in which they were pushed.
+#[derive(Debug, Clone)]
+pub struct EncodedSet {
+    encoder: Encoder,
+    numbers: Vec<f32>,
+    ids: Vec<[u32; FIELDS.len()]>,
+    behaviours: Vec<EncodedBehaviour>,
+    behaviour_ends: Vec<usize>,
+    embeddings: Vec<f32>,
+    embedding_ends: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    weights: Vec<f32>,
+    times: Vec<i64>,
+    samples: Vec<FeatureVector>,
+    buffer: RowBuffer,
+}
+
+impl EncodedSet {
+    /// An empty set of rows that `encoder` makes.
+    pub fn new(encoder: &Encoder) -> Self {
+        Self {
+            encoder: encoder.clone(),
+            numbers: Vec::new(),
+            ids: Vec::new(),
+            behaviours: Vec::new(),
+            behaviour_ends: Vec::new(),
+            embeddings: Vec::new(),
+            embedding_ends: Vec::new(),
+            outcomes: Vec::new(),
+            weights: Vec::new(),
+            times: Vec::new(),
+            samples: Vec::new(),
+            buffer: RowBuffer::default(),
+        }
+    }
+
+    /// Encodes and keeps one example; `weight` (1 where all count alike) must be finite and not
+    /// negative, else it counts as 0.
+    ///
+    /// # Errors
+    /// A vector that the encoder can't read; the set is unchanged then.
+    pub fn push(&mut self, vector: &FeatureVector, label: &Label, weight: f32) -> Result<(), EncodeError> {
+        self.push_outcome(vector, Outcome::from(label), weight)
+    }
+
+    /// As [`Self::push`], with the outcome already read from its label.
+    ///
+    /// # Errors
+    /// A vector that the encoder can't read; the set is unchanged then.
+    pub fn push_outcome(
+        &mut self,
+        vector: &FeatureVector,
+        outcome: Outcome,
+        weight: f32,
+    ) -> Result<(), EncodeError> {
+        self.encoder.encode(vector, &mut self.buffer)?;
+        self.numbers.extend_from_slice(&self.buffer.numbers);
+        self.ids.push(self.buffer.ids);
+        self.behaviours.extend_from_slice(&self.buffer.behaviours);
+        self.behaviour_ends.push(self.behaviours.len());
+        self.embeddings.extend_from_slice(&self.buffer.embedding);
+        self.embedding_ends.push(self.embeddings.len());
+        self.outcomes.push(outcome);
+        self.weights.push(if weight.is_finite() { weight.max(0.0) } else { 0.0 });
+        self.times.push(vector.event_time_ms);
+        if self.samples.len() < SAMPLES {
+            // The artefact needs nothing of the person: what the encoder doesn't read is cleared.
+            self.samples.push(FeatureVector {
+                user: String::new(),
+                event_id: String::new(),
+                request_id: String::new(),
+                context: String::new(),
+                ..vector.clone()
+            });
+        }
+        Ok(())
+    }
+
+    /// How many examples it holds.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// What made its rows.
+    pub const fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Event times of the examples, ms.
+    pub fn times(&self) -> &[i64] {
+        &self.times
+    }
+
+    /// Outcomes of the examples.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// The first few vectors, without the person's data.
+    pub(crate) fn samples(&self) -> &[FeatureVector] {
+        &self.samples
+    }
+
+    /// One example's row.
+    pub fn row(&self, index: usize) -> Row<'_> {
+        let width = self.encoder.number_names().len();
+        let start = |ends: &[usize]| if index == 0 { 0 } else { ends[index - 1] };
+        Row {
+            numbers: &self.numbers[index * width..(index + 1) * width],
+            ids: &self.ids[index],
+            behaviours: &self.behaviours[start(&self.behaviour_ends)..self.behaviour_ends[index]],
+            embedding: &self.embeddings[start(&self.embedding_ends)..self.embedding_ends[index]],
+        }
+    }
+
+    /// All examples, in order.
+    pub fn all(&self) -> Examples<'_> {
+        Examples { set: self, indices: (0..self.len() as u32).collect() }
+    }
+
+    /// The examples of these positions, in this order. Positions beyond the end are left out.
+    pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Examples<'_> {
+        let length = self.len();
+        Examples {
+            set: self,
+            indices: indices.into_iter().filter(|&index| index < length).map(|index| index as u32).collect(),
+        }
+    }
+}
+
+/// Some examples of a set, in a fixed order.
+#[derive(Debug, Clone)]
+pub struct Examples<'a> {
+    set: &'a EncodedSet,
+    indices: Vec<u32>,
+}
+
+impl<'a> Examples<'a> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// The set they are of.
+    pub const fn set(&self) -> &'a EncodedSet {
+        self.set
+    }
+
+    /// Positions in the set.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// Their rows.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'a>> + '_ {
+        self.indices.iter().map(|&index| self.set.row(index as usize))
+    }
+
+    /// The row at `position` of these examples.
+    pub fn row(&self, position: usize) -> Row<'a> {
+        self.set.row(self.indices[position] as usize)
+    }
+
+    /// The outcome at `position` of these examples.
+    pub fn outcome(&self, position: usize) -> Outcome {
+        self.set.outcomes[self.indices[position] as usize]
+    }
+
+    /// The weight at `position` of these examples.
+    pub fn weight(&self, position: usize) -> f32 {
+        self.set.weights[self.indices[position] as usize]
+    }
+}

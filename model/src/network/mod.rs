@@ -1,0 +1,21 @@
+//! The network: field tokens, attention, MLP, three heads. Its weights, its own forward pass.
+//!
+//! The forward pass is plain code over the weights, one row at a time in one fixed order of
+//! additions, so that a row's bits depend neither on its batch nor on threads. Training runs the
+//! same front (`front.rs`) inside a candle operation.
+
+pub(crate) mod backward;
+mod dense;
+pub(crate) mod front;
+pub(crate) mod kernel;
+pub(crate) mod layout;
+mod weights;
+
+pub use kernel::KernelClass;
+pub use weights::{Dense, Weights, WeightsError};
+
+pub(crate) use dense::Packed;
+pub(crate) use layout::Layout;
+
+/// Outputs of the network: logits of a click, of a purchase given a click, of one given none.
+pub const HEADS: usize = 3;

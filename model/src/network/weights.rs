@@ -1,0 +1,209 @@
+//! The weights of a network as plain arrays: initial values, safetensors, checksum.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::HEADS;
+use super::layout::{Layout, Start};
+use crate::config::Config;
+use crate::encode::Encoder;
+use crate::random::Random;
+
+/// Largest initial value of an embedding: small, so that an id never seen says next to nothing.
+const EMBEDDING_LIMIT: f32 = 0.02;
+
+/// A layer of the MLP: `y = x W + b`, `W` with one row per input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dense {
+    /// `inputs` rows of `outputs`.
+    pub weight: Vec<f32>,
+    /// One per output.
+    pub bias: Vec<f32>,
+    /// Floats read.
+    pub inputs: usize,
+    /// Floats given.
+    pub outputs: usize,
+}
+
+/// All weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// All before the MLP but the embeddings; rows of the token width, as the layout says.
+    pub front: Vec<f32>,
+    /// Embedding tables, one after the other; rows of the token width.
+    pub tables: Vec<f32>,
+    /// Hidden layers, then the heads.
+    pub layers: Vec<Dense>,
+}
+
+/// Weights that don't fit the network that they are said to be of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// Not a safetensors file.
+    #[error("weights: {0}")]
+    Format(String),
+    /// A tensor is missing, or has another shape or type.
+    #[error("weights: tensor {name} is {found}, the network needs {expected}")]
+    Tensor {
+        /// Name.
+        name: String,
+        /// Shape found, or `missing`.
+        found: String,
+        /// Shape needed.
+        expected: String,
+    },
+    /// A number that is none.
+    #[error("weights: tensor {name} holds a number that is not finite")]
+    NotFinite {
+        /// Name.
+        name: String,
+    },
+}
+
+impl Weights {
+    /// Initial weights; the heads start at `head_bias`, so that training starts from base rates.
+    pub(crate) fn initial(
+        layout: &Layout,
+        encoder: &Encoder,
+        config: &Config,
+        head_bias: [f32; HEADS],
+        seed: u64,
+    ) -> Self {
+        let width = layout.width;
+        let mut front = vec![0.0; layout.rows * width];
+        for segment in &layout.segments {
+            let values = &mut front[segment.first * width..(segment.first + segment.rows) * width];
+            match segment.start {
+                Start::Zero => {}
+                Start::One => values.fill(1.0),
+                Start::Matrix { inputs } => {
+                    let mut random = Random::new(seed, &segment.name);
+                    let limit = (6.0 / (inputs + width) as f32).sqrt();
+                    values.fill_with(|| random.symmetric(limit));
+                }
+            }
+        }
+        let mut random = Random::new(seed, "tables");
+        let tables = (0..encoder.table_rows() * width).map(|_| random.symmetric(EMBEDDING_LIMIT)).collect();
+        let mut inputs = layout.outputs();
+        let mut layers = Vec::new();
+        for (number, &outputs) in config.network.mlp.iter().enumerate() {
+            let mut random = Random::new(seed, &format!("mlp.{number}"));
+            // He: the layers are followed by ReLU.
+            let limit = (6.0 / inputs as f32).sqrt();
+            layers.push(Dense {
+                weight: (0..inputs * outputs).map(|_| random.symmetric(limit)).collect(),
+                bias: vec![0.0; outputs],
+                inputs,
+                outputs,
+            });
+            inputs = outputs;
+        }
+        layers.push(Dense {
+            weight: vec![0.0; inputs * HEADS],
+            bias: head_bias.to_vec(),
+            inputs,
+            outputs: HEADS,
+        });
+        Self { front, tables, layers }
+    }
+
+    /// Name, shape and values of every tensor, by name.
+    fn named<'a>(&'a self, layout: &Layout, encoder: &Encoder) -> BTreeMap<String, (Vec<usize>, &'a [f32])> {
+        let width = layout.width;
+        let mut named = BTreeMap::new();
+        for segment in &layout.segments {
+            let values = &self.front[segment.first * width..(segment.first + segment.rows) * width];
+            named.insert(segment.name.clone(), (vec![segment.rows, width], values));
+        }
+        for (field, first, rows) in encoder.tables() {
+            let (first, rows) = (first as usize, rows as usize);
+            let values = &self.tables[first * width..(first + rows) * width];
+            named.insert(format!("table.{field}"), (vec![rows, width], values));
+        }
+        let hidden = self.layers.len() - 1;
+        for (number, layer) in self.layers.iter().enumerate() {
+            let name = if number < hidden { format!("mlp.{number}") } else { "heads".to_owned() };
+            named.insert(
+                format!("{name}.weight"),
+                (vec![layer.inputs, layer.outputs], layer.weight.as_slice()),
+            );
+            named.insert(format!("{name}.bias"), (vec![layer.outputs], layer.bias.as_slice()));
+        }
+        named
+    }
+
+    /// The weights as a safetensors file; equal weights give equal bytes.
+    pub(crate) fn to_safetensors(&self, layout: &Layout, encoder: &Encoder) -> Result<Vec<u8>, WeightsError> {
+        let named = self.named(layout, encoder);
+        let bytes: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = named
+            .iter()
+            .map(|(name, (shape, values))| {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (name.as_str(), (shape.clone(), bytes))
+            })
+            .collect();
+        let mut views = Vec::with_capacity(bytes.len());
+        for (name, (shape, bytes)) in &bytes {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .map_err(|error| WeightsError::Format(error.to_string()))?;
+            views.push((*name, view));
+        }
+        safetensors::serialize(views, None).map_err(|error| WeightsError::Format(error.to_string()))
+    }
+
+    /// Weights of that network from a safetensors file.
+    pub(crate) fn from_safetensors(
+        bytes: &[u8],
+        layout: &Layout,
+        encoder: &Encoder,
+        config: &Config,
+    ) -> Result<Self, WeightsError> {
+        let file =
+            SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format(error.to_string()))?;
+        let read = |name: String, shape: &[usize], out: &mut [f32]| -> Result<(), WeightsError> {
+            let wrong = |found: String| WeightsError::Tensor {
+                name: name.clone(),
+                found,
+                expected: format!("F32 {shape:?}"),
+            };
+            let tensor = file.tensor(&name).map_err(|_| wrong("missing".to_owned()))?;
+            if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+                return Err(wrong(format!("{:?} {:?}", tensor.dtype(), tensor.shape())));
+            }
+            for (out, value) in out.iter_mut().zip(schemas::vector::floats(tensor.data())) {
+                if !value.is_finite() {
+                    return Err(WeightsError::NotFinite { name });
+                }
+                *out = value;
+            }
+            Ok(())
+        };
+        let width = layout.width;
+        let mut front = vec![0.0; layout.rows * width];
+        for segment in &layout.segments {
+            let values = &mut front[segment.first * width..(segment.first + segment.rows) * width];
+            read(segment.name.clone(), &[segment.rows, width], values)?;
+        }
+        let mut tables = vec![0.0; encoder.table_rows() * width];
+        for (field, first, rows) in encoder.tables() {
+            let (first, rows) = (first as usize, rows as usize);
+            let values = &mut tables[first * width..(first + rows) * width];
+            read(format!("table.{field}"), &[rows, width], values)?;
+        }
+        let mut inputs = layout.outputs();
+        let mut layers = Vec::new();
+        let hidden = config.network.mlp.len();
+        for (number, &outputs) in config.network.mlp.iter().chain([&HEADS]).enumerate() {
+            let name = if number < hidden { format!("mlp.{number}") } else { "heads".to_owned() };
+            let mut layer =
+                Dense { weight: vec![0.0; inputs * outputs], bias: vec![0.0; outputs], inputs, outputs };
+            read(format!("{name}.weight"), &[inputs, outputs], &mut layer.weight)?;
+            read(format!("{name}.bias"), &[outputs], &mut layer.bias)?;
+            layers.push(layer);
+            inputs = outputs;
+        }
+        Ok(Self { front, tables, layers })
+    }
+}

@@ -1,0 +1,440 @@
+//! A model that predicts: vectors in, probabilities and what drew the attention out.
+//!
+//! A row's bits depend on the row and the weights alone.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use schemas::{FeatureVector, VectorSchema};
+
+use crate::artefact::Manifest;
+use crate::config::Config;
+use crate::encode::{EncodeError, Encoder, Examples, FIELDS, Row, RowBuffer, Statistics};
+use crate::metrics::Metrics;
+use crate::network::front::{Front, Trace, forward};
+use crate::network::kernel::sigmoid;
+use crate::network::{Dense, HEADS, KernelClass, Layout, Packed, Weights};
+
+/// Rows that one thread takes at a time; below twice as many, no other thread is asked.
+const CHUNK: usize = 64;
+
+/// Calls `$body` with the const `$D` set to the width, which the config has checked.
+macro_rules! with_width {
+    ($width:expr, $D:ident => $body:expr) => {
+        match $width {
+            8 => {
+                const $D: usize = 8;
+                $body
+            }
+            16 => {
+                const $D: usize = 16;
+                $body
+            }
+            32 => {
+                const $D: usize = 32;
+                $body
+            }
+            _ => {
+                const $D: usize = 64;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_width;
+
+/// What the three heads say, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probabilities {
+    /// Of a click.
+    pub p_click: f32,
+    /// Of a purchase, given a click.
+    pub p_conversion: f32,
+    /// Of a purchase, given no click.
+    pub p_view_through: f32,
+    /// Of a purchase.
+    pub p_purchase: f32,
+}
+
+impl Probabilities {
+    /// From the heads' logits.
+    pub fn from_logits(logits: [f32; HEADS]) -> Self {
+        let [p_click, p_conversion, p_view_through] = logits.map(sigmoid);
+        let p_purchase = p_click * p_conversion + (1.0 - p_click) * p_view_through;
+        Self { p_click, p_conversion, p_view_through, p_purchase }
+    }
+}
+
+/// How much of an explanation is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explain {
+    /// Most fields listed.
+    pub fields: usize,
+    /// Most behaviours listed.
+    pub behaviours: usize,
+}
+
+/// A field's share of the attention that pools the fields. A token of several numbers shares its
+/// weight out by how much each moved it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldWeight {
+    /// A column of the vector, `behaviours` or `embedding`.
+    pub field: Arc<str>,
+    /// 0 to 1; all fields' together are 1.
+    pub weight: f32,
+}
+
+/// A past behaviour's share of the attention over behaviours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BehaviourWeight {
+    /// Position in the vector's behaviours.
+    pub index: usize,
+    /// 0 to 1; all behaviours' together are 1.
+    pub weight: f32,
+}
+
+/// A vector's prediction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The probabilities.
+    pub probabilities: Probabilities,
+    /// The fields that drew most attention, largest first.
+    pub fields: Vec<FieldWeight>,
+    /// The behaviours that drew most attention, largest first; empty where the network reads none.
+    pub behaviours: Vec<BehaviourWeight>,
+}
+
+/// Why a model can't judge examples.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PredictError {
+    /// A vector that the model's encoder can't read.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The examples were encoded for another model.
+    #[error(
+        "the examples were encoded for schema {found:016x} or other buckets than the model's, {expected:016x}; encode them with the model's encoder"
+    )]
+    Encoder {
+        /// Fingerprint of the examples' schema.
+        found: u64,
+        /// Fingerprint of the model's.
+        expected: u64,
+    },
+}
+
+/// A trained network with its encoder, ready to predict. Shared between threads as it is.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) encoder: Encoder,
+    pub(crate) config: Config,
+    pub(crate) statistics: Statistics,
+    pub(crate) weights: Weights,
+    pub(crate) layout: Layout,
+    packed: Vec<Packed>,
+    class: KernelClass,
+    names: Vec<Arc<str>>,
+    token_names: Vec<Arc<str>>,
+    number_norms: Vec<[f32; 2]>,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) card: serde_json::Value,
+}
+
+impl Model {
+    pub(crate) fn new(encoder: Encoder, config: Config, statistics: Statistics, weights: Weights) -> Self {
+        let layout = Layout::new(&encoder, &config);
+        let packed = pack(&weights.layers);
+        let width = layout.width;
+        let norm = |row: usize| {
+            let row = &weights.front[row * width..(row + 1) * width];
+            row.iter().map(|value| value * value).sum::<f32>().sqrt()
+        };
+        let number_norms = (0..layout.token_of_number.len())
+            .map(|column| [norm(layout.number_value + column), norm(layout.number_missing + column)])
+            .collect();
+        let names = encoder.number_names().iter().map(|name| Arc::from(name.as_str())).collect();
+        let token_names = layout.tokens.iter().map(|name| Arc::from(name.as_str())).collect();
+        Self {
+            encoder,
+            config,
+            statistics,
+            weights,
+            layout,
+            packed,
+            class: KernelClass::detect(),
+            names,
+            token_names,
+            number_norms,
+            manifest: None,
+            card: serde_json::Value::Null,
+        }
+    }
+
+    /// What turns vectors into its rows.
+    pub const fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The schema of the vectors that it reads.
+    pub const fn schema(&self) -> &VectorSchema {
+        self.encoder.schema()
+    }
+
+    /// Fingerprint of that schema.
+    pub const fn schema_fingerprint(&self) -> u64 {
+        self.encoder.schema_fingerprint()
+    }
+
+    /// The config that it was trained with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Means and deviations of its numbers.
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Its weights.
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Names of its field tokens.
+    pub fn tokens(&self) -> &[String] {
+        &self.layout.tokens
+    }
+
+    /// Which kernels compute its predictions here.
+    pub const fn kernel_class(&self) -> KernelClass {
+        self.class
+    }
+
+    /// The same model computed by kernels of `class`; the best that the machine has, where it
+    /// lacks that class.
+    #[must_use]
+    pub fn with_kernel_class(mut self, class: KernelClass) -> Self {
+        self.class = if KernelClass::available().contains(&class) { class } else { KernelClass::detect() };
+        self
+    }
+
+    /// Checksum of the artefact that it was loaded from.
+    pub fn checksum(&self) -> Option<&str> {
+        self.manifest.as_ref().map(|manifest| manifest.checksum.as_str())
+    }
+
+    /// The model card; JSON null in a model that was not loaded from an artefact.
+    pub const fn card(&self) -> &serde_json::Value {
+        &self.card
+    }
+
+    /// Predicts vectors, with what drew the attention.
+    ///
+    /// # Errors
+    /// The first vector that the encoder can't read: all of them or none.
+    pub fn predict(&self, vectors: &[FeatureVector], explain: Explain) -> Result<Vec<Scored>, EncodeError> {
+        let score = |vectors: &[FeatureVector]| -> Result<Vec<Scored>, EncodeError> {
+            let mut buffers = vec![RowBuffer::default(); vectors.len()];
+            for (vector, buffer) in vectors.iter().zip(&mut buffers) {
+                self.encoder.encode(vector, buffer)?;
+            }
+            let rows: Vec<Row<'_>> = buffers.iter().map(RowBuffer::row).collect();
+            Ok(self.score_rows(&rows, explain))
+        };
+        if vectors.len() < 2 * CHUNK {
+            return score(vectors);
+        }
+        let parts: Vec<Vec<Scored>> = vectors.par_chunks(CHUNK).map(score).collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Predicts encoded examples, in their order.
+    ///
+    /// # Errors
+    /// Examples that another encoder made.
+    pub fn predict_examples(&self, examples: &Examples<'_>) -> Result<Vec<Probabilities>, PredictError> {
+        if *examples.set().encoder() != self.encoder {
+            return Err(PredictError::Encoder {
+                found: examples.set().encoder().schema_fingerprint(),
+                expected: self.schema_fingerprint(),
+            });
+        }
+        Ok(self.logits(examples).into_iter().map(Probabilities::from_logits).collect())
+    }
+
+    /// The heads' logits of encoded examples, whose encoder must be the model's.
+    pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<[f32; HEADS]> {
+        logits(&self.layout, &self.statistics, &self.weights, &self.packed, self.class, examples)
+    }
+
+    fn score_rows(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
+        with_width!(self.layout.width, D => self.score_rows_of::<D>(rows, explain))
+    }
+
+    fn score_rows_of<const D: usize>(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
+        let front = Front::<D> {
+            layout: &self.layout,
+            statistics: &self.statistics,
+            parameters: self.weights.front.as_chunks::<D>().0,
+            embeddings: self.weights.tables.as_chunks::<D>().0,
+        };
+        let mut attention = Vec::with_capacity(rows.len());
+        let logits = forward_rows(
+            front,
+            &self.packed,
+            self.class,
+            rows,
+            &mut Trace::new(&self.layout),
+            |row, trace| {
+                attention.push((
+                    self.top_fields(row, trace, explain.fields),
+                    top_behaviours(trace, explain.behaviours),
+                ));
+            },
+        );
+        logits
+            .into_iter()
+            .zip(attention)
+            .map(|(logits, (fields, behaviours))| Scored {
+                probabilities: Probabilities::from_logits(logits),
+                fields,
+                behaviours,
+            })
+            .collect()
+    }
+
+    /// The fields with the largest weights.
+    fn top_fields<const D: usize>(&self, row: &Row<'_>, trace: &Trace<D>, most: usize) -> Vec<FieldWeight> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let layout = &self.layout;
+        let moved = |column: usize, value: f32| match self.statistics.standardise(column, value) {
+            Some(value) => value.abs() * self.number_norms[column][0],
+            None => self.number_norms[column][1],
+        };
+        // How much all numbers of a token moved it.
+        let mut total = vec![(0.0_f32, 0.0_f32); layout.tokens.len()];
+        for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
+            total[token].0 += moved(column, value);
+            total[token].1 += 1.0;
+        }
+        let mut weights: Vec<(f32, usize)> = Vec::with_capacity(row.numbers.len() + 9);
+        for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
+            let (sum, count) = total[token];
+            let share = if sum > 0.0 { moved(column, value) / sum } else { 1.0 / count };
+            weights.push((trace.pooling[token] * share, column));
+        }
+        let numbers = row.numbers.len();
+        let others = (0..FIELDS.len()).chain(layout.behaviour_token).chain(layout.content_token);
+        weights.extend(others.map(|token| (trace.pooling[token], numbers + token)));
+        largest(&mut weights, most);
+        weights
+            .into_iter()
+            .map(|(weight, at)| FieldWeight {
+                field: Arc::clone(if at < numbers {
+                    &self.names[at]
+                } else {
+                    &self.token_names[at - numbers]
+                }),
+                weight,
+            })
+            .collect()
+    }
+}
+
+/// Keeps the `most` largest, largest first; equal ones by position.
+fn largest(weights: &mut Vec<(f32, usize)>, most: usize) {
+    let order = |a: &(f32, usize), b: &(f32, usize)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
+    if most < weights.len() {
+        if most > 0 {
+            weights.select_nth_unstable_by(most - 1, order);
+        }
+        weights.truncate(most);
+    }
+    weights.sort_unstable_by(order);
+}
+
+fn top_behaviours<const D: usize>(trace: &Trace<D>, most: usize) -> Vec<BehaviourWeight> {
+    let mut weights: Vec<(f32, usize)> =
+        trace.behaviour_weights.iter().enumerate().map(|(index, &weight)| (weight, index)).collect();
+    largest(&mut weights, most);
+    weights.into_iter().map(|(weight, index)| BehaviourWeight { index, weight }).collect()
+}
+
+/// Packs the MLP: hidden layers clamp, the heads don't.
+pub(crate) fn pack(layers: &[Dense]) -> Vec<Packed> {
+    let hidden = layers.len() - 1;
+    layers.iter().enumerate().map(|(number, layer)| Packed::new(layer, number < hidden)).collect()
+}
+
+/// The heads' logits of encoded examples, spread over rayon's threads.
+pub(crate) fn logits(
+    layout: &Layout,
+    statistics: &Statistics,
+    weights: &Weights,
+    packed: &[Packed],
+    class: KernelClass,
+    examples: &Examples<'_>,
+) -> Vec<[f32; HEADS]> {
+    fn run<const D: usize>(
+        front: Front<'_, D>,
+        packed: &[Packed],
+        class: KernelClass,
+        examples: &Examples<'_>,
+    ) -> Vec<[f32; HEADS]> {
+        let mut out = vec![[0.0; HEADS]; examples.len()];
+        out.par_chunks_mut(CHUNK).enumerate().for_each_init(
+            || Trace::new(front.layout),
+            |trace, (chunk, out)| {
+                let first = chunk * CHUNK;
+                let rows: Vec<Row<'_>> =
+                    (first..first + out.len()).map(|position| examples.row(position)).collect();
+                out.copy_from_slice(&forward_rows(front, packed, class, &rows, trace, |_, _| {}));
+            },
+        );
+        out
+    }
+    with_width!(layout.width, D => run(
+        Front::<D> {
+            layout,
+            statistics,
+            parameters: weights.front.as_chunks::<D>().0,
+            embeddings: weights.tables.as_chunks::<D>().0,
+        },
+        packed,
+        class,
+        examples,
+    ))
+}
+
+/// Front and MLP of some rows on this thread; `see` is shown each row's attention.
+fn forward_rows<const D: usize>(
+    front: Front<'_, D>,
+    packed: &[Packed],
+    class: KernelClass,
+    rows: &[Row<'_>],
+    trace: &mut Trace<D>,
+    mut see: impl FnMut(&Row<'_>, &Trace<D>),
+) -> Vec<[f32; HEADS]> {
+    let width = front.layout.outputs();
+    let mut values = vec![0.0; rows.len() * width];
+    for (row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
+        forward::<D>(class, front, *row, trace, out);
+        see(row, trace);
+    }
+    for layer in packed {
+        let mut next = vec![0.0; rows.len() * layer.outputs];
+        layer.forward(class, &values, &mut next);
+        values = next;
+    }
+    values.as_chunks::<HEADS>().0.to_vec()
+}
+
+/// Judges a model on examples.
+///
+/// # Errors
+/// Examples that another encoder made.
+pub fn evaluate(model: &Model, examples: &Examples<'_>) -> Result<Metrics, PredictError> {
+    Ok(Metrics::measure(&model.predict_examples(examples)?, examples))
+}
