@@ -1,0 +1,36 @@
+//! What a scorer could not do. Each variant says what mends it.
+
+/// An error of the scorer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that makes no sense.
+    #[error("{key}: {what} (fatal: mend the config)")]
+    Config {
+        /// The key, with its section.
+        key: String,
+        /// What is wrong and what is allowed.
+        what: String,
+    },
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] runtime::store::StoreError),
+    /// Kafka failed.
+    #[error(transparent)]
+    Kafka(#[from] runtime::kafka::KafkaError),
+    /// The worker failed.
+    #[error(transparent)]
+    Worker(#[from] runtime::worker::WorkerError),
+    /// A model that must not be served.
+    #[error("model {version} at {uri}: {what}")]
+    Refused {
+        /// Its version.
+        version: String,
+        /// Where it is, from the store's root.
+        uri: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A thread that could not be started.
+    #[error("cannot start the thread that watches models: {0} (fatal)")]
+    Thread(std::io::Error),
+}

@@ -1,0 +1,111 @@
+//! The fold of the scorer: vectors in, predictions out. It has no state but the model served.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use runtime::processor::{
+    InRecord, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
+};
+use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf, VectorSchema};
+
+use crate::config::Config;
+use crate::fallback::Fallback;
+use crate::score::{Scorer, Vector};
+use crate::slot::Slot;
+use crate::telemetry;
+
+/// Makes one processor per partition of `feature-vectors`.
+#[derive(Debug, Clone)]
+pub struct Factory {
+    scorer: Arc<Scorer>,
+    slot: Slot,
+    vectors: Arc<str>,
+    predictions: Arc<str>,
+}
+
+impl Factory {
+    /// A factory whose processors serve the model in `slot`.
+    pub fn new(config: &Config, schema: &VectorSchema, names: &schemas::topic::Names, slot: Slot) -> Self {
+        let fallback = Fallback::new(&config.fallback, schema);
+        if !fallback.counts_found() {
+            telemetry::priors_only();
+        }
+        Self {
+            scorer: Arc::new(Scorer::new(config, fallback)),
+            slot,
+            vectors: Arc::clone(&names.feature_vectors),
+            predictions: Arc::clone(&names.predictions),
+        }
+    }
+}
+
+impl ProcessorFactory for Factory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.vectors)]
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        vec![Arc::clone(&self.predictions)]
+    }
+
+    fn unit(&self, partition: &TopicPartition) -> UnitId {
+        UnitId(partition.partition.unsigned_abs())
+    }
+
+    fn create(&self, _unit: UnitId, _snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        Ok(Box::new(Partition {
+            scorer: Arc::clone(&self.scorer),
+            slot: self.slot.clone(),
+            predictions: Arc::clone(&self.predictions),
+        }))
+    }
+}
+
+/// One partition of `feature-vectors`.
+struct Partition {
+    scorer: Arc<Scorer>,
+    slot: Slot,
+    predictions: Arc<str>,
+}
+
+impl Processor for Partition {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        let Input::Records { records, now_ms } = input else { return Ok(()) };
+        let vectors = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        telemetry::batch(vectors.len());
+        // One model for the whole step: a swap in between serves the next.
+        let model = self.slot.get();
+        let predictions = self.scorer.score(model.as_deref(), &vectors, now_ms);
+        count(&predictions);
+        out.records.extend(predictions.iter().map(|prediction| OutRecord {
+            topic: Arc::clone(&self.predictions),
+            partition: None,
+            key: Some(Bytes::copy_from_slice(prediction.campaign.as_bytes())),
+            value: Some(Json::to_vec(prediction).into()),
+            headers: Vec::new(),
+        }));
+        Ok(())
+    }
+}
+
+fn decode(record: &InRecord) -> Result<Vector, StepError> {
+    let at = || format!("{} offset {}", record.topic_partition(), record.record.offset);
+    let value = record
+        .record
+        .value
+        .as_ref()
+        .ok_or_else(|| StepError::new(format_args!("{}: a tombstone is no feature vector", at())))?;
+    let vector: FeatureVector =
+        Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))?;
+    Ok(Vector { vector, offset: record.record.offset })
+}
+
+fn count(predictions: &[Prediction]) {
+    use schemas::prediction::Status::{Fallback, Scored};
+    let scored = predictions.iter().filter(|p| p.status == Scored).count() as u64;
+    for (status, count) in [(Scored, scored), (Fallback, predictions.len() as u64 - scored)] {
+        if count > 0 {
+            telemetry::predictions(status, count);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the tests of several modules build: schemas, vectors, settings.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use schemas::vector::{Scale, VectorField};
+use schemas::{FeatureVector, Origin, Place, VectorSchema};
+use serde::Deserialize;
+
+use crate::config::{self, Config, DEFAULTS};
+
+pub(crate) fn config() -> Config {
+    #[derive(Deserialize)]
+    struct File {
+        scorer: Config,
+    }
+    toml::from_str::<File>(DEFAULTS).unwrap().scorer
+}
+
+pub(crate) fn settings() -> config::Fallback {
+    config().fallback
+}
+
+pub(crate) fn schema(fields: &[&str]) -> VectorSchema {
+    let field = |name: &&str| VectorField { name: (*name).to_owned(), scale: Scale::Log, doc: String::new() };
+    VectorSchema { fields: fields.iter().map(field).collect() }
+}
+
+pub(crate) fn vector(schema: &VectorSchema, numbers: &[f32]) -> FeatureVector {
+    FeatureVector {
+        place: Place { partition: 1, offset: 7 },
+        origin: Origin { topic: "views".into(), partition: 2, offset: 40, line: 0, lines: 1 },
+        event_id: "e-1".into(),
+        event_time_ms: 1_000_000,
+        clock_ms: 999_000,
+        received_ms: 1_000_500,
+        user: "u".into(),
+        item: "i-1".into(),
+        campaign: "c-1".into(),
+        price: 20.0,
+        currency: "EUR".into(),
+        context: "ctx".into(),
+        fingerprint: schema.fingerprint(),
+        values: numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>().into(),
+        ..FeatureVector::default()
+    }
+}
+
+/// A small model of `schema`, trained on random vectors; another seed, another model.
+pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
+    use std::ops::ControlFlow;
+
+    #[derive(Deserialize)]
+    struct File {
+        model: model::Config,
+    }
+    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    config.network.width = 8;
+    config.network.mlp = vec![8];
+    config.encoder.item_buckets = 16;
+    config.encoder.campaign_buckets = 16;
+    config.encoder.category_buckets = 16;
+    config.encoder.brand_buckets = 16;
+    config.encoder.placement_buckets = 4;
+    config.encoder.device_buckets = 4;
+    config.encoder.channel_buckets = 4;
+    config.training.max_epochs = 1;
+    config.training.batch_size = 64;
+    config.training.threads = 1;
+    let encoder = model::Encoder::new(schema, &config.encoder);
+    let mut set = model::EncodedSet::new(&encoder);
+    for i in 0..256_usize {
+        let numbers: Vec<f32> = (0..schema.fields.len()).map(|at| ((i * (at + 3)) % 17) as f32).collect();
+        let outcome = model::encode::Outcome { clicked: i % 3 == 0, purchased: i % 9 == 0, matured: true };
+        set.push_outcome(&vector(schema, &numbers), outcome, 1.0).unwrap();
+    }
+    let trained = model::train(&set.select(0..192), &set.select(192..256), &config, seed, None, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    trained.artefact(&serde_json::json!({})).unwrap()
+}
+
+/// Puts the artefact into `store` as `version` and gives its announcement.
+pub(crate) fn publish(
+    store: &runtime::store::Store,
+    version: &str,
+    schema: &VectorSchema,
+    artefact: &model::Artefact,
+) -> schemas::ModelAnnouncement {
+    let uri = format!("models/default/versions/{version}/artefact");
+    for (name, bytes) in artefact.files() {
+        store.put_blocking(&format!("{uri}/{name}"), bytes.clone()).unwrap();
+    }
+    schemas::ModelAnnouncement {
+        version: schemas::ModelAnnouncement::VERSION,
+        name: "default".into(),
+        model_version: version.into(),
+        uri,
+        checksum: artefact.checksum(),
+        fingerprint: format!("{:016x}", schema.fingerprint()),
+        announced_ms: 1,
+    }
+}

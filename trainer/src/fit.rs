@@ -1,0 +1,148 @@
+//! From pinned tables to a trained model: the part of a run that I5 promises to repeat bit for bit.
+//! No clock, nothing but what the plan names.
+
+use std::ops::ControlFlow;
+
+use model::{Encoder, Model, Progress, TrainError, Trained};
+use runtime::shutdown::Shutdown;
+use schemas::VectorSchema;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::Error;
+use crate::config::Config;
+use crate::dataset::{Dataset, Pins};
+use crate::run::{Parent, Run};
+use crate::split::{self, Boundaries, Parts};
+
+/// What a model follows from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Table versions.
+    pub tables: Pins,
+    /// `[trainer]`.
+    pub config: Config,
+    /// `[model]`.
+    pub network: model::Config,
+    /// The vector schema.
+    pub schema: VectorSchema,
+    /// Where the weights start from, if not from the seed.
+    pub parent: Option<Parent>,
+    /// The test part begins no earlier, ms.
+    pub judged_after_ms: Option<i64>,
+}
+
+impl From<&Run> for Plan {
+    fn from(run: &Run) -> Self {
+        Self {
+            tables: run.tables.clone(),
+            config: run.config.clone(),
+            network: run.network.clone(),
+            schema: run.schema.clone(),
+            parent: run.parent.clone(),
+            judged_after_ms: run.judged_after_ms,
+        }
+    }
+}
+
+/// A trained model and the examples that it came from.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The examples.
+    pub dataset: Dataset,
+    /// How they were split, in event time.
+    pub boundaries: Boundaries,
+    /// The same as positions.
+    pub parts: Parts,
+    /// The model and its history.
+    pub trained: Trained,
+    /// What the weights started from; none where the parent did not fit.
+    pub parent: Option<Parent>,
+}
+
+/// Told of the progress of a run.
+pub trait Watch: Send {
+    /// The examples are read.
+    fn read(&mut self, rows: usize);
+    /// A step was taken.
+    fn step(&mut self, progress: &Progress);
+}
+
+/// Watches nothing.
+impl Watch for () {
+    fn read(&mut self, _rows: usize) {}
+    fn step(&mut self, _progress: &Progress) {}
+}
+
+/// Reads, splits, trains. Blocks its thread: for threads of their own, never a runtime's.
+///
+/// # Errors
+/// Too few examples, what the lake says, what training says, [`Error::Stopped`].
+pub fn fit(
+    root: &str,
+    plan: &Plan,
+    parent: Option<&Model>,
+    handle: &Handle,
+    stop: &Shutdown,
+    watch: &mut dyn Watch,
+) -> Result<Fitted, Error> {
+    let encoder = Encoder::new(&plan.schema, &plan.network.encoder);
+    let dataset =
+        Dataset::read(root, &plan.tables, &plan.schema, &encoder, plan.config.max_rows, handle, stop)?;
+    watch.read(dataset.data().rows);
+    let (boundaries, parts) = split::split(dataset.times(), &plan.config.split, plan.judged_after_ms)?;
+    let trained = model::train(
+        &dataset.part(&parts.train),
+        &dataset.part(&parts.validation),
+        &plan.network,
+        plan.network.training.seed,
+        parent,
+        &mut |progress| {
+            watch.step(&progress);
+            if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    );
+    // A stopped training has kept its best weights so far, which nobody could make again.
+    if stop.is_set() {
+        return Err(Error::Stopped);
+    }
+    let trained = trained.map_err(|error| match error {
+        TrainError::Stopped => Error::Stopped,
+        other => Error::Model(other.to_string()),
+    })?;
+    let parent = plan.parent.clone().filter(|_| trained.history.parent.is_some());
+    Ok(Fitted { dataset, boundaries, parts, trained, parent })
+}
+
+/// The model card inside the artefact: what it is and where it comes from. No wall clock, no
+/// measurement that another machine might take otherwise, so that the artefact can be made again.
+pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
+    let data = fitted.dataset.data();
+    json!({
+        "model": plan.config.model,
+        "predicts": {
+            "p_click": "a click by the consumer within the click window of an impression",
+            "p_purchase": "a purchase credited to the impression within the purchase window",
+        },
+        "code_version": Run::CODE_VERSION,
+        "tables": plan.tables,
+        "vector_schema": format!("{:016x}", plan.schema.fingerprint()),
+        "parent": fitted.parent,
+        "seed": plan.network.training.seed,
+        "examples": {
+            "labels": data.labels,
+            "rows": data.rows,
+            "clicked": data.clicked,
+            "matured": data.matured,
+            "purchased": data.purchased,
+            "train": fitted.parts.train.len(),
+            "validation": fitted.parts.validation.len(),
+            "test": fitted.parts.test.len(),
+        },
+        "boundaries": fitted.boundaries,
+        "limits": [
+            "learned from impressions that were shown: it says nothing of what was never shown",
+            "purchases are learned only from impressions whose purchase window has closed",
+        ],
+    })
+}

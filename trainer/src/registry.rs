@@ -1,0 +1,371 @@
+//! The registry of models: immutable versions in a folder of an object store, and a champion
+//! pointer that is moved by a conditional put. Knows no Kafka.
+//!
+//! ```text
+//! models/{name}/versions/v000001/claim.json     who took the number; made by put-if-absent
+//! models/{name}/versions/v000001/artefact/...   the artefact's files
+//! models/{name}/versions/v000001/run.json       what made it; written last: with it, it exists
+//! models/{name}/champion/000001.json            pointers; the highest number counts
+//! ```
+//!
+//! A pointer is created, never overwritten: of two writers that saw the same champion, one gets
+//! the next number and the other is told to look again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use runtime::store::Store;
+use schemas::ModelAnnouncement;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::run::Run;
+
+/// The registry of one model name.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    store: Store,
+    name: String,
+}
+
+/// A version number that is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    version: String,
+}
+
+impl Claim {
+    /// The version (`v000012`).
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// A champion pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Champion {
+    /// Number of the pointer, from 1.
+    pub sequence: u64,
+    /// The version that it points to.
+    pub model_version: String,
+    /// Checksum of that version's artefact, hex.
+    pub checksum: String,
+    /// Fingerprint of the vector schema that it reads, 16 hex digits.
+    pub fingerprint: String,
+    /// Why it was moved.
+    pub reason: String,
+    /// Wall-clock time of the move, ms since 1970 UTC.
+    pub at_ms: i64,
+    /// For a rollback: the pointer that it restores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
+}
+
+/// One line of `salience models list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// What made it.
+    pub run: Run,
+    /// Scorers serve it.
+    pub champion: bool,
+    /// It was champion once.
+    pub was_champion: bool,
+}
+
+impl Registry {
+    /// The registry of model `name` in `store`.
+    pub fn new(store: Store, name: impl Into<String>) -> Self {
+        Self { store, name: name.into() }
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder of a version's artefact, from the store's root: what announcements carry.
+    pub fn uri(&self, version: &str) -> String {
+        format!("{}/artefact", self.folder(version))
+    }
+
+    fn folder(&self, version: &str) -> String {
+        format!("models/{}/versions/{version}", self.name)
+    }
+
+    fn pointer(&self, sequence: u64) -> String {
+        format!("models/{}/champion/{sequence:06}.json", self.name)
+    }
+
+    /// All paths under the versions, as (version, the rest).
+    async fn paths(&self) -> Result<Vec<(String, String)>, Error> {
+        let prefix = format!("models/{}/versions/", self.name);
+        let paths = self.store.list(&prefix).await?;
+        Ok(paths
+            .iter()
+            .filter_map(|path| {
+                let (version, rest) = path.strip_prefix(&prefix)?.split_once('/')?;
+                Some((version.to_owned(), rest.to_owned()))
+            })
+            .collect())
+    }
+
+    /// The versions that exist, oldest first.
+    pub async fn versions(&self) -> Result<Vec<String>, Error> {
+        let found: BTreeSet<String> = self
+            .paths()
+            .await?
+            .into_iter()
+            .filter(|(_, rest)| rest == "run.json")
+            .map(|(version, _)| version)
+            .collect();
+        Ok(found.into_iter().collect())
+    }
+
+    /// Takes the next version number. Of several that try, each gets its own.
+    pub async fn claim(&self, note: &str) -> Result<Claim, Error> {
+        let highest = self.paths().await?.iter().filter_map(|(version, _)| number(version)).max();
+        let mut next = highest.map_or(1, |n| n + 1);
+        loop {
+            let version = format!("v{next:06}");
+            let note = serde_json::json!({ "claimed_by": note }).to_string();
+            if self.store.put_new(&format!("{}/claim.json", self.folder(&version)), note.into()).await? {
+                return Ok(Claim { version });
+            }
+            next += 1;
+        }
+    }
+
+    /// Gives a claimed number its artefact and its record; from then on the version exists.
+    ///
+    /// # Errors
+    /// The store's; and a version that exists already.
+    pub async fn save(&self, claim: &Claim, files: &[(String, Bytes)], run: &Run) -> Result<(), Error> {
+        let folder = self.folder(&claim.version);
+        for (name, bytes) in files {
+            self.store.put(&format!("{folder}/artefact/{name}"), bytes.clone()).await?;
+        }
+        let record = serde_json::to_vec_pretty(run)
+            .map_err(|error| Error::Damaged { path: folder.clone(), what: error.to_string() })?;
+        if self.store.put_new(&format!("{folder}/run.json"), record.into()).await? {
+            Ok(())
+        } else {
+            Err(Error::Damaged {
+                path: folder,
+                what: "the version exists already; versions are immutable".into(),
+            })
+        }
+    }
+
+    /// Puts a file of reading beside a version's record (a card, a report); not part of the artefact.
+    pub async fn attach(&self, claim: &Claim, name: &str, bytes: Bytes) -> Result<(), Error> {
+        Ok(self.store.put(&format!("{}/{name}", self.folder(&claim.version)), bytes).await?)
+    }
+
+    /// What made a version.
+    ///
+    /// # Errors
+    /// [`Error::NoVersion`] if there is none of that name.
+    pub async fn run(&self, version: &str) -> Result<Run, Error> {
+        let path = format!("{}/run.json", self.folder(version));
+        match self.store.get(&path).await? {
+            None => Err(Error::NoVersion { name: self.name.clone(), version: version.to_owned() }),
+            Some(bytes) => parse(&path, &bytes),
+        }
+    }
+
+    /// The files of a version's artefact, by name.
+    pub async fn artefact(&self, version: &str) -> Result<Vec<(String, Bytes)>, Error> {
+        let prefix = format!("{}/", self.uri(version));
+        let mut files = Vec::new();
+        for path in self.store.list(&prefix).await? {
+            let Some(name) = path.strip_prefix(&prefix) else { continue };
+            if let Some(bytes) = self.store.get(&path).await? {
+                files.push((name.to_owned(), bytes));
+            }
+        }
+        if files.is_empty() {
+            return Err(Error::NoVersion { name: self.name.clone(), version: version.to_owned() });
+        }
+        Ok(files)
+    }
+
+    /// All pointers, oldest first.
+    async fn pointers(&self) -> Result<Vec<u64>, Error> {
+        let prefix = format!("models/{}/champion/", self.name);
+        let mut found: Vec<u64> = self
+            .store
+            .list(&prefix)
+            .await?
+            .iter()
+            .filter_map(|path| path.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok())
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    async fn read_pointer(&self, sequence: u64) -> Result<Champion, Error> {
+        let path = self.pointer(sequence);
+        let bytes = self
+            .store
+            .get(&path)
+            .await?
+            .ok_or_else(|| Error::Damaged { path: path.clone(), what: "the pointer is gone".into() })?;
+        parse(&path, &bytes)
+    }
+
+    /// The champion, if there is one.
+    pub async fn champion(&self) -> Result<Option<Champion>, Error> {
+        match self.pointers().await?.last() {
+            Some(&sequence) => self.read_pointer(sequence).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every champion there was, oldest first.
+    pub async fn history(&self) -> Result<Vec<Champion>, Error> {
+        let mut champions = Vec::new();
+        for sequence in self.pointers().await? {
+            champions.push(self.read_pointer(sequence).await?);
+        }
+        Ok(champions)
+    }
+
+    /// Points the champion to `version`, if it is still the one that the caller saw.
+    ///
+    /// # Errors
+    /// [`Error::Raced`] if the pointer was moved meanwhile: read it again and decide again.
+    pub async fn promote(
+        &self,
+        seen: Option<&Champion>,
+        version: &str,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<Champion, Error> {
+        let run = self.run(version).await?;
+        self.point(seen.map_or(0, |c| c.sequence), &run, reason, now_ms, None).await
+    }
+
+    async fn point(
+        &self,
+        seen: u64,
+        run: &Run,
+        reason: &str,
+        now_ms: i64,
+        restores: Option<u64>,
+    ) -> Result<Champion, Error> {
+        let champion = Champion {
+            sequence: seen + 1,
+            model_version: run.model_version.clone(),
+            checksum: run.checksum.clone(),
+            fingerprint: run.fingerprint.clone(),
+            reason: reason.to_owned(),
+            at_ms: now_ms,
+            restores,
+        };
+        let path = self.pointer(champion.sequence);
+        let bytes = serde_json::to_vec_pretty(&champion)
+            .map_err(|error| Error::Damaged { path: path.clone(), what: error.to_string() })?;
+        if self.store.put_new(&path, bytes.into()).await? {
+            Ok(champion)
+        } else {
+            Err(Error::Raced { name: self.name.clone(), sequence: champion.sequence })
+        }
+    }
+
+    /// Points the champion to the one before it. Done twice, it goes two back.
+    ///
+    /// # Errors
+    /// [`Error::NothingBefore`] if there was none; [`Error::Raced`] as in `promote`.
+    pub async fn rollback(&self, now_ms: i64) -> Result<Champion, Error> {
+        let history = self.history().await?;
+        let nothing = || Error::NothingBefore { name: self.name.clone() };
+        let current = history.last().ok_or_else(nothing)?;
+        let stands_for = current.restores.unwrap_or(current.sequence);
+        let before = history
+            .iter()
+            .rev()
+            .find(|c| {
+                c.sequence < stands_for && c.restores.is_none() && c.model_version != current.model_version
+            })
+            .ok_or_else(nothing)?;
+        let run = self.run(&before.model_version).await?;
+        let reason = format!("rolled back from {}", current.model_version);
+        self.point(current.sequence, &run, &reason, now_ms, Some(before.sequence)).await
+    }
+
+    /// All versions with what made them, oldest first.
+    pub async fn list(&self) -> Result<Vec<Listed>, Error> {
+        let history = self.history().await?;
+        let mut listed = Vec::new();
+        for version in self.versions().await? {
+            listed.push(Listed {
+                run: self.run(&version).await?,
+                champion: history.last().is_some_and(|c| c.model_version == version),
+                was_champion: history.iter().any(|c| c.model_version == version),
+            });
+        }
+        Ok(listed)
+    }
+
+    /// The table versions that kept models were trained from, by table: vacuum spares them.
+    pub async fn pinned_versions(&self) -> Result<BTreeMap<String, Vec<u64>>, Error> {
+        let mut pinned: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for version in self.versions().await? {
+            for (table, at) in self.run(&version).await?.tables {
+                pinned.entry(table).or_default().insert(at);
+            }
+        }
+        Ok(pinned.into_iter().map(|(table, at)| (table, at.into_iter().collect())).collect())
+    }
+
+    /// Deletes all but the latest `keep` versions; those that were ever champion stay, because
+    /// predictions and later models name them. Returns what went.
+    pub async fn prune(&self, keep: usize) -> Result<Vec<String>, Error> {
+        let versions = self.versions().await?;
+        if keep == 0 || versions.len() <= keep {
+            return Ok(Vec::new());
+        }
+        let champions: BTreeSet<String> =
+            self.history().await?.into_iter().map(|c| c.model_version).collect();
+        let mut gone = Vec::new();
+        for version in &versions[..versions.len() - keep] {
+            if champions.contains(version) {
+                continue;
+            }
+            let folder = self.folder(version);
+            // The record goes first: a version without it does not exist. The claim stays, so that
+            // its number is not given again.
+            self.store.delete(&format!("{folder}/run.json")).await?;
+            for path in self.store.list(&format!("{folder}/")).await? {
+                if !path.ends_with("/claim.json") {
+                    self.store.delete(&path).await?;
+                }
+            }
+            gone.push(version.clone());
+        }
+        Ok(gone)
+    }
+
+    /// The announcement of a champion. Equal pointers give equal records, so that repeating one is
+    /// harmless.
+    pub fn announcement(&self, champion: &Champion) -> ModelAnnouncement {
+        ModelAnnouncement {
+            version: ModelAnnouncement::VERSION,
+            name: self.name.clone(),
+            model_version: champion.model_version.clone(),
+            uri: self.uri(&champion.model_version),
+            checksum: champion.checksum.clone(),
+            fingerprint: champion.fingerprint.clone(),
+            announced_ms: champion.at_ms,
+        }
+    }
+}
+
+fn number(version: &str) -> Option<u64> {
+    version.strip_prefix('v')?.parse().ok()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::Damaged { path: path.to_owned(), what: error.to_string() })
+}

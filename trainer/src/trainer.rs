@@ -1,0 +1,419 @@
+//! One run, from the pins to the registry: fit, judge, save, publish. Knows no schedule and no
+//! Kafka.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use model::{Artefact, Metrics, Model, Probabilities, Progress};
+use runtime::shutdown::Shutdown;
+use runtime::store::Store;
+use schemas::VectorSchema;
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+use crate::dataset::{self, Dataset};
+use crate::fit::{self, Fitted, Plan, Watch};
+use crate::gate::{self, Decision, Rival, Said};
+use crate::registry::{Champion, Registry};
+use crate::run::{Parent, Run};
+use crate::schedule::Trigger;
+use crate::status::{Phase, Status};
+use crate::{Error, report, telemetry};
+
+/// Trains models of one name.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    config: Config,
+    network: model::Config,
+    schema: VectorSchema,
+    store: Store,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// What was recorded.
+    pub run: Run,
+    /// The new champion, if it was published.
+    pub published: Option<Champion>,
+}
+
+/// What a model made again looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retrained {
+    /// BLAKE3 of the weights' file, hex: I5 asks that it equals the run's.
+    pub weights_checksum: String,
+    /// BLAKE3 of the artefact's manifest, hex.
+    pub checksum: String,
+}
+
+impl Trainer {
+    /// A trainer whose tables and registry are in `store`.
+    ///
+    /// # Errors
+    /// Settings that contradict themselves.
+    pub fn new(
+        config: Config,
+        network: model::Config,
+        schema: VectorSchema,
+        store: Store,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        network.validate().map_err(|error| Error::Config { key: "model".into(), what: error.to_string() })?;
+        Ok(Self { config, network, schema, store })
+    }
+
+    /// Its settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its registry.
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.store.clone(), &*self.config.model)
+    }
+
+    /// The label records in the lake now; `None` before there is a table.
+    pub async fn labels(&self) -> Result<Option<u64>, Error> {
+        match dataset::pin(self.store.root_url()).await {
+            Ok((_, records)) => Ok(Some(records)),
+            Err(Error::NoTable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Trains once, judges, saves a version, and publishes it if the gate says so.
+    ///
+    /// # Errors
+    /// Too few examples yet (see [`Error::is_transient`]), what the lake or the store says,
+    /// [`Error::Stopped`].
+    pub async fn train(&self, trigger: Trigger, status: &Status, stop: &Shutdown) -> Result<Ended, Error> {
+        let started_ms = wall_clock_ms();
+        let started = stopwatch();
+        status.update(|s| {
+            s.phase = Phase::Reading;
+            s.validation_losses.clear();
+        });
+        let result = self.train_inner(trigger, started_ms, started, status, stop).await;
+        status.update(|s| {
+            s.phase = Phase::Waiting;
+            match &result {
+                Ok(ended) => {
+                    s.runs += 1;
+                    s.last_failure = None;
+                    s.last_version = Some(ended.run.model_version.clone());
+                    s.last_decision = Some(ended.run.gate.clone());
+                    if let Some(champion) = &ended.published {
+                        s.published += 1;
+                        s.champion = Some(champion.model_version.clone());
+                    }
+                }
+                Err(error) => s.last_failure = Some(error.to_string()),
+            }
+        });
+        result
+    }
+
+    async fn train_inner(
+        &self,
+        trigger: Trigger,
+        started_ms: i64,
+        started: Instant,
+        status: &Status,
+        stop: &Shutdown,
+    ) -> Result<Ended, Error> {
+        let registry = self.registry();
+        let champion = registry.champion().await?;
+        let champion_run = match &champion {
+            Some(champion) => Some(registry.run(&champion.model_version).await?),
+            None => None,
+        };
+        let champion_model = match &champion {
+            Some(champion) => Some(load(&registry, &champion.model_version, &champion.checksum).await?),
+            None => None,
+        };
+        let (tables, labels) = dataset::pin(self.store.root_url()).await?;
+        telemetry::run_started(trigger.as_str(), labels);
+        let pinned = champion.as_ref().map(|champion| Parent {
+            model_version: champion.model_version.clone(),
+            checksum: champion.checksum.clone(),
+        });
+        let plan = Plan {
+            tables,
+            config: self.config.clone(),
+            network: self.network.clone(),
+            schema: self.schema.clone(),
+            parent: pinned.clone().filter(|_| self.config.warm_start),
+            judged_after_ms: champion_run.as_ref().map(|run| run.boundaries.validation_until_ms),
+        };
+
+        let root = self.store.root_url().to_owned();
+        let (thread_plan, thread_status, thread_stop) = (plan.clone(), status.clone(), stop.clone());
+        let work = move |handle: &Handle| {
+            judge(&root, thread_plan, champion_model, handle, &thread_status, &thread_stop)
+        };
+        let judged = on_own_thread(work).await?;
+
+        let claim = registry.claim(&format!("trainer, {}", trigger.as_str())).await?;
+        let run = Run {
+            version: Run::VERSION,
+            model: self.config.model.clone(),
+            model_version: claim.version().to_owned(),
+            code_version: Run::CODE_VERSION.to_owned(),
+            kernel: judged.kernel,
+            trigger,
+            started_ms,
+            finished_ms: wall_clock_ms(),
+            fingerprint: format!("{:016x}", self.schema.fingerprint()),
+            config: plan.config,
+            network: plan.network,
+            schema: plan.schema,
+            tables: plan.tables,
+            parent: judged.parent,
+            champion: pinned,
+            judged_after_ms: plan.judged_after_ms,
+            data: judged.data,
+            boundaries: judged.boundaries,
+            parts: judged.parts,
+            history: judged.history,
+            metrics: judged.metrics,
+            champion_metrics: judged.champion_metrics,
+            gate: judged.decision,
+            reliability: judged.reliability,
+            checksum: judged.artefact.checksum(),
+            weights_checksum: judged.weights_checksum,
+        };
+        let files: Vec<(String, Bytes)> = Artefact::FILES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), judged.artefact.files().get(*name)?.clone())))
+            .collect();
+        registry.attach(&claim, "report.html", report::html(&run).into()).await?;
+        registry.save(&claim, &files, &run).await?;
+        let published = if run.gate.publish {
+            match registry
+                .promote(champion.as_ref(), &run.model_version, &run.gate.reason, wall_clock_ms())
+                .await
+            {
+                Ok(champion) => Some(champion),
+                // Judged against what is no longer the champion: the next run will be against the
+                // new one.
+                Err(error @ Error::Raced { .. }) => {
+                    telemetry::run_put_off(&error);
+                    None
+                }
+                Err(error) => return Err(error),
+            }
+        } else {
+            None
+        };
+        telemetry::run_ended(&run, started.elapsed().as_secs_f64());
+        telemetry::pruned(&registry.prune(self.config.keep_versions).await?);
+        Ok(Ended { run, published })
+    }
+}
+
+/// Makes a recorded model again from the same tables, settings, seed and parent. It is good if
+/// `weights_checksum` equals the run's.
+///
+/// # Errors
+/// A table version or parent that is gone, what training says.
+pub async fn retrain(run: &Run, store: &Store, stop: &Shutdown) -> Result<Retrained, Error> {
+    let registry = Registry::new(store.clone(), &*run.model);
+    let plan = Plan::from(run);
+    let parent = match &plan.parent {
+        Some(parent) => Some(load(&registry, &parent.model_version, &parent.checksum).await?),
+        None => None,
+    };
+    let (root, stop) = (store.root_url().to_owned(), stop.clone());
+    let work = move |handle: &Handle| {
+        let fitted = fit::fit(&root, &plan, parent.as_ref(), handle, &stop, &mut ())?;
+        let artefact = fitted.trained.artefact(&fit::card(&plan, &fitted)).map_err(broken)?;
+        Ok(Retrained {
+            weights_checksum: fitted.trained.model.weights_checksum().map_err(broken)?,
+            checksum: artefact.checksum(),
+        })
+    };
+    on_own_thread(work).await
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::Model(error.to_string())
+}
+
+/// A version's model, whole and with the checksum that it should have.
+pub(crate) async fn load(registry: &Registry, version: &str, checksum: &str) -> Result<Model, Error> {
+    let files: BTreeMap<String, Bytes> = registry.artefact(version).await?.into_iter().collect();
+    Model::load(&Artefact::from_files(files), Some(checksum))
+        .map_err(|error| Error::Model(format!("{version}: {error}")))
+}
+
+/// What training and judging give, without the examples.
+struct Judged {
+    artefact: Artefact,
+    weights_checksum: String,
+    kernel: String,
+    parent: Option<Parent>,
+    data: crate::run::Data,
+    boundaries: crate::split::Boundaries,
+    parts: crate::split::Parts,
+    history: model::History,
+    metrics: Metrics,
+    champion_metrics: Option<Metrics>,
+    decision: Decision,
+    reliability: Vec<report::Bin>,
+}
+
+/// Trains a challenger and compares it with the champion on the same test examples.
+fn judge(
+    root: &str,
+    plan: Plan,
+    champion: Option<Model>,
+    handle: &Handle,
+    status: &Status,
+    stop: &Shutdown,
+) -> Result<Judged, Error> {
+    let started = stopwatch();
+    let mut watch = Watching { status: status.clone() };
+    let parent = champion.as_ref().filter(|_| plan.parent.is_some());
+    let fitted = fit::fit(root, &plan, parent, handle, stop, &mut watch)?;
+    let Fitted { dataset, parts, trained, .. } = &fitted;
+    let data = dataset.data();
+    telemetry::data_read(data.rows, data.labels, data.without_vector, started.elapsed().as_secs_f64());
+    if data.skipped_vectors > 0 {
+        telemetry::vectors_skipped(data.skipped_vectors);
+    }
+    if let (Some(parent), None) = (&plan.parent, &fitted.parent) {
+        telemetry::cold_start(&parent.model_version, "its encoder or network differs from the config's");
+    }
+
+    status.update(|s| s.phase = Phase::Judging);
+    let test = dataset.part(&parts.test);
+    let said = trained.model.predict_examples(&test).map_err(broken)?;
+    let ours = Columns::new(&said);
+    let metrics = Metrics::measure(&said, &test);
+    let theirs = match &champion {
+        Some(champion) => champion_says(champion, root, &plan, dataset, &parts.test, handle, stop)?,
+        None => None,
+    };
+    let outcomes = dataset.outcomes(&parts.test);
+    let seed = plan.network.training.seed;
+    let (decision, champion_metrics) = match &theirs {
+        Some(theirs) => {
+            let columns = Columns::new(theirs);
+            let rival = Rival::Champion(columns.said());
+            let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
+            (decision, Some(Metrics::measure(theirs, &test)))
+        }
+        None => {
+            let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
+            (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
+        }
+    };
+    let reliability = report::reliability(&ours.p_click, &outcomes);
+    let artefact = trained.artefact(&fit::card(&plan, &fitted)).map_err(broken)?;
+    let weights_checksum = trained.model.weights_checksum().map_err(broken)?;
+    let kernel = trained.model.kernel_class().as_str().to_owned();
+    drop((outcomes, test));
+    Ok(Judged {
+        artefact,
+        weights_checksum,
+        kernel,
+        parent: fitted.parent,
+        data,
+        boundaries: fitted.boundaries,
+        parts: fitted.parts,
+        history: fitted.trained.history,
+        metrics,
+        champion_metrics,
+        decision,
+        reliability,
+    })
+}
+
+/// What the champion says of the test examples; `None` if it reads vectors of another schema, and
+/// so says nothing of these.
+fn champion_says(
+    champion: &Model,
+    root: &str,
+    plan: &Plan,
+    dataset: &Dataset,
+    test: &Range<usize>,
+    handle: &Handle,
+    stop: &Shutdown,
+) -> Result<Option<Vec<Probabilities>>, Error> {
+    if champion.schema_fingerprint() != plan.schema.fingerprint() {
+        return Ok(None);
+    }
+    let examples = dataset.part(test);
+    if examples.set().encoder() == champion.encoder() {
+        return champion.predict_examples(&examples).map(Some).map_err(broken);
+    }
+    // Other buckets, same vectors: the examples are read again, encoded for the champion.
+    let again = Dataset::read(
+        root,
+        &plan.tables,
+        &plan.schema,
+        champion.encoder(),
+        plan.config.max_rows,
+        handle,
+        stop,
+    )?;
+    champion.predict_examples(&again.part(test)).map(Some).map_err(broken)
+}
+
+struct Columns {
+    p_click: Vec<f32>,
+    p_purchase: Vec<f32>,
+}
+
+impl Columns {
+    fn new(said: &[Probabilities]) -> Self {
+        Self {
+            p_click: said.iter().map(|p| p.p_click).collect(),
+            p_purchase: said.iter().map(|p| p.p_purchase).collect(),
+        }
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said { p_click: &self.p_click, p_purchase: &self.p_purchase }
+    }
+}
+
+struct Watching {
+    status: Status,
+}
+
+impl Watch for Watching {
+    fn read(&mut self, rows: usize) {
+        self.status.update(|s| {
+            s.phase = Phase::Training;
+            s.rows = rows;
+        });
+    }
+
+    fn step(&mut self, progress: &Progress) {
+        if let Some(loss) = progress.validation_loss {
+            self.status.update(|s| s.validation_losses.push(loss));
+        }
+    }
+}
+
+/// Runs `work` on a thread that may block, for as long as it takes.
+async fn on_own_thread<T: Send + 'static>(
+    work: impl FnOnce(&Handle) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let handle = Handle::current();
+    tokio::task::spawn_blocking(move || work(&handle)).await.map_err(|_| Error::Panicked)?
+}
+
+#[expect(clippy::disallowed_methods, reason = "a record of when; no output follows from it")]
+pub(crate) fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[expect(clippy::disallowed_methods, reason = "telemetry: how long a run took")]
+fn stopwatch() -> Instant {
+    Instant::now()
+}
