@@ -13,6 +13,8 @@ use crate::{Control, Source};
 /// for, and where it ends does not depend on which source fell idle first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct EventClock {
+    // As a list: JSON has no maps by anything but text.
+    #[serde(with = "pairs")]
     sources: Option<BTreeMap<Source, Option<State>>>,
     now_ms: Option<i64>,
 }
@@ -78,10 +80,32 @@ impl EventClock {
         let least = states().filter(|s| !s.idle).map(|s| s.watermark_ms).min();
         let reached = least.or_else(|| states().map(|s| s.watermark_ms).max());
         match (reached, self.now_ms) {
+            // The watermark of a source that has had no event: no time to start from.
+            (Some(i64::MIN), None) => return false,
             (Some(reached), None) => self.now_ms = Some(reached),
             (Some(reached), Some(now)) if reached > now => self.now_ms = Some(reached),
             _ => return false,
         }
         true
+    }
+}
+
+/// The sources as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Source, State};
+
+    type Sources = Option<BTreeMap<Source, Option<State>>>;
+
+    pub(super) fn serialize<S: Serializer>(sources: &Sources, serializer: S) -> Result<S::Ok, S::Error> {
+        sources.as_ref().map(|sources| sources.iter().collect::<Vec<_>>()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sources, D::Error> {
+        let pairs = Option::<Vec<(Source, Option<State>)>>::deserialize(deserializer)?;
+        Ok(pairs.map(|pairs| pairs.into_iter().collect()))
     }
 }

@@ -208,7 +208,8 @@ pub enum Control {
 }
 
 /// One record of the `events` log.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A customer's event.
     Event(Box<Event>),

@@ -7,6 +7,7 @@ use crate::Place;
 /// What came of an impression, as far as the event clock has decided it. A later record of the
 /// same place replaces an earlier one: learners take the last.
 #[derive(Clone, PartialEq, Serialize, Deserialize, prost::Message)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each a column of its own")]
 pub struct Label {
     /// Place of the view in `events`.
     #[prost(message, required, tag = "1")]

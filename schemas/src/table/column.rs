@@ -127,7 +127,9 @@ impl<R, E: Default + 'static> Cells<R> for StructCells<R, E> {
     fn append(&mut self, record: &R) {
         let elements = (self.get)(record);
         for column in &mut self.columns {
-            elements.iter().for_each(|each| column.cells.append(each));
+            for each in elements {
+                column.cells.append(each);
+            }
         }
         let before = self.ends.last().copied().unwrap_or(0);
         self.ends.push(before + elements.len() as i32);

@@ -325,7 +325,9 @@ impl Form<Vec<f32>> for Floats {
     }
 
     fn append(builder: &mut FloatLists, value: &Vec<f32>) {
-        value.iter().for_each(|number| builder.push(*number));
+        for number in value {
+            builder.push(*number);
+        }
         builder.close();
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Rows<R> {
     date: Date32Builder,
     partition: Int32Builder,
     offset: Int64Builder,
-    rows: usize,
+    count: usize,
 }
 
 impl<R: 'static> Rows<R> {
@@ -45,7 +45,7 @@ impl<R: 'static> Rows<R> {
             date: Date32Builder::new(),
             partition: Int32Builder::new(),
             offset: Int64Builder::new(),
-            rows: 0,
+            count: 0,
         })
     }
 }
@@ -88,12 +88,12 @@ impl<R> RowEncoder for Rows<R> {
         self.date.append_value(day(time));
         self.partition.append_value(record.partition);
         self.offset.append_value(record.offset);
-        self.rows += 1;
+        self.count += 1;
         Ok(true)
     }
 
     fn len(&self) -> usize {
-        self.rows
+        self.count
     }
 
     #[expect(clippy::expect_used, reason = "every column got one value a row, of the type that it declared")]
@@ -102,7 +102,7 @@ impl<R> RowEncoder for Rows<R> {
         arrays.extend(self.columns.iter_mut().map(|column| column.cells.finish()));
         arrays.push(Arc::new(self.partition.finish()));
         arrays.push(Arc::new(self.offset.finish()));
-        self.rows = 0;
+        self.count = 0;
         RecordBatch::try_new(Arc::clone(&self.schema), arrays).expect("columns of one length")
     }
 }
