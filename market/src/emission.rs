@@ -9,7 +9,8 @@ pub struct Emission {
     pub arrival_ms: i64,
     /// Topic, without prefix (a constant of `schemas::topic`).
     pub topic: &'static str,
-    /// Key: the consumer.
+    /// Key: the consumer; of a late view, the one that it was sent after. Producers that partition
+    /// by it, and keep each partition's order, make exactly the late views late.
     pub key: String,
     /// Value: JSON, unless it is garbage.
     pub value: Vec<u8>,

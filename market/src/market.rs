@@ -1,7 +1,7 @@
 //! The market at work: a queue of what happens next, in order of its own clock.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use schemas::{Kind, RawEvent, topic};
 
@@ -25,7 +25,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const PURCHASE_MS: i64 = 18 * HOUR_MS;
 /// A click comes at most this long after its impression.
 const CLICK_MS: i64 = 29 * MINUTE_MS;
-/// A late view is late by at least this much: its source's watermark has surely passed it.
+/// A late view is late by at least this much.
 const LATE_MS: i64 = 10 * MINUTE_MS;
 
 /// Independent streams of a seed: what happens, how it travels, the trial for calibration.
@@ -83,11 +83,15 @@ pub struct Market {
     /// Decides how records travel and what else is sent.
     post: Dice,
     queue: BinaryHeap<Reverse<Queued>>,
+    /// Late views whose time to come has come, until a view comes that makes them late.
+    held: Vec<Emission>,
+    /// Late views to be sent now.
+    ready: VecDeque<Emission>,
     order: u64,
     ids: u64,
     visits: u64,
     now_ms: i64,
-    closed_ms: Option<i64>,
+    closed: bool,
     counts: Counts,
 }
 
@@ -109,11 +113,13 @@ impl Market {
             life: Dice::new(seed, LIFE_STREAM),
             post: Dice::new(seed, POST_STREAM),
             queue: BinaryHeap::new(),
+            held: Vec::new(),
+            ready: VecDeque::new(),
             order: 0,
             ids: 0,
             visits: 0,
             now_ms: config.start_ms,
-            closed_ms: None,
+            closed: false,
             counts: Counts::default(),
         };
         market.plan(config.start_ms, Next::Visit);
@@ -138,9 +144,9 @@ impl Market {
     }
 
     /// Lets nobody in any more: what is under way (clicks, purchases, refunds, copies) still comes,
-    /// then the iterator ends.
+    /// then the iterator ends. Late views that no view follows are not sent: they would not be late.
     pub fn close(&mut self) {
-        self.closed_ms.get_or_insert(self.now_ms);
+        self.closed = true;
     }
 
     fn plan(&mut self, at_ms: i64, next: Next) {
@@ -316,12 +322,19 @@ impl Market {
         self.plan(emission.arrival_ms, Next::Send(Box::new(emission)));
     }
 
-    /// Whether the record is still sent: after closing no watermark moves on, so the last late
-    /// views would not be late.
-    fn still_sent(&self, emission: &Emission) -> bool {
-        let Some(closed_ms) = self.closed_ms else { return true };
-        let passed = closed_ms - self.config.allowed_lateness.0 - LATE_MS;
-        emission.fault != Some(Fault::Late) || emission.event_time_ms < passed
+    /// Sends late views after this one, under its key: whatever the number of partitions, their
+    /// source has then seen an event that is later by more than the allowed lateness.
+    fn release(&mut self, view: &Emission) {
+        let passed = view.event_time_ms - self.config.allowed_lateness.0;
+        for late in self.held.extract_if(.., |late| late.event_time_ms < passed) {
+            self.ready.push_back(Emission { arrival_ms: view.arrival_ms, key: view.key.clone(), ..late });
+        }
+    }
+
+    fn emit(&mut self, emission: Emission) -> Emission {
+        self.now_ms = emission.arrival_ms;
+        self.counts.add(&emission);
+        emission
     }
 }
 
@@ -329,17 +342,22 @@ impl Iterator for Market {
     type Item = Emission;
 
     fn next(&mut self) -> Option<Emission> {
+        if let Some(late) = self.ready.pop_front() {
+            return Some(self.emit(late));
+        }
         loop {
             let Reverse(queued) = self.queue.pop()?;
             match queued.next {
-                Next::Send(emission) if self.still_sent(&emission) => {
-                    self.now_ms = queued.at_ms;
-                    self.counts.add(&emission);
-                    return Some(*emission);
+                Next::Send(late) if late.fault == Some(Fault::Late) => self.held.push(*late),
+                Next::Send(emission) => {
+                    if emission.kind == Kind::View && emission.fault.is_none() {
+                        self.release(&emission);
+                    }
+                    return Some(self.emit(*emission));
                 }
-                Next::Visit if self.closed_ms.is_none() => self.visit(queued.at_ms),
-                Next::Impression(visit) if self.closed_ms.is_none() => self.impression(visit, queued.at_ms),
-                Next::Send(_) | Next::Visit | Next::Impression(_) => {}
+                Next::Visit if !self.closed => self.visit(queued.at_ms),
+                Next::Impression(visit) if !self.closed => self.impression(visit, queued.at_ms),
+                Next::Visit | Next::Impression(_) => {}
             }
         }
     }
