@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Kafka, Service};
 use crate::core::CoreError;
+use crate::kafka::KafkaError;
 use crate::processor::ProcessorFactory;
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// What a worker stands on.
 #[derive(Debug, Clone)]
@@ -51,30 +52,13 @@ pub enum WorkerError {
         /// What librdkafka said.
         source: rdkafka::error::KafkaError,
     },
-    /// A topic is not there.
-    #[error("{service}: topic {topic} does not exist on {bootstrap} (fatal; `salience topics create` makes it)")]
-    NoTopic {
+    /// A topic is not there, or not as it was made.
+    #[error("{service}: {source}")]
+    Topics {
         /// Which service.
         service: String,
-        /// Which topic.
-        topic: String,
-        /// Where.
-        bootstrap: String,
-    },
-    /// A topic has another number of partitions than when it was made.
-    #[error(
-        "{service}: topic {topic} has {found} partitions, and was made with {recorded}: keys no longer meet \
-         their state (fatal; make the topic again with {recorded}, or a new deployment under another prefix)"
-    )]
-    Partitions {
-        /// Which service.
-        service: String,
-        /// Which topic.
-        topic: String,
-        /// What the cluster has.
-        found: i32,
-        /// What was recorded.
-        recorded: i32,
+        /// What is wrong.
+        source: KafkaError,
     },
     /// A record that no retry can produce.
     #[error("{service}: cannot produce to {topic}: {source} (fatal; restarting will meet it again)")]
@@ -85,14 +69,6 @@ pub enum WorkerError {
         topic: String,
         /// What librdkafka said.
         source: rdkafka::error::KafkaError,
-    },
-    /// The object store failed where it cannot be done without.
-    #[error("{service}: {source}")]
-    Store {
-        /// Which service.
-        service: String,
-        /// What failed.
-        source: StoreError,
     },
     /// A thread could not be started, or panicked.
     #[error("{service}: a worker thread {what} (fatal)")]

@@ -245,6 +245,10 @@ impl Core {
         if self.left {
             return None;
         }
+        if self.transaction == Transaction::Closed && !self.is_dirty() {
+            // Whatever failed has been dropped meanwhile: there is nothing to try again.
+            self.stalled = false;
+        }
         if !self.hold
             && let Some(command) = self.transact().or_else(|| self.settle_group())
         {
@@ -559,7 +563,8 @@ impl Core {
             Failure::Retriable | Failure::Abortable => {}
         }
         self.hold = true;
-        self.stalled |= !matches!(asked, Some(Asked::Look | Asked::Load | Asked::Save | Asked::Pause));
+        let reads = [Asked::Look, Asked::Load, Asked::Consume, Asked::Pause, Asked::Save, Asked::Leave];
+        self.stalled |= asked.is_some_and(|asked| !reads.contains(&asked));
         let abortable = failure == Failure::Abortable;
         match (self.rules.delivery, asked) {
             (Delivery::ExactlyOnce, Some(Asked::Begin | Asked::Produce | Asked::Offsets | Asked::Commit))

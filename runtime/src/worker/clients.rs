@@ -2,7 +2,7 @@
 //!
 //! Knows which settings the loop's promises rest on; those cannot be overridden, all others can.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::{Delivery, Kafka};
+use crate::kafka::client::{self, Read};
 use crate::processor::TopicPartition;
 
 /// The names under which the cluster knows a worker.
@@ -177,43 +178,23 @@ fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     }
 }
 
-/// Defaults, then the user's properties, then what the loop's promises rest on.
-fn properties<'a>(
-    kafka: &'a Kafka,
-    defaults: &[(&'a str, &'a str)],
-    own: &'a std::collections::BTreeMap<String, String>,
-    fixed: &[(&'a str, &'a str)],
-) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.bootstrap);
-    let users = kafka.properties.iter().chain(own).map(|(key, value)| (key.as_str(), value.as_str()));
-    for (key, value) in defaults.iter().copied().chain(users).chain(fixed.iter().copied()) {
+/// Sets what the user has not set.
+fn default(config: &mut ClientConfig, kafka: &Kafka, own: &BTreeMap<String, String>, key: &str, value: &str) {
+    if !kafka.properties.contains_key(key) && !own.contains_key(key) {
         config.set(key, value);
     }
-    config
 }
 
 /// The consumer of one worker, subscribed to nothing yet.
 pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
-    let defaults = [
-        ("client.id", names.id.as_str()),
-        ("session.timeout.ms", "10000"),
-        ("fetch.queue.backoff.ms", "5"),
-        // A broker that gives its whole backlog at once must not be refused.
-        ("receive.message.max.bytes", "1000000000"),
-    ];
-    let fixed = [
-        ("group.id", names.group.as_str()),
-        ("group.instance.id", names.id.as_str()),
-        ("group.protocol", "classic"),
-        ("partition.assignment.strategy", "range"),
-        ("isolation.level", "read_committed"),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("auto.offset.reset", "error"),
-        ("enable.partition.eof", "true"),
-    ];
-    let config = properties(kafka, &defaults, &kafka.consumer, &fixed);
+    let mut config = client::member(kafka, Read::Committed, &names.group, &names.id);
+    default(&mut config, kafka, &kafka.consumer, "client.id", &names.id);
+    default(&mut config, kafka, &kafka.consumer, "session.timeout.ms", "10000");
+    // A broker that gives its whole backlog at once must not be refused.
+    default(&mut config, kafka, &kafka.consumer, "receive.message.max.bytes", "1000000000");
+    // Partitions of the same number go to the same worker, whatever their topic. All are given
+    // back before any is given out: the loop commits in between.
+    config.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
     let mut consumer = LoopConsumer::from_config_and_context(&config, GroupContext::default())?;
     let wake = Arc::clone(wake);
     consumer.set_nonempty_callback(move || wake.wake());
@@ -222,20 +203,13 @@ pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaR
 
 /// The producer of one worker; with transactions, the predecessor's are settled and it is fenced.
 pub(super) fn producer(kafka: &Kafka, names: &Names, delivery: Delivery) -> KafkaResult<LoopProducer> {
-    let defaults = [
-        ("client.id", names.id.as_str()),
-        ("compression.type", "lz4"),
-        ("linger.ms", if delivery == Delivery::ExactlyOnce { "1" } else { "3" }),
-        ("transaction.timeout.ms", "10000"),
-        // Where no partition is named, keys go where Java clients would send them.
-        ("partitioner", "murmur2_random"),
-        ("delivery.report.only.error", "true"),
-    ];
-    let transactional = [("enable.idempotence", "true"), ("acks", "all"), ("transactional.id", &names.id)];
-    let fixed = if delivery == Delivery::ExactlyOnce { &transactional[..] } else { &transactional[..2] };
-    let mut config = properties(kafka, &defaults, &kafka.producer, fixed);
+    let mut config = match delivery {
+        Delivery::ExactlyOnce => client::transactional(kafka, &names.id),
+        Delivery::AtLeastOnce => client::producer(kafka, "3"),
+    };
+    default(&mut config, kafka, &kafka.producer, "client.id", &names.id);
+    config.set("delivery.report.only.error", "true");
     if delivery == Delivery::AtLeastOnce {
-        config.remove("transaction.timeout.ms");
         return LoopProducer::from_config_and_context(&config, DeliveryContext::default());
     }
     // `init_transactions` waits two half seconds, one for a connection and one for a predecessor's

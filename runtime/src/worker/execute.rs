@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -16,6 +15,7 @@ use super::input::{Input, offsets};
 use super::saver::{self, Saver};
 use super::{errors, measure};
 use crate::core::{Command, Core, Event, Failure, Standing};
+use crate::kafka::client;
 use crate::processor::{OutRecord, Position, TopicPartition};
 use crate::store::Store;
 
@@ -196,11 +196,7 @@ impl Hands {
         if let Some(value) = &record.value {
             message = message.payload(value);
         }
-        if !record.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            let headers = record.headers.iter().fold(headers, |headers, (key, value)| {
-                headers.insert(Header { key, value: value.as_deref() })
-            });
+        if let Some(headers) = client::headers(record) {
             message = message.headers(headers);
         }
         self.producer.send(message).map_err(|(error, _)| error)

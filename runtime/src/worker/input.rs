@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{GroupContext, GroupEvent, LoopConsumer, Wake};
-use crate::processor::{InRecord, TopicPartition, TopicRecord};
+use crate::kafka::client::in_record;
+use crate::processor::{InRecord, TopicPartition};
 
 /// How long a question to the broker may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ impl Queue {
         self.next = message.offset() + 1;
         self.at_end = false;
         self.end = None;
-        to_record(&self.partition.topic, message)
+        in_record(message, Arc::clone(&self.partition.topic))
     }
 
     fn ended(&mut self) {
@@ -220,7 +220,7 @@ impl Input {
                     None => break,
                     Some(Ok(message)) => {
                         // The message borrows the queue, and says all that is needed of it.
-                        let record = to_record(&queue.partition.topic, &message);
+                        let record = in_record(&message, Arc::clone(&queue.partition.topic));
                         drop(message);
                         queue.next = record.record.offset + 1;
                         queue.at_end = false;
@@ -277,22 +277,4 @@ pub(super) fn offsets<'a>(
             }
         })
         .collect()
-}
-
-fn to_record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> InRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
-            .collect()
-    });
-    let record = TopicRecord {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers,
-    };
-    InRecord { topic: Arc::clone(topic), record }
 }
