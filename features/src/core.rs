@@ -8,7 +8,7 @@ use std::sync::Arc;
 use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Place};
 
 use crate::dedupe::{Identity, Seen};
-use crate::history::{History, Logged, NEVER, Totals};
+use crate::history::{History, Logged, NEVER, Read, Totals};
 use crate::hours::Hours;
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Pending};
@@ -99,6 +99,11 @@ impl Core {
         self.names.len()
     }
 
+    /// Distinct item, campaign, category and currency texts held.
+    pub fn texts(&self) -> usize {
+        self.texts.len()
+    }
+
     /// Labels and orders that wait for the clock.
     pub fn timers(&self) -> usize {
         self.timers.len()
@@ -173,7 +178,8 @@ impl Core {
             [&event.item, &event.campaign, &event.category].map(|text| self.texts.intern(text));
         if kind == Kind::View {
             let [_, campaign, category] = ids;
-            user.history.read(event.event_time_ms, campaign, category, &self.plan, &mut self.totals);
+            let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
+            user.history.read(&read, &self.plan, &mut self.totals);
             let known = [true, campaign != EMPTY, category != EMPTY];
             evaluate(&self.plan, &self.totals, event, known, &mut self.values);
             self.counts.vectors += 1;
@@ -183,7 +189,7 @@ impl Core {
                 clock_ms: now,
                 fingerprint: self.plan.schema_fingerprint(),
                 values: &self.values,
-                behaviours: user.history.recent(event.event_time_ms, &self.plan),
+                behaviours: user.history.recent(&read, &self.plan),
                 texts: &self.texts,
             });
         }

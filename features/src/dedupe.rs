@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use schemas::Event;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -32,9 +32,8 @@ pub(crate) enum Identity {
 impl Identity {
     /// That of the event; `None` if it cannot be told apart.
     pub(crate) fn of(event: &Event, by_content: bool) -> Option<Self> {
-        let seed = u64::from(event.origin.line) << 8 | u64::from(event.kind as u8);
         if !event.event_id.is_empty() {
-            return Some(Self::Id(xxh3_64_with_seed(event.event_id.as_bytes(), seed)));
+            return Some(Self::Id(hash_of(event, event.event_id.as_bytes())));
         }
         by_content.then(|| {
             let mut content = Vec::with_capacity(256);
@@ -58,7 +57,7 @@ impl Identity {
             for number in &event.numbers {
                 content.extend_from_slice(&number.to_bits().to_le_bytes());
             }
-            Self::Content(xxh3_64_with_seed(&content, seed))
+            Self::Content(hash_of(event, &content))
         })
     }
 
@@ -67,6 +66,16 @@ impl Identity {
         let (Self::Id(hash) | Self::Content(hash)) = self;
         *hash
     }
+}
+
+/// Hash of an id with the event's kind and line. Hashed twice: as xxh3's seed they would only be
+/// added to a short id's bits, and `e25` of one kind would be `e26` of the next.
+fn hash_of(event: &Event, id: &[u8]) -> u64 {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&xxh3_64(id).to_le_bytes());
+    key[8..12].copy_from_slice(&event.origin.line.to_le_bytes());
+    key[12..].copy_from_slice(&event.kind.to_le_bytes());
+    xxh3_64(&key)
 }
 
 /// A view's id, or a click's name of it, as a number; 0 where there is none.

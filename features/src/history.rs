@@ -102,6 +102,25 @@ impl Totals {
     }
 }
 
+/// What a read is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read {
+    /// As of when.
+    pub(crate) at_ms: i64,
+    /// The event clock; [`NEVER`] before it has started.
+    pub(crate) clock_ms: i64,
+    pub(crate) campaign: u32,
+    pub(crate) category: u32,
+}
+
+impl Read {
+    /// A window of that length begins after this time. A read behind the clock finds the tail of
+    /// the window gone, whether the state has been swept by then or not.
+    pub(crate) fn horizon(&self, window_ms: i64) -> i64 {
+        self.at_ms.max(self.clock_ms).saturating_sub(window_ms)
+    }
+}
+
 /// The events of a user.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
@@ -126,14 +145,16 @@ impl History {
         }
     }
 
-    /// Moves the oldest events to tiles. What the clock has not passed stays if it can: then no
-    /// read of an event in time falls inside a tile. A clock that stands cannot hold memory.
+    /// Moves the oldest events to tiles. What the clock has not passed stays if it can, and the
+    /// last behaviours before it: then no read of an event in time falls inside a tile or lacks a
+    /// behaviour. A clock that stands cannot hold memory.
     fn overflow(&mut self, clock_ms: i64, exact: usize, plan: &Plan, texts: &mut Interner) {
         let len = self.log.len();
         if len <= exact {
             return;
         }
-        let mut count = self.end(clock_ms).min(len - exact / 2);
+        let closed = self.end(clock_ms).saturating_sub(plan.config.last_n);
+        let mut count = closed.min(len - exact / 2);
         if len >= 4 * exact {
             count = count.max(len - 2 * exact);
         } else if count < exact / 8 {
@@ -176,18 +197,20 @@ impl History {
         }
     }
 
-    /// Windows as of a time, over the user, the user under a campaign, and on a category.
-    pub(crate) fn read(&self, at_ms: i64, campaign: u32, category: u32, plan: &Plan, totals: &mut Totals) {
+    /// Windows as of the read's time, over the user, the user under a campaign, and on a category.
+    pub(crate) fn read(&self, read: &Read, plan: &Plan, totals: &mut Totals) {
+        let &Read { at_ms, campaign, category, .. } = read;
         let count = plan.windows.len();
         totals.reset(count);
+        let horizon = read.horizon(plan.retention_ms());
         let mut window = 0;
         for event in self.log[..self.end(at_ms)].iter().rev() {
+            if event.time_ms() <= horizon {
+                break;
+            }
             let age = at_ms - event.time_ms();
             while window < count && age >= plan.windows[window] {
                 window += 1;
-            }
-            if window == count {
-                break;
             }
             totals.add(USER, window, event);
             if event.campaign == campaign {
@@ -205,15 +228,15 @@ impl History {
             }
         }
         if let Some(hot) = &self.hot {
-            hot.read(at_ms, campaign, category, plan, totals);
+            hot.read(read, plan, totals);
         }
     }
 
     /// The last events as of a time, oldest first.
-    pub(crate) fn recent(&self, at_ms: i64, plan: &Plan) -> &[Logged] {
-        let end = self.end(at_ms);
+    pub(crate) fn recent(&self, read: &Read, plan: &Plan) -> &[Logged] {
+        let end = self.end(read.at_ms);
         let from = end.saturating_sub(plan.config.last_n);
-        let horizon = at_ms - plan.retention_ms();
+        let horizon = read.horizon(plan.retention_ms());
         let recent = &self.log[from..end];
         &recent[recent.partition_point(|event| event.time_ms() <= horizon)..]
     }

@@ -209,7 +209,7 @@ impl Pending {
                 let bought = self.views.iter_mut().filter(|view| view.item == order.item);
                 let last = bought
                     .filter_map(|view| view.bought.as_deref_mut())
-                    .filter(|bought| bought.last <= (order.time_ms, order.offset))
+                    .filter(|bought| bought.last.0 <= order.time_ms)
                     .max_by_key(|bought| bought.last);
                 // It stands in the view's next label: at the latest when its window closes.
                 if let Some(last) = last.filter(|last| last.currency == order.currency) {

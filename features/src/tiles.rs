@@ -4,7 +4,7 @@
 //! and less than one tile more. A tile that holds something later than the time of a read is
 //! left out of it: rounding never shows the future.
 
-use crate::history::{Logged, NEVER, Total, Totals};
+use crate::history::{Logged, NEVER, Read, Total, Totals};
 use crate::interner::Interner;
 use crate::plan::{KINDS, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
 use crate::wire::{Reader, SnapshotError, Writer};
@@ -74,11 +74,14 @@ impl TileSet {
         self.levels.iter().all(Vec::is_empty)
     }
 
-    fn read(&self, at_ms: i64, entity: usize, plan: &Plan, totals: &mut Totals) {
+    fn read(&self, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
+        let at_ms = read.at_ms;
         for (window, (&length, &level)) in plan.windows.iter().zip(&plan.level_of).enumerate() {
             let total = &mut totals.windows[entity][window];
+            // The clock cuts the tiles of a level at its longest window, as a sweep would.
+            let horizon = read.horizon(plan.levels[level].span_ms).max(at_ms - length);
             for tile in self.levels[level].iter().rev() {
-                if tile.last_ms <= at_ms - length {
+                if tile.last_ms <= horizon {
                     break;
                 }
                 if tile.last_ms <= at_ms {
@@ -86,7 +89,7 @@ impl TileSet {
                 }
             }
         }
-        let horizon = at_ms - plan.retention_ms();
+        let horizon = read.horizon(plan.retention_ms());
         for kind in 0..KINDS {
             let mut last = self.last_ms[kind];
             if last > at_ms {
@@ -189,9 +192,9 @@ impl SubKeys {
         });
     }
 
-    fn read(&self, id: u32, at_ms: i64, entity: usize, plan: &Plan, totals: &mut Totals) {
+    fn read(&self, id: u32, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
         if let Some(sub) = self.0.iter().find(|sub| sub.id == id) {
-            sub.tiles.read(at_ms, entity, plan, totals);
+            sub.tiles.read(read, entity, plan, totals);
         }
     }
 
@@ -252,10 +255,10 @@ impl Hot {
         empty && self.campaigns.0.is_empty() && self.categories.0.is_empty()
     }
 
-    pub(crate) fn read(&self, at_ms: i64, campaign: u32, category: u32, plan: &Plan, totals: &mut Totals) {
-        self.user.read(at_ms, USER, plan, totals);
-        self.campaigns.read(campaign, at_ms, USER_CAMPAIGN, plan, totals);
-        self.categories.read(category, at_ms, USER_CATEGORY, plan, totals);
+    pub(crate) fn read(&self, read: &Read, plan: &Plan, totals: &mut Totals) {
+        self.user.read(read, USER, plan, totals);
+        self.campaigns.read(read.campaign, read, USER_CAMPAIGN, plan, totals);
+        self.categories.read(read.category, read, USER_CATEGORY, plan, totals);
     }
 
     pub(crate) fn bytes(&self) -> usize {

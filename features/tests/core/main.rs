@@ -1,0 +1,9 @@
+//! The feature core against naive oracles: windows, labels, state, declarations, the shell.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+mod declarations;
+mod labels;
+mod shell;
+mod state;
+mod windows;

@@ -1,0 +1,134 @@
+//! The core behind the loop's border: what goes where, and that the bytes are the codec's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use features::{Config, Core, Out, Output, Sink, VectorView, factory};
+use proptest::prelude::*;
+use runtime::processor::{InRecord, Input, OutRecord, Outputs, ProcessorFactory, TopicPartition, UnitId};
+use schemas::table::TopicRecord;
+use schemas::topic::Names;
+use schemas::{Aggregate, Codec, Duplicate, Entry, Kind, Label, Protobuf};
+
+use crate::common::*;
+
+/// Compares each vector's own encoding to the codec's.
+struct Compare(usize);
+
+impl Sink for Compare {
+    fn vector(&mut self, vector: &VectorView<'_>) {
+        let mut bytes = Vec::new();
+        vector.encode(&mut bytes);
+        assert_eq!(bytes, Protobuf::to_vec(&vector.to_vector()));
+        self.0 += 1;
+    }
+    fn label(&mut self, _: Label) {}
+    fn duplicate(&mut self, _: Duplicate) {}
+    fn aggregate(&mut self, _: Aggregate) {}
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn a_vectors_bytes_are_the_codecs(moves in moves(60)) {
+        let mut core = Core::new(plan(&config()), 3);
+        for (offset, mut entry) in stream(&moves).into_iter().enumerate() {
+            if let Entry::Event(event) = &mut entry && offset % 2 == 0 {
+                event.embedding = vec![0.5, -1.0, f32::MAX];
+                event.context = "x".repeat(200);
+                event.brand = "brand".into();
+                event.received_ms = -5;
+                event.origin.line = 300;
+            }
+            core.step(&entry, place(offset), &mut Compare(0));
+        }
+    }
+}
+
+fn records(entries: &[Entry]) -> Vec<InRecord> {
+    let of = |(offset, entry): (usize, &Entry)| InRecord {
+        topic: "t-events".into(),
+        record: TopicRecord {
+            partition: 3,
+            offset: offset as i64,
+            timestamp_ms: 0,
+            key: None,
+            value: Some(Protobuf::to_vec(entry).into()),
+            headers: Vec::new(),
+        },
+    };
+    entries.iter().enumerate().map(of).collect()
+}
+
+fn value_of(output: &Output) -> (&'static str, Vec<u8>, String) {
+    match output {
+        Output::Vector(v) => ("t-feature-vectors", Protobuf::to_vec(&**v), v.user.clone()),
+        Output::Label(l) => ("t-labels", Protobuf::to_vec(l), l.user.clone()),
+        Output::Duplicate(d) => ("t-duplicates", Protobuf::to_vec(d), d.user.clone()),
+        Output::Aggregate(a) => ("t-aggregates", Protobuf::to_vec(a), a.campaign.clone()),
+    }
+}
+
+#[test]
+fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
+    let view = |id: &str, at: i64| entry(event(Kind::View, id, START + at, "u", "i", "c"));
+    let entries = [
+        sources(),
+        view("v1", 0),
+        view("v1", 0),
+        entry(event(Kind::Click, "c1", START + 900, "u", "i", "c")),
+        view("v2", 1_000),
+        tick(START + 100_000_000),
+    ];
+    let mut want = Out::default();
+    let mut core = Core::new(plan(&Config::default()), 3);
+    for (offset, entry) in entries.iter().enumerate() {
+        core.step(entry, place(offset), &mut want);
+    }
+    let want: Vec<OutRecord> = want
+        .records
+        .iter()
+        .map(value_of)
+        .map(|(topic, value, key)| OutRecord {
+            topic: topic.into(),
+            partition: Some(3),
+            key: Some(key.into()),
+            value: Some(value.into()),
+            headers: Vec::new(),
+        })
+        .collect();
+    assert!(want.len() >= 2 + 1 + 2 + 1, "vectors, a duplicate, labels, a sum");
+
+    let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
+    assert_eq!(factory.inputs(), ["t-events".into()]);
+    assert_eq!(factory.outputs().len(), 4);
+    let unit = factory.unit(&TopicPartition { topic: "t-events".into(), partition: 3 });
+    let input = records(&entries);
+    let mut got = Vec::new();
+    let mut snapshot: Option<Vec<u8>> = None;
+    for record in &input {
+        let mut processor = factory.create(unit, snapshot.as_deref()).unwrap();
+        let mut out = Outputs::default();
+        let records = std::slice::from_ref(record);
+        processor.step(Input::Records { records, now_ms: 1 }, &mut out).unwrap();
+        got.append(&mut out.records);
+        snapshot = processor.snapshot();
+    }
+    assert_eq!(got, want);
+}
+
+#[test]
+fn what_cannot_be_read_stops_the_service_and_says_where() {
+    let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
+    let mut processor = factory.create(UnitId(3), None).unwrap();
+    let mut bad = records(&[sources()]);
+    bad[0].record.value = Some(Bytes::from_static(b"\x09nonsense"));
+    let error =
+        processor.step(Input::Records { records: &bad, now_ms: 1 }, &mut Outputs::default()).unwrap_err();
+    assert!(error.what.contains("3@0"), "{error}");
+    assert!(factory.create(UnitId(3), Some(b"nonsense")).is_err());
+    let other = Config { last_n: 3, ..Config::default() };
+    let other = features::factory(&other, &Names::new("t-")).unwrap();
+    assert_ne!(factory.state_fingerprint(), other.state_fingerprint());
+    let _: Arc<dyn ProcessorFactory> = Arc::new(other);
+}
