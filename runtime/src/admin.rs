@@ -129,3 +129,61 @@ async fn ready(State(shared): State<Shared>) -> Response {
 async fn all_metrics(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn answers_for_health_readiness_and_metrics() {
+        let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
+        let metrics = crate::telemetry::metrics().unwrap();
+        readiness.expect("ingest", "is reading the catalogue");
+        let address =
+            serve("127.0.0.1:0", readiness.clone(), metrics, shutdown.clone()).await.unwrap().unwrap();
+        assert_eq!(get(address, "/healthz").await, (200, "ok\n".to_owned()));
+        assert_eq!(get(address, "/readyz").await, (503, "ingest: is reading the catalogue\n".to_owned()));
+        readiness.ready("ingest");
+        assert_eq!(get(address, "/readyz").await, (200, "ready\n".to_owned()));
+        metrics::counter!("salience_test_events_total", "service" => "ingest").increment(3);
+        metrics::histogram!("salience_test_seconds").record(0.02);
+        let (status, text) = get(address, "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(text.contains("salience_test_events_total{service=\"ingest\"} 3"), "{text}");
+        assert!(text.contains("salience_test_seconds_bucket{le=\"0.025\"} 1"), "{text}");
+        assert_eq!(get(address, "/nothing").await.0, 404);
+
+        let error = serve(
+            &address.to_string(),
+            readiness.clone(),
+            crate::telemetry::metrics().unwrap(),
+            Shutdown::new(),
+        )
+        .await
+        .unwrap_err();
+        assert!(error.to_string().contains("choose a free port, or 0"), "{error}");
+        let none = serve("", readiness, crate::telemetry::metrics().unwrap(), Shutdown::new()).await;
+        assert_eq!(none.unwrap(), None);
+        shutdown.set();
+        let stopped = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), stopped).await.unwrap();
+        assert_eq!(shutdown.exit_code(), 0);
+    }
+}

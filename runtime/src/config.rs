@@ -236,3 +236,6 @@ pub struct Admin {
     /// Address and port; empty: none.
     pub listen: String,
 }
+
+#[cfg(test)]
+mod tests;

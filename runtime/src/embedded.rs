@@ -27,6 +27,8 @@
 //! - Offsets committed in a transaction are held until it ends, metadata included.
 //! - An open transaction is aborted, and its producer fenced, when its time-out has passed, and
 //!   when its `transactional.id` is initialised anew.
+//! - rdkafka's `abort_transaction` does not poll: with messages in flight it runs into its time-out.
+//!   Purge or flush (which polls) first. `commit_transaction` flushes by itself.
 //! - After an abort the producer's id stays the same; a transaction whose only content is offsets
 //!   leaves no marker in any partition.
 

@@ -16,3 +16,6 @@ pub use topics::{TopicRecord, TopicSpec, check_partitions, record_topics, specs}
 
 /// What every call here returns.
 pub type Result<T, E = KafkaError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, Read};
+use super::error::code_of;
 use super::topics::TopicSpec;
 use super::{KafkaError, Result};
 use crate::config::Kafka;
@@ -236,11 +237,31 @@ pub(super) fn offsets(consumer: &BaseConsumer, topic: &str, bootstrap: &str) -> 
         count(consumer, topic, bootstrap)?.ok_or_else(|| KafkaError::NoTopic { topic: topic.to_owned() })?;
     (0..partitions)
         .map(|partition| {
-            consumer.fetch_watermarks(topic, partition, PATIENCE).map_err(|error| {
+            watermarks(consumer, topic, partition).map_err(|error| {
                 KafkaError::refused(format!("read the offsets of {topic}[{partition}]"), bootstrap, &error)
             })
         })
         .collect()
+}
+
+/// A partition's offsets. Asked again while the client takes another broker for its leader, as
+/// happens when the topic has just been made.
+fn watermarks(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), rdkafka::error::KafkaError> {
+    let mut left = PATIENCE.as_millis() / BETWEEN.as_millis();
+    loop {
+        let asked = consumer.fetch_watermarks(topic, partition, PATIENCE);
+        let code = asked.as_ref().err().and_then(code_of);
+        let unsettled = matches!(code, Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable));
+        if !unsettled || left == 0 {
+            return asked;
+        }
+        left -= 1;
+        std::thread::sleep(BETWEEN);
+    }
 }
 
 /// Waits for a future on this thread. rdkafka completes its own from a thread of its own, so

@@ -1,8 +1,8 @@
 //! Reading partitions without a group: for tables, catalogues, models, `verify`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
@@ -42,7 +42,9 @@ pub struct Reader {
     topics: BTreeMap<String, Arc<str>>,
     /// Next offset to read of each assigned partition.
     next: BTreeMap<TopicPartition, i64>,
-    at_end: BTreeMap<TopicPartition, bool>,
+    /// Partition numbers that stood at their end in the last fetch. librdkafka names no topic with
+    /// it, so this is of use only where one topic is assigned.
+    ended: BTreeSet<i32>,
 }
 
 impl Reader {
@@ -60,7 +62,7 @@ impl Reader {
             bootstrap: kafka.bootstrap.clone(),
             topics: BTreeMap::new(),
             next: BTreeMap::new(),
-            at_end: BTreeMap::new(),
+            ended: BTreeSet::new(),
         })
     }
 
@@ -76,8 +78,8 @@ impl Reader {
         }
         self.consumer.assign(&list).map_err(|error| self.refused("assign partitions", &error))?;
         self.next = partitions.iter().cloned().collect();
+        self.ended.clear();
         self.topics = partitions.iter().map(|(p, _)| (p.topic.to_string(), Arc::clone(&p.topic))).collect();
-        self.at_end = partitions.iter().map(|(p, _)| (p.clone(), false)).collect();
         Ok(())
     }
 
@@ -87,37 +89,33 @@ impl Reader {
     /// # Errors
     /// A cut log, a topic that is gone, a refused login. What passes by itself is logged and
     /// waited out.
+    #[expect(clippy::disallowed_methods, reason = "a reader's patience is measured in real time")]
     pub fn poll(&mut self, max: usize, timeout: Duration) -> Result<Vec<InRecord>> {
+        let until = Instant::now() + timeout;
         let mut records = Vec::new();
-        let mut wait = timeout;
         while records.len() < max {
+            let wait = if records.is_empty() {
+                until.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
             let Some(polled) = self.consumer.poll(wait) else { break };
             match polled {
                 Ok(message) => {
                     let Some(topic) = self.topics.get(message.topic()) else { continue };
                     let record = client::in_record(&message, Arc::clone(topic));
-                    let partition = record.topic_partition();
-                    self.at_end.insert(partition.clone(), false);
-                    self.next.insert(partition, record.record.offset + 1);
+                    self.next.insert(record.topic_partition(), record.record.offset + 1);
+                    self.ended.remove(&record.record.partition);
                     records.push(record);
-                    wait = Duration::ZERO;
                 }
                 Err(Client::PartitionEOF(number)) => {
-                    // librdkafka names no topic here: with several, the offsets decide (`at_end`).
-                    for (_, at_end) in self.at_end.iter_mut().filter(|(p, _)| p.partition == number) {
-                        *at_end = true;
-                    }
-                    wait =
-                        if records.is_empty() { wait.min(Duration::from_millis(1)) } else { Duration::ZERO };
+                    self.ended.insert(number);
                 }
                 Err(error) if transient(code_of(&error)) => {
                     tracing::warn!(%error, bootstrap = self.bootstrap, "reading is interrupted");
-                    break;
                 }
+                Err(error) if records.is_empty() => return Err(self.explained(&error)),
                 Err(error) => {
-                    if records.is_empty() {
-                        return Err(self.explained(&error));
-                    }
                     // What was read counts; the error comes again or was of that moment.
                     tracing::warn!(%error, "reading was refused");
                     break;
@@ -125,6 +123,13 @@ impl Reader {
             }
         }
         Ok(records)
+    }
+
+    /// Whether the partition had nothing more when it was last fetched, markers and aborted
+    /// records passed over. Always `false` where several topics are assigned: librdkafka does not
+    /// say of which topic a partition ended.
+    pub fn at_end(&self, partition: &TopicPartition) -> bool {
+        self.topics.len() == 1 && self.ended.contains(&partition.partition)
     }
 
     /// The next offset that [`Reader::poll`] will read of each assigned partition. Behind the end
