@@ -1,15 +1,17 @@
 //! Tables for plain threads: the same calls, waiting on the calling thread.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::LazyLock;
 
 use arrow::array::RecordBatch;
 use futures::StreamExt as _;
+use schemas::duration::Millis;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::Table;
 use crate::error::{Error, Result};
 use crate::scan::{Batches, ScanOptions};
+use crate::{Compacted, Config, Table, Vacuumed};
 
 /// Threads that wait for stores, for all callers of this module; started by the first.
 static IO: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
@@ -34,6 +36,37 @@ fn io() -> Result<&'static Runtime> {
 /// When called from within an async task.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     io()?.block_on(future)
+}
+
+/// Compacts tables, one after the other; what was done, by table.
+///
+/// # Errors
+/// As [`Table::compact`]; the tables before are done.
+pub fn compact(root: &str, tables: &[String], config: &Config) -> Result<Vec<(String, Compacted)>> {
+    let one = |name: &String| {
+        let done = block_on(async { Table::open(root, name).await?.compact(config).await })?;
+        Ok((name.clone(), done))
+    };
+    tables.iter().map(one).collect()
+}
+
+/// Vacuums tables, one after the other, leaving the versions that are pinned (by kept models) of
+/// each; what was done, by table.
+///
+/// # Errors
+/// As [`Table::vacuum`]; the tables before are done.
+pub fn vacuum(
+    root: &str,
+    tables: &[String],
+    retention: Millis,
+    pinned: &BTreeMap<String, BTreeSet<u64>>,
+) -> Result<Vec<(String, Vacuumed)>> {
+    let one = |name: &String| {
+        let pinned: Vec<u64> = pinned.get(name).into_iter().flatten().copied().collect();
+        let done = block_on(async { Table::open(root, name).await?.vacuum(retention, &pinned).await })?;
+        Ok((name.clone(), done))
+    };
+    tables.iter().map(one).collect()
 }
 
 /// The batches of a scan, decoded on the calling thread as they are taken.

@@ -27,9 +27,8 @@ pub(crate) fn to_delta(table: &str, schema: &Schema) -> Result<StructType> {
         (OFFSET_COLUMN, DataType::Int64),
         (DATE_COLUMN, DataType::Date32),
     ] {
-        let field = schema
-            .field_with_name(name)
-            .map_err(|_| wrong(table, name, "is missing: every table has it"))?;
+        let field =
+            schema.field_with_name(name).map_err(|_| wrong(table, name, "is missing: every table has it"))?;
         if *field.data_type() != wanted || field.is_nullable() {
             return Err(wrong(table, name, format!("must be {wanted} and not null")));
         }
@@ -72,7 +71,8 @@ pub(crate) fn added(table: &str, have: &StructType, want: &StructType) -> Result
 
 /// The fields that lie in a data file: all but the partition column.
 pub(crate) fn in_file(schema: &Schema) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != DATE_COLUMN).cloned().collect();
+    let fields: Vec<_> =
+        schema.fields().iter().filter(|field| field.name() != DATE_COLUMN).cloned().collect();
     Arc::new(Schema::new(fields))
 }
 

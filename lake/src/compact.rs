@@ -110,7 +110,8 @@ impl Table {
             .map(|file| Action::Remove(file.remove(now)))
             .chain(new.iter().map(|file| Action::Add(file.add(false))))
             .collect();
-        let operation = DeltaOperation::Optimize { predicate: None, target_size: config.target_file_bytes as i64 };
+        let operation =
+            DeltaOperation::Optimize { predicate: None, target_size: config.target_file_bytes as i64 };
         for _ in 0..ATTEMPTS {
             let present: HashSet<String> = self.files()?.into_iter().map(|file| file.path).collect();
             if !old.iter().all(|file| present.contains(&file.path)) {

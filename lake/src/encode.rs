@@ -55,7 +55,8 @@ impl Encoder {
             .set_max_row_group_row_count(Some(ROW_GROUP))
             .set_created_by(format!("salience {}", env!("CARGO_PKG_VERSION")));
         for column in columns::ids(&schema) {
-            properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(column), true);
+            let distinct = ROW_GROUP as u64;
+            properties = properties.set_column_bloom_filter_max_ndv(ColumnPath::from(column), distinct);
         }
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties.build()))
             .map_err(Error::parquet(table))?;
@@ -136,8 +137,7 @@ impl Encoder {
             self.places.values().map(|(first, _)| *first).min(),
             self.places.values().map(|(_, last)| *last).max(),
         );
-        let partitions =
-            (self.places.keys().next().copied(), self.places.keys().next_back().copied());
+        let partitions = (self.places.keys().next().copied(), self.places.keys().next_back().copied());
         least.insert(PARTITION_COLUMN.to_owned(), json!(partitions.0));
         greatest.insert(PARTITION_COLUMN.to_owned(), json!(partitions.1));
         least.insert(OFFSET_COLUMN.to_owned(), json!(offsets.0));

@@ -144,7 +144,6 @@ impl Error {
                 DeltaTableError::Io { .. } => true,
                 _ => false,
             },
-            Self::Kafka { .. } => false,
             _ => false,
         }
     }

@@ -37,7 +37,9 @@ pub struct DataFile {
 impl DataFile {
     /// The file's first place: what files are sorted by.
     pub fn first_place(&self) -> (i32, i64) {
-        self.places.first_key_value().map_or((i32::MAX, i64::MAX), |(partition, (first, _))| (*partition, *first))
+        self.places
+            .first_key_value()
+            .map_or((i32::MAX, i64::MAX), |(partition, (first, _))| (*partition, *first))
     }
 
     pub(crate) fn read(table: &str, version: u64, view: &LogicalFileView) -> Result<Self> {
@@ -112,7 +114,8 @@ impl DataFile {
 
 /// `2026-11-25` for days since 1970.
 pub fn date_text(days: i32) -> String {
-    Date32Type::to_naive_date_opt(days).map_or_else(|| days.to_string(), |date| date.format("%Y-%m-%d").to_string())
+    Date32Type::to_naive_date_opt(days)
+        .map_or_else(|| days.to_string(), |date| date.format("%Y-%m-%d").to_string())
 }
 
 #[derive(serde::Deserialize)]

@@ -56,11 +56,7 @@ fn open(root: &str, url: &str) -> Result<LogStoreRef> {
 struct SharedMemory(ObjectStoreRef);
 
 impl ObjectStoreFactory for SharedMemory {
-    fn parse_url_opts(
-        &self,
-        url: &url::Url,
-        _config: &StorageConfig,
-    ) -> DeltaResult<(ObjectStoreRef, Path)> {
+    fn parse_url_opts(&self, url: &url::Url, _config: &StorageConfig) -> DeltaResult<(ObjectStoreRef, Path)> {
         Ok((Arc::clone(&self.0), Path::from(url.path())))
     }
 }

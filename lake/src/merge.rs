@@ -35,7 +35,9 @@ impl Merge {
     pub(crate) fn new(table: Table, partition: i32, files: Vec<Arc<DataFile>>, want: Want) -> Self {
         let mut pending: Vec<(i64, Arc<DataFile>)> = files
             .into_iter()
-            .filter_map(|file| file.places.get(&partition).map(|(first, _)| *first).map(|first| (first, file)))
+            .filter_map(|file| {
+                file.places.get(&partition).map(|(first, _)| *first).map(|first| (first, file))
+            })
             .collect();
         pending.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
         Self { table, partition, want, pending: pending.into(), open: Vec::new() }

@@ -12,13 +12,11 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use parquet::arrow::arrow_reader::{
-    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter,
-};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter};
 use parquet::arrow::async_reader::{
     AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
-use parquet::arrow::ProjectionMask;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use schemas::table::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN};
@@ -32,8 +30,8 @@ use crate::{Table, columns};
 pub(crate) struct Want {
     /// The columns, with their types in the table.
     pub(crate) schema: SchemaRef,
-    /// Only rows of this partition.
-    pub(crate) partition: Option<Vec<i32>>,
+    /// Only rows of these partitions.
+    pub(crate) partitions: Option<Vec<i32>>,
     /// Only rows of these offsets.
     pub(crate) offsets: Option<Range<i64>>,
     /// Rows of a batch.
@@ -57,8 +55,10 @@ impl FileBatches {
             path: Path::from(file.path.as_str()),
             size: file.bytes,
         };
-        let metadata =
-            ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await.map_err(damaged)?;
+        // The page index lets a filtered read skip pages; a full read has no use for it.
+        let filter = Filter::new(file, want);
+        let options = ArrowReaderOptions::new().with_page_index(filter.is_some());
+        let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await.map_err(damaged)?;
         let rows = metadata.metadata().file_metadata().num_rows();
         if rows != file.rows as i64 {
             return Err(Error::File {
@@ -83,8 +83,9 @@ impl FileBatches {
         builder = builder
             .with_batch_size(want.batch_rows.max(1))
             .with_projection(roots(&|name| name != DATE_COLUMN && want.schema.field_with_name(name).is_ok()));
-        if let Some(filter) = filter(file, want, &roots) {
-            builder = builder.with_row_filter(filter);
+        if let Some(filter) = filter {
+            let mask = roots(&|name| name == PARTITION_COLUMN || name == OFFSET_COLUMN);
+            builder = builder.with_row_filter(filter.on(mask));
         }
         let inner = builder.build().map_err(damaged)?;
         Ok(Self {
@@ -104,7 +105,8 @@ impl FileBatches {
                 Some(Err(error)) => return Err(damage(&self.table, self.version, &self.file, &error)),
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
-                    return columns::conform(&self.table, &batch, &self.schema, Some(self.file.date)).map(Some);
+                    return columns::conform(&self.table, &batch, &self.schema, Some(self.file.date))
+                        .map(Some);
                 }
             }
         }
@@ -116,36 +118,41 @@ impl FileBatches {
     }
 }
 
-/// A filter on the rows' places, where the file may hold others than those wanted.
-fn filter(
-    file: &DataFile,
-    want: &Want,
-    roots: &dyn Fn(&dyn Fn(&str) -> bool) -> ProjectionMask,
-) -> Option<RowFilter> {
-    let partitions = want
-        .partition
-        .clone()
-        .filter(|wanted| !file.places.keys().all(|partition| wanted.contains(partition)));
-    let offsets = want.offsets.clone().filter(|wanted| {
-        !file.places.values().all(|(first, last)| wanted.contains(first) && wanted.contains(last))
-    });
-    if partitions.is_none() && offsets.is_none() {
-        return None;
-    }
-    let mask = roots(&|name| name == PARTITION_COLUMN || name == OFFSET_COLUMN);
-    let predicate = ArrowPredicateFn::new(mask, move |batch| {
-        let partition = batch.column_by_name(PARTITION_COLUMN).and_then(|a| a.as_primitive_opt::<Int32Type>());
-        let offset = batch.column_by_name(OFFSET_COLUMN).and_then(|a| a.as_primitive_opt::<Int64Type>());
-        let (Some(partition), Some(offset)) = (partition, offset) else {
-            return Err(arrow::error::ArrowError::SchemaError("the bookkeeping columns are missing".to_owned()));
-        };
-        let keep = partition.values().iter().zip(offset.values()).map(|(partition, offset)| {
-            partitions.as_ref().is_none_or(|wanted| wanted.contains(partition))
-                && offsets.as_ref().is_none_or(|wanted| wanted.contains(offset))
+/// A condition on the rows' places, where the file may hold others than those wanted.
+struct Filter {
+    partitions: Option<Vec<i32>>,
+    offsets: Option<Range<i64>>,
+}
+
+impl Filter {
+    fn new(file: &DataFile, want: &Want) -> Option<Self> {
+        let partitions = want
+            .partitions
+            .clone()
+            .filter(|wanted| !file.places.keys().all(|partition| wanted.contains(partition)));
+        let offsets = want.offsets.clone().filter(|wanted| {
+            !file.places.values().all(|(first, last)| wanted.contains(first) && wanted.contains(last))
         });
-        Ok(keep.map(Some).collect::<BooleanArray>())
-    });
-    Some(RowFilter::new(vec![Box::new(predicate)]))
+        (partitions.is_some() || offsets.is_some()).then_some(Self { partitions, offsets })
+    }
+
+    fn on(self, bookkeeping: ProjectionMask) -> RowFilter {
+        let predicate = ArrowPredicateFn::new(bookkeeping, move |batch| {
+            let partition =
+                batch.column_by_name(PARTITION_COLUMN).and_then(|a| a.as_primitive_opt::<Int32Type>());
+            let offset = batch.column_by_name(OFFSET_COLUMN).and_then(|a| a.as_primitive_opt::<Int64Type>());
+            let (Some(partition), Some(offset)) = (partition, offset) else {
+                let what = "the bookkeeping columns are missing".to_owned();
+                return Err(arrow::error::ArrowError::SchemaError(what));
+            };
+            let keep = partition.values().iter().zip(offset.values()).map(|(partition, offset)| {
+                self.partitions.as_ref().is_none_or(|wanted| wanted.contains(partition))
+                    && self.offsets.as_ref().is_none_or(|wanted| wanted.contains(offset))
+            });
+            Ok(keep.map(Some).collect::<BooleanArray>())
+        });
+        RowFilter::new(vec![Box::new(predicate)])
+    }
 }
 
 pub(crate) fn damage(table: &str, version: u64, file: &DataFile, error: &ParquetError) -> Error {

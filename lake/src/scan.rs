@@ -46,7 +46,14 @@ pub struct ScanOptions {
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { columns: None, dates: None, partitions: None, offsets: None, order: Order::Files, batch_rows: 8_192 }
+        Self {
+            columns: None,
+            dates: None,
+            partitions: None,
+            offsets: None,
+            order: Order::Files,
+            batch_rows: 8_192,
+        }
     }
 }
 
@@ -103,7 +110,7 @@ impl Scan {
         };
         let want = Want {
             schema,
-            partition: options.partitions.clone(),
+            partitions: options.partitions.clone(),
             offsets: options.offsets.clone(),
             batch_rows: options.batch_rows,
         };
@@ -145,7 +152,7 @@ impl Scan {
         while rows < self.batch_rows {
             if self.merge.is_none() {
                 let Some(Step::Partition(partition, files)) = self.steps.pop_front() else { break };
-                let want = Want { partition: Some(vec![partition]), ..self.want.clone() };
+                let want = Want { partitions: Some(vec![partition]), ..self.want.clone() };
                 self.merge = Some(Merge::new(self.table.clone(), partition, files, want));
             }
             let Some(merge) = &mut self.merge else { break };
@@ -198,7 +205,8 @@ fn wanted(file: &DataFile, options: &ScanOptions) -> bool {
 }
 
 fn by_partition(files: &[Arc<DataFile>], options: &ScanOptions) -> VecDeque<Step> {
-    let mut partitions: std::collections::BTreeMap<i32, Vec<Arc<DataFile>>> = std::collections::BTreeMap::new();
+    let mut partitions: std::collections::BTreeMap<i32, Vec<Arc<DataFile>>> =
+        std::collections::BTreeMap::new();
     for file in files {
         for partition in file.places.keys() {
             if options.partitions.as_ref().is_none_or(|wanted| wanted.contains(partition)) {

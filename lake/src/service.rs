@@ -95,13 +95,14 @@ where
             }
             let name = spec.table.clone();
             let (handle, stop, source) = (handle.clone(), &stop, &source);
-            let thread = std::thread::Builder::new().name(format!("lake-{name}")).spawn_scoped(scope, move || {
-                let ended = Keeper::run(spec, source, root, config, status, stop, &handle);
-                if ended.is_err() {
-                    stop.fail();
-                }
-                ended
-            });
+            let thread =
+                std::thread::Builder::new().name(format!("lake-{name}")).spawn_scoped(scope, move || {
+                    let ended = Keeper::run(spec, source, root, config, status, stop, &handle);
+                    if ended.is_err() {
+                        stop.fail();
+                    }
+                    ended
+                });
             match thread {
                 Ok(thread) => running.push((name, thread)),
                 Err(error) => {
@@ -169,6 +170,17 @@ struct Keeper<'a, S> {
     io: &'a Handle,
     looked: Instant,
     told: BTreeMap<i32, i64>,
+    size: Size,
+}
+
+/// What a version of the table amounts to.
+#[derive(Default)]
+struct Size {
+    /// `None` before the first look.
+    version: Option<u64>,
+    rows: u64,
+    files: u64,
+    bytes: u64,
 }
 
 impl<'a, S: Source> Keeper<'a, S> {
@@ -191,7 +203,19 @@ impl<'a, S: Source> Keeper<'a, S> {
             source,
         })?;
         let writer = io.block_on(Writer::open(root, &name, Arc::clone(&topic), encoder, config))?;
-        let mut keeper = Self { name, topic, writer, source, config, status, stop, io, looked: instant(), told: BTreeMap::new() };
+        let mut keeper = Self {
+            name,
+            topic,
+            writer,
+            source,
+            config,
+            status,
+            stop,
+            io,
+            looked: instant(),
+            told: BTreeMap::new(),
+            size: Size::default(),
+        };
         if !keeper.assign()? {
             return Ok(());
         }
@@ -223,6 +247,7 @@ impl<'a, S: Source> Keeper<'a, S> {
         let mut starts = Vec::new();
         for (partition, (range, committed)) in (0..).zip(ranges.iter().zip(&committed)) {
             let start = self.start(partition, *range, *committed)?;
+            self.writer.begin(partition, start);
             starts.push((TopicPartition { topic: Arc::clone(&self.topic), partition }, start));
         }
         self.source.assign(&starts).map_err(|error| self.kafka(error))?;
@@ -345,15 +370,22 @@ impl<'a, S: Source> Keeper<'a, S> {
     }
 
     fn tell(&mut self, ranges: Option<&[(i64, i64)]>) -> Result<()> {
-        let files = self.writer.table().files()?;
+        let table = self.writer.table();
+        if self.size.version != Some(table.version()) {
+            let files = table.files()?;
+            self.size = Size {
+                version: Some(table.version()),
+                rows: files.iter().map(|file| file.rows).sum(),
+                files: files.len() as u64,
+                bytes: files.iter().map(|file| file.bytes).sum(),
+            };
+        }
         let reached = self.writer.reached();
         self.told.clone_from(&reached);
         self.status.update(&self.name, |status| {
             status.topic = self.topic.to_string();
             status.version = self.writer.table().version();
-            status.rows = files.iter().map(|file| file.rows).sum();
-            status.files = files.len() as u64;
-            status.bytes = files.iter().map(|file| file.bytes).sum();
+            (status.rows, status.files, status.bytes) = (self.size.rows, self.size.files, self.size.bytes);
             status.reached = reached;
             if let Some(ranges) = ranges {
                 status.end = (0..).zip(ranges.iter().map(|(_, end)| *end)).collect();

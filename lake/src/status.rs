@@ -29,9 +29,8 @@ impl TableStatus {
     /// Offsets between what is in the table and the end of the topic; those of aborted records
     /// and of transactions count too.
     pub fn lag(&self) -> i64 {
-        let behind = |(partition, end): (&i32, &i64)| {
-            (end - self.reached.get(partition).copied().unwrap_or(0)).max(0)
-        };
+        let behind =
+            |(partition, end): (&i32, &i64)| (end - self.reached.get(partition).copied().unwrap_or(0)).max(0);
         self.end.iter().map(behind).sum()
     }
 }
@@ -70,20 +69,16 @@ impl Status {
     pub fn wait_reached(&self, name: &str, offsets: &[(i32, i64)], timeout: Duration) -> bool {
         self.wait(timeout, |tables| {
             tables.get(name).is_some_and(|table| {
-                offsets.iter().all(|(partition, offset)| {
-                    table.reached.get(partition).copied().unwrap_or(0) >= *offset
-                })
+                offsets
+                    .iter()
+                    .all(|(partition, offset)| table.reached.get(partition).copied().unwrap_or(0) >= *offset)
             })
         })
     }
 
     /// Waits on the calling thread until `done` holds of the tables; `false` if `timeout` passes
     /// first.
-    pub fn wait(
-        &self,
-        timeout: Duration,
-        done: impl Fn(&BTreeMap<String, TableStatus>) -> bool,
-    ) -> bool {
+    pub fn wait(&self, timeout: Duration, done: impl Fn(&BTreeMap<String, TableStatus>) -> bool) -> bool {
         let deadline = instant() + timeout;
         let mut tables = self.inner.0.lock().unwrap_or_else(PoisonError::into_inner);
         while !done(&tables) {

@@ -75,7 +75,10 @@ pub struct Table {
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("name", &self.name).field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("version", &self.version())
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,14 +195,7 @@ impl Table {
         let state = delta.snapshot().map_err(Error::delta(name))?;
         let schema = columns::to_arrow(name, &state.schema())?;
         let store = delta.log_store().object_store(None);
-        Ok(Self {
-            root: root.into(),
-            name: name.into(),
-            delta,
-            schema,
-            store,
-            positions: HashMap::new(),
-        })
+        Ok(Self { root: root.into(), name: name.into(), delta, schema, store, positions: HashMap::new() })
     }
 
     pub(crate) fn state(&self) -> Result<&deltalake::table::state::DeltaTableState> {
@@ -290,8 +286,7 @@ impl Table {
             return Ok(*known);
         }
         let log = self.log();
-        let found =
-            self.state()?.transaction_version(&log, app).await.map_err(Error::delta(&self.name))?;
+        let found = self.state()?.transaction_version(&log, app).await.map_err(Error::delta(&self.name))?;
         self.positions.insert(app.to_owned(), found);
         Ok(found)
     }
@@ -315,7 +310,12 @@ impl Table {
     /// [`Error::Moved`] where a position is not what the writer thought: nothing was added, the
     /// table has been refreshed. After another error it is unknown whether the commit was made;
     /// refresh and look at the positions.
-    pub async fn append(&mut self, rows: RecordBatch, progress: &[Progress], zstd_level: i32) -> Result<Appended> {
+    pub async fn append(
+        &mut self,
+        rows: RecordBatch,
+        progress: &[Progress],
+        zstd_level: i32,
+    ) -> Result<Appended> {
         self.expect(progress).await?;
         let files = self.write(rows, zstd_level).await?;
         let mut actions = Vec::with_capacity(files.len());
@@ -336,8 +336,7 @@ impl Table {
             .map(|moved| Transaction::new_with_last_update(&moved.app, moved.next, Some(now_ms())))
             .collect();
         for attempt in 1.. {
-            let properties =
-                CommitProperties::default().with_application_transactions(transactions.clone());
+            let properties = CommitProperties::default().with_application_transactions(transactions.clone());
             match self.commit(actions.clone(), properties, operation.clone()).await {
                 Ok(version) => {
                     for moved in progress {

@@ -94,6 +94,11 @@ impl Writer {
         Ok(committed)
     }
 
+    /// The offset that a partition is read from, where nothing of it has been committed yet.
+    pub fn begin(&mut self, partition: i32, offset: i64) {
+        self.positions.entry(partition).or_default().next.get_or_insert(offset);
+    }
+
     /// Takes a record. One that is in already is dropped.
     ///
     /// # Errors

@@ -4,9 +4,7 @@
 mod common;
 
 use arrow::array::Array as _;
-use common::{
-    append, config, day, expected, folder, places, places_of, progress, read, rows, schema, table,
-};
+use common::{append, config, day, expected, folder, places, places_of, progress, read, rows, schema, table};
 use lake::{Config, Error, Order, ScanOptions, Table, app_id};
 use schemas::duration::Millis;
 
@@ -156,7 +154,8 @@ async fn a_scan_can_follow_the_topic_and_pick() {
     assert_eq!(places_of(&read(&table, &one).await), expected(1..2, 5..25));
 
     let days = ScanOptions { dates: Some(20_001..=20_001), ..place.clone() };
-    let wanted: Vec<_> = expected(0..2, 0..31).into_iter().filter(|(_, offset)| day(*offset) == 20_001).collect();
+    let wanted: Vec<_> =
+        expected(0..2, 0..31).into_iter().filter(|(_, offset)| day(*offset) == 20_001).collect();
     assert_eq!(places_of(&read(&table, &days).await), wanted);
 
     let columns = ScanOptions { columns: Some(vec!["date".to_owned(), "thing_id".to_owned()]), ..place };
@@ -185,7 +184,9 @@ async fn compaction_keeps_rows_order_and_old_versions() {
 
     let options = ScanOptions { order: Order::Place, ..ScanOptions::default() };
     assert_eq!(places_of(&read(&table, &options).await), expected(0..3, 0..24));
-    let in_file = places_of(&read(&table, &ScanOptions { dates: Some(20_000..=20_000), ..ScanOptions::default() }).await);
+    let in_file = places_of(
+        &read(&table, &ScanOptions { dates: Some(20_000..=20_000), ..ScanOptions::default() }).await,
+    );
     assert!(in_file.is_sorted());
     // Positions and the past are as they were.
     assert_eq!(table.positions(common::TOPIC, 3).await.unwrap(), [Some(24); 3]);
@@ -259,7 +260,8 @@ async fn vacuum_leaves_what_is_pinned_and_what_is_recent() {
     assert_eq!(places(&table.at(pinned).await.unwrap()).await, expected(0..1, 0..12));
     assert_eq!(places(&table).await, expected(0..1, 0..24));
     let gone = table.at(unpinned).await.unwrap();
-    let failed = futures::TryStreamExt::try_collect::<Vec<_>>(gone.scan(&ScanOptions::default()).unwrap()).await;
+    let failed =
+        futures::TryStreamExt::try_collect::<Vec<_>>(gone.scan(&ScanOptions::default()).unwrap()).await;
     assert!(matches!(failed, Err(Error::File { ref what, .. }) if what == "is missing"), "{failed:?}");
     // A pinned version that is not there deletes nothing.
     assert!(table.vacuum(Millis(-60_000), &[9_999]).await.is_err());

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::cast::AsArray;
+use arrow::array::types::{Int32Type, Int64Type};
 use arrow::array::{
     ArrayRef, Date32Builder, Float32Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch,
     StringBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::array::cast::AsArray;
-use arrow::array::types::{Int32Type, Int64Type};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
