@@ -134,11 +134,7 @@ impl Config {
                 "max_record_bytes",
                 "must be between 2 and 67108864",
             ),
-            (
-                (1..=16_384).contains(&self.max_text_bytes),
-                "max_text_bytes",
-                "must be between 1 and 16384",
-            ),
+            ((1..=16_384).contains(&self.max_text_bytes), "max_text_bytes", "must be between 1 and 16384"),
             (self.max_context_bytes <= CONTEXT_LIMIT, "max_context_bytes", "must be at most 256"),
             ((1..=65_536).contains(&self.max_lines), "max_lines", "must be between 1 and 65536"),
             (

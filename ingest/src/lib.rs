@@ -18,10 +18,12 @@ pub mod merge;
 pub mod partitioner;
 pub mod processor;
 pub mod pseudonym;
+pub mod service;
 mod telemetry;
 pub mod watermark;
 
 pub use catalogue::{Catalogue, SharedCatalogue};
 pub use config::{Config, ConfigError, DEFAULTS};
-pub use processor::{Factory, factory};
+pub use processor::{Factory, RawPartitions, factory};
 pub use pseudonym::{Pseudonymizer, key::PseudonymKey};
+pub use service::{RunError, run};

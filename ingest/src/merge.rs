@@ -82,6 +82,11 @@ impl<T> Merge<T> {
         }
     }
 
+    /// How much it may hold.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// Puts an item at the end of a lane. `None` as its time: it has none and waits for no other
     /// lane, only for the items before it.
     pub fn push(&mut self, lane: usize, time_ms: Option<i64>, bytes: usize, item: T) {

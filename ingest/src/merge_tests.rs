@@ -17,13 +17,13 @@ fn drain(merge: &mut Merge<i64>) -> Vec<i64> {
 fn waits_for_what_is_unread_and_not_for_what_is_caught_up() {
     let mut merge = Merge::new(2, BOUNDS);
     merge.push(0, Some(5), 1, 5);
-    assert_eq!(drain(&mut merge), [], "lane 1 may have something earlier");
+    assert_eq!(drain(&mut merge), [0_i64; 0], "lane 1 may have something earlier");
     merge.drained(&[true, true], 0);
     assert_eq!(drain(&mut merge), [5]);
     merge.push(1, Some(7), 1, 7);
     assert_eq!(drain(&mut merge), [7], "lane 0 stands at its end");
     merge.push(0, Some(6), 1, 6);
-    assert_eq!(drain(&mut merge), [], "lane 1 has gone on and is not known to be at its end");
+    assert_eq!(drain(&mut merge), [0_i64; 0], "lane 1 has gone on and is not known to be at its end");
     merge.push(1, Some(9), 1, 9);
     assert_eq!(drain(&mut merge), [6]);
     merge.drained(&[true, false], 0);
@@ -47,7 +47,7 @@ fn a_lane_that_gives_nothing_is_given_up_until_it_gives() {
     merge.push(0, Some(5), 1, 5);
     for now_ms in [0, 90, 91, 92, 93] {
         merge.drained(&[true, false], now_ms);
-        assert_eq!(drain(&mut merge), []);
+        assert_eq!(drain(&mut merge), [0_i64; 0]);
     }
     merge.drained(&[true, false], 100);
     assert_eq!(drain(&mut merge), [5]);
@@ -63,7 +63,7 @@ fn sleeping_is_not_waiting() {
     merge.push(0, Some(5), 1, 5);
     merge.drained(&[true, false], 0);
     merge.drained(&[true, false], 1_000_000);
-    assert_eq!(drain(&mut merge), [], "two polls, however far apart, are not enough");
+    assert_eq!(drain(&mut merge), [0_i64; 0], "two polls, however far apart, are not enough");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn full_lanes_pause_until_half_is_gone() {
     assert_eq!(merge.paused().collect::<Vec<_>>(), [0]);
     merge.push(1, Some(3), 1, 3);
     assert_eq!(drain(&mut merge), [0, 1, 2, 3, 3]);
-    assert_eq!(merge.paused().collect::<Vec<_>>(), [], "four are left");
+    assert_eq!(merge.paused().collect::<Vec<_>>(), [0_usize; 0], "four are left");
     merge.push(1, Some(9), 200, 9);
     assert_eq!(merge.paused().collect::<Vec<_>>(), [0, 1], "too many bytes in all");
     merge.drained(&[true, true], 0);

@@ -34,8 +34,7 @@ pub(crate) fn refused(place: &TopicPartition, offset: i64, reason: Reason, messa
 /// A source ticked. `label` is false past [`MAX_LABELLED_SOURCES`].
 pub(crate) fn ticked(source: &TopicPartition, watermark_ms: i64, idle: bool, label: bool) {
     if label {
-        let labels =
-            [("topic", source.topic.to_string()), ("partition", source.partition.to_string())];
+        let labels = [("topic", source.topic.to_string()), ("partition", source.partition.to_string())];
         metrics::gauge!("salience_ingest_watermark_ms", &labels).set(watermark_ms as f64);
         metrics::gauge!("salience_ingest_source_idle", &labels).set(f64::from(u8::from(idle)));
     }

@@ -58,9 +58,8 @@ impl Watermark {
 
     /// As text for the offset's metadata: `w1,MARK,GREATEST`; empty where there is none.
     pub fn to_metadata(&self) -> String {
-        self.state.map_or_else(String::new, |state| {
-            format!("{PREFIX},{},{}", state.mark_ms, state.greatest_ms)
-        })
+        self.state
+            .map_or_else(String::new, |state| format!("{PREFIX},{},{}", state.mark_ms, state.greatest_ms))
     }
 
     /// From the metadata. Empty text, as fresh groups and Kafka's tools leave it, is no watermark;
@@ -110,8 +109,15 @@ mod tests {
     #[test]
     fn garbage_is_refused() {
         for text in [
-            "x", "w1", "w1,", "w1,1,2,3", "w2,1569888000000,1569888000000", "w1,1569888000001,1569888000000",
-            "w1,0,9223372036854775807", "w1, 1569888000000,1569888000000", " ",
+            "x",
+            "w1",
+            "w1,",
+            "w1,1,2,3",
+            "w2,1569888000000,1569888000000",
+            "w1,1569888000001,1569888000000",
+            "w1,0,9223372036854775807",
+            "w1, 1569888000000,1569888000000",
+            " ",
         ] {
             assert!(Watermark::from_metadata(text).is_err(), "{text}");
         }

@@ -1,6 +1,6 @@
 //! Reads the mapped fields out of one JSON object without building a tree of the rest.
 //!
-//! serde_json rather than a SIMD parser: it checks all of what it skips, skips without recursion
+//! `serde_json` rather than a SIMD parser: it checks all of what it skips, skips without recursion
 //! and takes customers' bytes in safe code. Everything here is generic over serde's
 //! `Deserializer`, so that a measured decision can replace it in one place ([`read`]).
 
@@ -372,9 +372,11 @@ impl<'de> Visitor<'de> for LinesSeed<'_> {
         let mut malformed = false;
         loop {
             if list.len() == self.max {
-                let more = seq.next_element::<IgnoredAny>()?.is_some();
+                if seq.next_element::<IgnoredAny>()?.is_none() {
+                    break;
+                }
                 skip_seq(seq)?;
-                return Ok(if more { Lines::TooMany } else { Lines::List(list) });
+                return Ok(Lines::TooMany);
             }
             let mut line = Line::default();
             let mut notes = Notes { is_object: false, twice: false };
@@ -399,7 +401,8 @@ mod tests {
     use super::*;
 
     fn mapping() -> Mapping {
-        let fields = [("user_id".to_owned(), "who.is.it".to_owned()), ("lines".to_owned(), "order.rows".to_owned())];
+        let fields =
+            [("user_id".to_owned(), "who.is.it".to_owned()), ("lines".to_owned(), "order.rows".to_owned())];
         Mapping::new(&BTreeMap::from(fields), &["scroll".to_owned()]).unwrap()
     }
 
@@ -446,8 +449,18 @@ mod tests {
     #[test]
     fn what_is_no_object_is_undecodable() {
         for text in [
-            "", "{", "[]", "7", "\"user-17\"", "nul", "{}{}", "{\"a\":01}", "{\"a\":NaN}", "{'a':1}",
-            "{\"kind\":\"a\",\"kind\":\"a\"}", "{\"order\":{\"rows\":[{\"price\":1,\"price\":2}]}}",
+            "",
+            "{",
+            "[]",
+            "7",
+            "\"user-17\"",
+            "nul",
+            "{}{}",
+            "{\"a\":01}",
+            "{\"a\":NaN}",
+            "{'a':1}",
+            "{\"kind\":\"a\",\"kind\":\"a\"}",
+            "{\"order\":{\"rows\":[{\"price\":1,\"price\":2}]}}",
             "{\"price\":1e999}",
         ] {
             let refusal = read_text(text).unwrap_err();

@@ -203,7 +203,9 @@ mod tests {
         assert_eq!(found.record.get("lines"), Some(&Target::Lines));
         assert_eq!(found.line.get("brand"), Some(&Target::Slot(line_slot::BRAND)));
         assert_eq!(&*found.called[slot::NUMBERS], "m.scroll");
-        for (slot, name) in FIELDS.iter().enumerate().filter(|(slot, _)| ![slot::USER_ID, slot::LINES].contains(slot)) {
+        for (slot, name) in
+            FIELDS.iter().enumerate().filter(|(slot, _)| ![slot::USER_ID, slot::LINES].contains(slot))
+        {
             assert_eq!(found.record.get(name), Some(&Target::Slot(slot)));
         }
     }

@@ -52,9 +52,10 @@ pub fn parse(text: &str) -> Option<i64> {
 
 /// The number that `count` digits from `at` write.
 fn digits(bytes: &[u8], at: usize, count: usize) -> Option<i64> {
-    bytes.get(at..at + count)?.iter().try_fold(0, |number, b| {
-        b.is_ascii_digit().then(|| number * 10 + i64::from(b - b'0'))
-    })
+    bytes
+        .get(at..at + count)?
+        .iter()
+        .try_fold(0, |number, b| b.is_ascii_digit().then(|| number * 10 + i64::from(b - b'0')))
 }
 
 fn days_in(year: i64, month: i64) -> i64 {

@@ -113,7 +113,10 @@ fn forms_of_one_value() {
     assert_eq!(one(RawTopic::Views, &view(&json!({"currency": null}))).currency, "EUR");
     let purchase = one(RawTopic::Purchases, &view(&json!({"price": 2.5, "quantity": 2.0})));
     assert_eq!((purchase.kind, purchase.value, purchase.quantity), (Kind::Purchase as i32, 5.0, 2));
-    assert_eq!(one(RawTopic::Purchases, &view(&json!({"price": 1, "kind": "refund"}))).kind, Kind::Refund as i32);
+    assert_eq!(
+        one(RawTopic::Purchases, &view(&json!({"price": 1, "kind": "refund"}))).kind,
+        Kind::Refund as i32
+    );
     let negative_zero = one(RawTopic::Views, &view(&json!({"price": -0.0})));
     assert!(negative_zero.value.is_sign_positive());
 }
@@ -165,8 +168,16 @@ fn refusals_by_reason() {
         (Purchases, json!({"item_id": null, "lines": [{}, {}, {}, {}]}), Reason::InvalidLines),
         (Purchases, json!({"item_id": null, "lines": "a"}), Reason::WrongType),
         (Purchases, json!({"item_id": null, "lines": [1]}), Reason::WrongType),
-        (Purchases, json!({"item_id": null, "lines": [{"item_id": "a", "price": 1}, {"price": 1}]}), Reason::MissingField),
-        (Purchases, json!({"item_id": null, "lines": [{"item_id": "a", "price": -1}]}), Reason::InvalidNumber),
+        (
+            Purchases,
+            json!({"item_id": null, "lines": [{"item_id": "a", "price": 1}, {"price": 1}]}),
+            Reason::MissingField,
+        ),
+        (
+            Purchases,
+            json!({"item_id": null, "lines": [{"item_id": "a", "price": -1}]}),
+            Reason::InvalidNumber,
+        ),
     ] {
         assert_eq!(reason(kind, &view(&changes)), expected, "{changes}");
     }
@@ -203,7 +214,8 @@ fn an_order_becomes_an_event_per_line() {
         lines: vec![line("a", 1.5, Some(2), None), line("b", 4.0, None, Some("own"))],
         ..RawEvent::default()
     };
-    let Events::Lines(events) = decode(RawTopic::Purchases, &serde_json::to_value(&raw).unwrap()).unwrap() else {
+    let Events::Lines(events) = decode(RawTopic::Purchases, &serde_json::to_value(&raw).unwrap()).unwrap()
+    else {
         panic!("lines expected");
     };
     let seen: Vec<_> = events
@@ -228,7 +240,8 @@ fn the_catalogue_fills_in() {
     catalogue.apply(&item).unwrap();
     let bytes = serde_json::to_vec(&view(&json!({"quantity": 2}))).unwrap();
     for (kind, value) in [(RawTopic::Views, 20.0), (RawTopic::Purchases, 40.0), (RawTopic::Clicks, 0.0)] {
-        let Events::One(event) = decoder(&config()).decode(place(kind), Some(&bytes), &catalogue).unwrap() else {
+        let Events::One(event) = decoder(&config()).decode(place(kind), Some(&bytes), &catalogue).unwrap()
+        else {
             panic!("one event expected");
         };
         assert_eq!((event.category.as_str(), event.value), ("shoes", value));
@@ -251,8 +264,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(3, 24, 6, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Json::from),
-            proptest::collection::hash_map(any_name(), inner, 0..6)
-                .prop_map(|map| Json::from_iter(map)),
+            proptest::collection::hash_map(any_name(), inner, 0..6).prop_map(Json::from_iter),
         ]
     })
 }
@@ -279,7 +291,10 @@ fn check(answer: Result<Events, Refusal>) -> Result<(), TestCaseError> {
             };
             prop_assert!(!events.is_empty());
             for (line, event) in events.iter().enumerate() {
-                prop_assert_eq!((event.origin.line as usize, event.origin.lines as usize), (line, events.len()));
+                prop_assert_eq!(
+                    (event.origin.line as usize, event.origin.lines as usize),
+                    (line, events.len())
+                );
                 prop_assert_ne!(event.kind_or_unknown(), Kind::Unknown);
                 prop_assert!((EARLIEST_MS..LATEST_MS).contains(&event.event_time_ms));
                 prop_assert_eq!(event.event_time_ms, events[0].event_time_ms);

@@ -236,12 +236,7 @@ impl Decoder {
     }
 
     /// An order's lines, each an event of its own.
-    fn lines(
-        &self,
-        order: &Event,
-        lines: Vec<Line<'_>>,
-        catalogue: &Catalogue,
-    ) -> Result<Events, Refusal> {
+    fn lines(&self, order: &Event, lines: Vec<Line<'_>>, catalogue: &Catalogue) -> Result<Events, Refusal> {
         let called = |slot: usize| &*self.mapping.line_called[slot];
         let kind = order.kind_or_unknown();
         let count = lines.len() as u32;
@@ -307,9 +302,8 @@ fn kind(topic: RawTopic, (value, called): &(Value<'_>, &str)) -> Result<Kind, Re
         Value::Text(name) => name,
         other => return Err(Refusal::wrong_type(called, "a text", other.type_name())),
     };
-    let unknown = |what: &str| {
-        Refusal::new(Reason::UnknownKind, format_args!("{called}: {} {what}", shown(name)))
-    };
+    let unknown =
+        |what: &str| Refusal::new(Reason::UnknownKind, format_args!("{called}: {} {what}", shown(name)));
     match Kind::parse(name) {
         Some(kind) if topic.takes(kind) => Ok(kind),
         Some(_) => Err(unknown("does not belong in this topic")),
@@ -318,9 +312,8 @@ fn kind(topic: RawTopic, (value, called): &(Value<'_>, &str)) -> Result<Kind, Re
 }
 
 fn time((value, called): &(Value<'_>, &str)) -> Result<i64, Refusal> {
-    let invalid = |what: &dyn std::fmt::Display| {
-        Refusal::new(Reason::InvalidTime, format_args!("{called}: {what}"))
-    };
+    let invalid =
+        |what: &dyn std::fmt::Display| Refusal::new(Reason::InvalidTime, format_args!("{called}: {what}"));
     let ms = match value {
         Value::Absent | Value::Null => return Err(Refusal::missing(called)),
         Value::Text(text) if text.is_empty() => return Err(Refusal::missing(called)),

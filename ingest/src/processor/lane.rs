@@ -72,8 +72,7 @@ impl Lane {
     pub(super) fn tick(&mut self) -> Option<Tick> {
         let state = self.state().filter(|state| self.told != Some(*state))?;
         self.told = Some(state);
-        let source =
-            Source { topic: self.partition.topic.to_string(), partition: self.partition.partition };
+        let source = Source { topic: self.partition.topic.to_string(), partition: self.partition.partition };
         Some(Tick { source, watermark_ms: state.watermark_ms, idle: state.idle })
     }
 

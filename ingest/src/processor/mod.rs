@@ -217,7 +217,10 @@ impl Ingest {
                      ingest so that the new sources are announced"
                 )));
             }
-            lanes.push(Lane::new(kind, position).map_err(|bad| StepError::new(format_args!("{partition}: {bad}")))?);
+            lanes.push(
+                Lane::new(kind, position)
+                    .map_err(|bad| StepError::new(format_args!("{partition}: {bad}")))?,
+            );
         }
         lanes.sort_by_key(|lane| (lane.kind, lane.partition.partition));
         for kind in RawTopic::ALL {
@@ -226,12 +229,7 @@ impl Ingest {
         for (at, lane) in lanes.iter().enumerate() {
             self.lane_of[lane.kind as usize][lane.partition.partition as usize] = Some(at);
         }
-        let bounds = Bounds {
-            lane_items: self.shared.config.merge_records,
-            total_bytes: self.shared.config.merge_bytes,
-            wait_ms: self.shared.config.merge_wait.0,
-        };
-        self.merge = Merge::new(lanes.len(), bounds);
+        self.merge = Merge::new(lanes.len(), self.merge.bounds());
         let greatest_ms = lanes.iter().filter_map(|lane| lane.watermark.greatest_ms()).max();
         self.horizon = Horizon::new(&self.shared.config, greatest_ms);
         self.lanes = lanes;
@@ -248,7 +246,10 @@ impl Ingest {
             let catalogue = shared.catalogue.read();
             for record in records {
                 let lane = self.lane(&record.topic, record.record.partition).ok_or_else(|| {
-                    StepError::new(format_args!("a record of {}, which is not ours", record.topic_partition()))
+                    StepError::new(format_args!(
+                        "a record of {}, which is not ours",
+                        record.topic_partition()
+                    ))
                 })?;
                 let place = RawPlace {
                     kind: self.lanes[lane].kind,
@@ -323,13 +324,12 @@ impl Ingest {
                     let time_ms = events.time_ms();
                     let late = lane.watermark.late_by_ms(time_ms).zip(lane.watermark.mark_ms());
                     lane.watermark.observe(time_ms, self.shared.config.allowed_lateness.0);
-                    let mut send = |event: Box<Event>| match late {
-                        Some((late_by_ms, watermark_ms)) => {
+                    let mut send = |event: Box<Event>| {
+                        if let Some((late_by_ms, watermark_ms)) = late {
                             self.counts.late += 1;
                             let late = LateEvent { event: *event, watermark_ms, late_by_ms };
                             out.records.push(late_record(&self.shared, &late));
-                        }
-                        None => {
+                        } else {
                             self.counts.events += 1;
                             out.records.push(event_record(&self.shared, event));
                         }
