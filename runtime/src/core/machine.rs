@@ -158,12 +158,19 @@ impl Core {
             }
             Event::Records { records, clock } => {
                 self.polled(clock);
-                self.fold(records)?;
+                // While units are being rebuilt, what is polled still comes from where they read
+                // before, and so does the word that it has ended: all is read again from the
+                // places that the next `Consume` names.
+                if !self.rebuild.is_waiting() {
+                    self.fold(records)?;
+                }
                 self.mark_due(false);
             }
             Event::Drained { at_end, clock } => {
                 self.polled(clock);
-                self.drained(&at_end)?;
+                if !self.rebuild.is_waiting() {
+                    self.drained(&at_end)?;
+                }
                 self.mark_due(self.rules.idle_commit);
             }
             Event::Quiet { clock } => {
@@ -507,7 +514,9 @@ impl Core {
             Some(Asked::Abort) => self.aborted(),
             Some(Asked::Consume) => {
                 self.rebuild.consumed();
-                self.parked.clear();
+                if !self.owned.is_empty() {
+                    self.parked.clear();
+                }
                 self.paused.clear();
             }
             Some(Asked::Leave) => self.left = true,

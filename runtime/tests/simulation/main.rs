@@ -1,0 +1,204 @@
+//! The loop's state machine against a broker in memory, over many seeds and through named
+//! scenarios. After each run: every input is reflected exactly once in what `read_committed`
+//! readers see, and the outputs are the pure fold of the inputs.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod broker;
+mod cluster;
+mod processors;
+mod rng;
+mod scenarios;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cluster::{Cluster, Faults};
+use processors::{HashingFactory, INPUT, MergingFactory, OUTPUT};
+use runtime::core::Delivery;
+use runtime::processor::TopicPartition;
+
+pub(crate) fn partition(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic.into(), partition }
+}
+
+/// Writes `count` records to random inputs, some in transactions, some of these aborted.
+pub(crate) fn feed(cluster: &mut Cluster, count: u64) {
+    for _ in 0..count {
+        let inputs = cluster.broker.inputs().to_vec();
+        let to = &inputs[cluster.rng.below(inputs.len() as u64) as usize];
+        let value = (cluster.rng.next() % 1_000_000).to_string();
+        let (marker, aborted) = (cluster.rng.chance(200), cluster.rng.chance(50));
+        cluster.broker.feed(to, Bytes::from(value), marker, aborted);
+    }
+}
+
+/// What the pure fold of a partition gives.
+fn fold(cluster: &Cluster, number: i32) -> Vec<Bytes> {
+    let mut processor = processors::Hashing::default();
+    let input = cluster.broker.visible(&partition(INPUT, number));
+    let records = input.iter().flat_map(|(offset, value)| processor.take(number, *offset, value));
+    records.map(|record| record.value.unwrap()).collect()
+}
+
+fn outputs(cluster: &Cluster, number: i32) -> Vec<Bytes> {
+    cluster.broker.visible(&partition(OUTPUT, number)).into_iter().map(|(_, value)| value).collect()
+}
+
+/// Exactly the fold, byte for byte and in order.
+pub(crate) fn check_fold(cluster: &Cluster, what: &str) {
+    for of in cluster.broker.inputs() {
+        let (expected, found) = (fold(cluster, of.partition), outputs(cluster, of.partition));
+        assert_eq!(found.len(), expected.len(), "{what}: outputs of partition {}", of.partition);
+        let differs = expected.iter().zip(&found).position(|(expected, found)| expected != found);
+        assert_eq!(differs, None, "{what}: first different output of partition {}", of.partition);
+    }
+}
+
+/// All of the fold, repeats allowed, and nothing else.
+fn check_nothing_lost(cluster: &Cluster, what: &str) {
+    for of in cluster.broker.inputs() {
+        let expected: BTreeSet<Bytes> = fold(cluster, of.partition).into_iter().collect();
+        let found: BTreeSet<Bytes> = outputs(cluster, of.partition).into_iter().collect();
+        assert_eq!(found, expected, "{what}: partition {}", of.partition);
+    }
+}
+
+/// Each event once, each partition's in order, and ticks that only rise.
+pub(crate) fn check_merge(cluster: &Cluster, what: &str) {
+    for of in cluster.broker.inputs() {
+        let mut events = Vec::new();
+        let mut last_tick = 0_u64;
+        for line in outputs(cluster, of.partition) {
+            let line = String::from_utf8(line.to_vec()).unwrap();
+            let mut words = line.split(' ');
+            let (kind, first) = (words.next().unwrap(), words.next().unwrap());
+            let number: u64 = first.parse().unwrap();
+            if kind == "tick" {
+                assert!(number > last_tick, "{what}: tick {number} after {last_tick} in {of}");
+                last_tick = number;
+            } else {
+                events.push(number as i64);
+            }
+        }
+        let expected: Vec<i64> = cluster.broker.visible(of).into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(events, expected, "{what}: events of {of}");
+    }
+}
+
+/// What a run may meet, from its seed.
+fn faults(seed: u64) -> Faults {
+    match seed % 5 {
+        0 => Faults::default(),
+        1 => Faults { retriable: 60, doubtful: 60, ..Faults::default() },
+        2 => Faults { abortable: 80, doubtful: 30, ..Faults::default() },
+        3 => Faults { crash: 15, fatal: 10, ..Faults::default() },
+        _ => Faults { retriable: 40, abortable: 40, doubtful: 40, crash: 10, fatal: 5 },
+    }
+}
+
+/// Runs a cluster of three workers through everything at once.
+fn run(seed: u64, delivery: Delivery, merging: bool) -> (Cluster, cluster::Totals) {
+    let factory: Arc<dyn runtime::processor::ProcessorFactory> =
+        if merging { Arc::new(MergingFactory) } else { Arc::new(HashingFactory) };
+    let mut cluster = Cluster::new(factory, delivery, 4, seed);
+    for id in ["a", "b", "c"] {
+        cluster.start(id);
+    }
+    cluster.faults = faults(seed);
+    for _ in 0..250 {
+        let index = cluster.rng.below(3) as usize;
+        match cluster.rng.below(100) {
+            0..=14 => {
+                let count = 1 + cluster.rng.below(8);
+                feed(&mut cluster, count);
+            }
+            15 => cluster.broker.rebalance(),
+            16 => cluster.workers[index].frozen = true,
+            17 if cluster.workers[index].frozen => {
+                let id = cluster.workers[index].id.clone();
+                cluster.broker.evict(&id);
+                if cluster.rng.chance(500) {
+                    cluster.broker.time_out(&id);
+                }
+            }
+            18 | 19 => cluster.workers[index].frozen = false,
+            20 => {
+                let hours = cluster.rng.below(13) as i64 - 6;
+                cluster.clock.wall_ms += hours * 3_600_000;
+            }
+            21 => {
+                let unit = cluster.rng.below(4) as u32;
+                cluster.truncate_snapshot(unit);
+            }
+            _ => {
+                cluster.turn_or_restart(index);
+                let ms = cluster.rng.below(20);
+                cluster.pass(ms);
+            }
+        }
+    }
+    cluster.settle();
+    let totals = cluster.finish();
+    (cluster, totals)
+}
+
+fn add(sum: &mut BTreeMap<&'static str, u64>, totals: cluster::Totals) {
+    for (name, value) in [
+        ("commits", totals.commits),
+        ("aborts", totals.aborts),
+        ("replayed", totals.replayed),
+        ("crashes", totals.crashes),
+        ("fenced", totals.fenced),
+        ("restored", totals.restored),
+        ("refused", totals.refused),
+        ("calls", totals.calls),
+    ] {
+        *sum.entry(name).or_default() += value;
+    }
+}
+
+/// Seeds to run: 600, or as many as `SIMULATION_SEEDS` says, or only `SIMULATION_SEED`, with a
+/// trace.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(600),
+    }
+}
+
+#[test]
+fn outputs_are_the_pure_fold_of_the_inputs_whatever_happens() {
+    let mut sum = BTreeMap::new();
+    for seed in seeds() {
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, false);
+        check_fold(&cluster, &format!("seed {seed}"));
+        add(&mut sum, totals);
+    }
+    // The run met what it is meant to meet.
+    for (what, count) in &sum {
+        assert!(*count > 0, "no {what} in {sum:?}");
+    }
+    println!("{sum:?}");
+}
+
+#[test]
+fn a_merge_that_holds_back_and_ticks_loses_repeats_and_rewinds_nothing() {
+    let mut sum = BTreeMap::new();
+    for seed in seeds() {
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, true);
+        check_merge(&cluster, &format!("seed {seed}"));
+        add(&mut sum, totals);
+    }
+    assert!(sum["aborts"] > 0 && sum["fenced"] > 0 && sum["crashes"] > 0, "{sum:?}");
+    println!("{sum:?}");
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    for seed in seeds().step_by(2) {
+        let (cluster, _) = run(seed, Delivery::AtLeastOnce, false);
+        check_nothing_lost(&cluster, &format!("seed {seed}"));
+    }
+}

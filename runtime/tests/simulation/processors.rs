@@ -1,0 +1,213 @@
+//! Two processors whose outputs can be checked: one with state, one that holds records back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use runtime::processor::{
+    InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError,
+    TopicPartition, UnitId,
+};
+
+pub(crate) const INPUT: &str = "in";
+pub(crate) const OUTPUT: &str = "out";
+
+fn record(partition: i32, value: String) -> OutRecord {
+    OutRecord {
+        topic: OUTPUT.into(),
+        partition: Some(partition),
+        key: None,
+        value: Some(Bytes::from(value)),
+        headers: Vec::new(),
+    }
+}
+
+/// Counts and hashes all it has seen of its partition: an event folded twice, missed, or out of
+/// order changes every output after it.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Hashing {
+    count: u64,
+    hash: u64,
+}
+
+impl Hashing {
+    /// The outputs for one record: none, one or two.
+    pub(crate) fn take(&mut self, partition: i32, offset: i64, value: &[u8]) -> Vec<OutRecord> {
+        self.count += 1;
+        for byte in value.iter().chain(&offset.to_le_bytes()) {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        let line = |part: u64| record(partition, format!("{offset} {part} {} {:x}", self.count, self.hash));
+        (0..self.hash % 3).map(line).collect()
+    }
+}
+
+impl Processor for Hashing {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        if let Input::Records { records, .. } = input {
+            for InRecord { record, .. } in records {
+                let value = record.value.as_deref().unwrap_or_default();
+                out.records.extend(self.take(record.partition, record.offset, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        Some([self.count.to_le_bytes(), self.hash.to_le_bytes()].concat())
+    }
+}
+
+pub(crate) struct HashingFactory;
+
+impl ProcessorFactory for HashingFactory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        vec![INPUT.into()]
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        vec![OUTPUT.into()]
+    }
+
+    fn unit(&self, partition: &TopicPartition) -> UnitId {
+        UnitId(partition.partition as u32)
+    }
+
+    fn state_fingerprint(&self) -> Option<u64> {
+        Some(7)
+    }
+
+    fn create(&self, _unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        let Some(bytes) = snapshot else { return Ok(Box::new(Hashing::default())) };
+        let (count, hash) = bytes.split_at_checked(8).ok_or_else(|| StepError::new("too short"))?;
+        let number = |bytes: &[u8]| {
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| StepError::new("not a number"))
+        };
+        Ok(Box::new(Hashing { count: number(count)?, hash: number(hash)? }))
+    }
+}
+
+/// As ingest does it: one unit over all partitions of the worker; merges by the number in the
+/// value, holds back what it may not emit yet, keeps a watermark in the offset's metadata, and
+/// writes ticks even when nothing came.
+#[derive(Debug, Default)]
+pub(crate) struct Merging {
+    partitions: BTreeMap<TopicPartition, Lane>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    held: std::collections::VecDeque<(i64, u64)>,
+    next: i64,
+    watermark: u64,
+    drained: u64,
+}
+
+/// Records a lane may hold before it is paused.
+const MOST_HELD: usize = 6;
+/// Drained polls after which a tick is due.
+const TICK_EVERY: u64 = 3;
+
+impl Merging {
+    fn merge(&mut self, at_end: Option<&[TopicPartition]>, out: &mut Outputs) {
+        // A lane that is empty and not known to be at its end may still bring something earlier.
+        loop {
+            let blocked = self.partitions.iter().any(|(of, lane)| {
+                lane.held.is_empty() && at_end.is_none_or(|at_end| !at_end.contains(of))
+            });
+            let full = self.partitions.values().any(|lane| lane.held.len() >= MOST_HELD);
+            if blocked && !full {
+                break;
+            }
+            let least = self
+                .partitions
+                .iter()
+                .filter_map(|(of, lane)| lane.held.front().map(|(_, time)| (*time, of.clone())))
+                .min();
+            let Some((time, of)) = least else { break };
+            let lane = self.partitions.get_mut(&of).expect("just found");
+            let (offset, _) = lane.held.pop_front().expect("just seen");
+            lane.next = offset + 1;
+            lane.watermark = lane.watermark.max(time);
+            out.records.push(record(of.partition, format!("event {offset} {time}")));
+        }
+    }
+
+    fn report(&self, out: &mut Outputs) {
+        for (of, lane) in &self.partitions {
+            out.positions.push(Position {
+                partition: of.clone(),
+                offset: lane.next,
+                metadata: lane.watermark.to_string(),
+            });
+            if lane.held.len() >= MOST_HELD {
+                out.pause.push(of.clone());
+            }
+        }
+    }
+}
+
+impl Processor for Merging {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        match input {
+            Input::Assigned { positions, .. } => {
+                for position in positions {
+                    let watermark = position.metadata.parse().unwrap_or(0);
+                    let lane = Lane { next: position.offset, watermark, ..Lane::default() };
+                    self.partitions.insert(position.partition.clone(), lane);
+                }
+            }
+            Input::Records { records, .. } => {
+                for record in records {
+                    let value = record.record.value.as_deref().unwrap_or_default();
+                    let time = String::from_utf8_lossy(value).parse().unwrap_or(0);
+                    let lane = self
+                        .partitions
+                        .get_mut(&record.topic_partition())
+                        .ok_or_else(|| StepError::new("a record of a partition that was not assigned"))?;
+                    lane.held.push_back((record.record.offset, time));
+                    lane.drained = 0;
+                }
+                self.merge(None, out);
+                self.report(out);
+            }
+            Input::Drained { at_end, now_ms } => {
+                self.merge(Some(at_end), out);
+                for (of, lane) in self.partitions.iter_mut().filter(|(of, _)| at_end.contains(of)) {
+                    lane.drained += 1;
+                    let now = now_ms.max(0) as u64;
+                    if lane.drained.is_multiple_of(TICK_EVERY) && now > lane.watermark {
+                        lane.watermark = now;
+                        out.records.push(record(of.partition, format!("tick {now} {now}")));
+                    }
+                }
+                self.report(out);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct MergingFactory;
+
+impl ProcessorFactory for MergingFactory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        vec![INPUT.into()]
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        vec![OUTPUT.into()]
+    }
+
+    fn unit(&self, _partition: &TopicPartition) -> UnitId {
+        UnitId(0)
+    }
+
+    fn positions(&self) -> Positions {
+        Positions::Reported
+    }
+
+    fn create(&self, _unit: UnitId, _snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        Ok(Box::new(Merging::default()))
+    }
+}
