@@ -54,6 +54,7 @@ pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
     }
     let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
     config.network.width = 8;
+    config.network.heads = 1;
     config.network.mlp = vec![8];
     config.encoder.item_buckets = 16;
     config.encoder.campaign_buckets = 16;

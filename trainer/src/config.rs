@@ -102,3 +102,35 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        trainer: Config,
+    }
+
+    #[test]
+    fn the_defaults_are_complete_and_good() {
+        toml::from_str::<File>(DEFAULTS).unwrap().trainer.check().unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let good = toml::from_str::<File>(DEFAULTS).unwrap().trainer;
+        let split = Split { test_share: 0.9, ..good.split };
+        for (bad, key) in [
+            (Config { model: "A/B".into(), ..good.clone() }, "trainer.model"),
+            (Config { cron: "often".into(), ..good.clone() }, "trainer.cron"),
+            (Config { max_rows: 10, ..good.clone() }, "trainer.max_rows"),
+            (Config { split, ..good.clone() }, "trainer.split.test_share"),
+            (Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() }, "trainer.gate.confidence"),
+        ] {
+            let text = bad.check().unwrap_err().to_string();
+            assert!(text.starts_with(key), "{text}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The trainer over real tables, stores and an embedded broker: one binary, linked once.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+mod dataset;
+mod registry;
+mod training;
