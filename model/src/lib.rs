@@ -12,6 +12,10 @@ pub mod predict;
 pub mod random;
 pub mod train;
 
+#[cfg(test)]
+#[path = "../tests/synthetic/mod.rs"]
+mod synthetic;
+
 pub use artefact::{Artefact, ArtefactError};
 pub use config::{Config, ConfigError, DEFAULTS};
 pub use encode::{EncodeError, EncodedSet, Encoder, Examples};

@@ -3,6 +3,8 @@
 //!
 //! Knows no clock: progress is told in steps, and whoever watches may end it.
 
+#[cfg(test)]
+mod agreement;
 mod batch;
 mod loss;
 mod operation;

@@ -91,8 +91,8 @@ fn numbers(
     let count = batch.len();
     let numbers = layout.token_of_number.len();
     let groups = layout.behaviour_auxiliary - layout.number_bias;
-    let mut present = vec![0.0; count * numbers];
-    let mut missing = vec![0.0; count * numbers];
+    let mut present = vec![0.0_f32; count * numbers];
+    let mut missing = vec![0.0_f32; count * numbers];
     for row in 0..count {
         for (column, &value) in batch.row(row).numbers.iter().enumerate() {
             match statistics.standardise(column, value) {

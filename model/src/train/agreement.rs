@@ -1,0 +1,154 @@
+//! The fused front against the same in candle's own operations: values, gradients, and the whole
+//! network as it serves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+
+use super::batch::Gatherer;
+use super::operation::FrontOperation;
+use super::stock;
+use crate::config::{BehaviourEncoder, Config, NetworkKind};
+use crate::encode::{EncodedSet, Encoder, Statistics};
+use crate::network::{KernelClass, Layout, Weights};
+use crate::predict::Model;
+use crate::random::Random;
+use crate::synthetic;
+
+fn defaults() -> Config {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Config,
+    }
+    toml::from_str::<File>(crate::DEFAULTS).unwrap().model
+}
+
+/// A set, and a model with random weights everywhere, zeros included.
+fn prepare(config: &Config, count: usize) -> (EncodedSet, Model) {
+    let schema = synthetic::schema(3);
+    let encoder = Encoder::new(&schema, &config.encoder);
+    let mut set = EncodedSet::new(&encoder);
+    for made in synthetic::make(&schema, count, config.encoder.content_embedding, 11) {
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    let statistics = Statistics::fit(&set.all());
+    let layout = Layout::new(&encoder, config);
+    let mut weights = Weights::initial(&layout, &encoder, config, [0.1, -0.2, 0.3], 5);
+    let mut random = Random::new(5, "test");
+    weights.front.iter_mut().for_each(|value| *value += random.symmetric(0.3));
+    weights.tables.iter_mut().for_each(|value| *value = random.symmetric(0.5));
+    for layer in &mut weights.layers {
+        layer.weight.iter_mut().for_each(|value| *value += random.symmetric(0.05));
+    }
+    (set, Model::new(encoder, config.clone(), statistics, weights))
+}
+
+fn variants() -> Vec<Config> {
+    let base = defaults();
+    let mut all = vec![base.clone()];
+    let mut with = |change: &dyn Fn(&mut Config)| {
+        let mut config = base.clone();
+        change(&mut config);
+        config.validate().unwrap();
+        all.push(config);
+    };
+    with(&|config| config.network.layers = 2);
+    with(&|config| config.network.layers = 0);
+    with(&|config| (config.network.width, config.network.heads) = (8, 1));
+    with(&|config| (config.network.width, config.network.heads) = (32, 2));
+    with(&|config| config.network.behaviours = BehaviourEncoder::Mean);
+    with(&|config| config.network.behaviours = BehaviourEncoder::None);
+    with(&|config| config.encoder.content_embedding = 5);
+    with(&|config| config.network.kind = NetworkKind::Mlp);
+    with(&|config| config.encoder.max_fields_per_token = 1);
+    all
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / (1.0 + a.abs().max(b.abs()))).fold(0.0, f32::max)
+}
+
+#[test]
+fn the_fused_front_agrees_with_candle_in_values_and_gradients() {
+    for config in variants() {
+        let (set, model) = prepare(&config, 70);
+        let examples = set.all();
+        let positions: Vec<u32> = (0..70).collect();
+        let batch = Arc::new(Gatherer::new(set.encoder().table_rows()).gather(&examples, &positions));
+        let layout = Arc::new(model.layout.clone());
+        let statistics = Arc::new(model.statistics.clone());
+        let width = layout.width;
+        let front =
+            Var::from_slice(&model.weights.front, model.weights.front.len(), &Device::Cpu).unwrap();
+        let gathered: Vec<f32> = batch
+            .unique
+            .iter()
+            .flat_map(|&row| model.weights.tables[row as usize * width..(row as usize + 1) * width].to_vec())
+            .collect();
+        let rows = Var::from_vec(gathered, (batch.unique.len(), width), &Device::Cpu).unwrap();
+        let mut random = Random::new(1, "upstream");
+        let upstream: Vec<f32> = (0..70 * layout.outputs()).map(|_| random.symmetric(1.0)).collect();
+        let upstream = Tensor::from_vec(upstream, (70, layout.outputs()), &Device::Cpu).unwrap();
+        let measure = |out: &Tensor| -> [Vec<f32>; 3] {
+            let store = (out * &upstream).unwrap().sum_all().unwrap().backward().unwrap();
+            let gradient = |var: &Var| {
+                store.get(var.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            [out.flatten_all().unwrap().to_vec1().unwrap(), gradient(&front), gradient(&rows)]
+        };
+        let reference = measure(
+            &stock::front(&batch, &layout, &statistics, front.as_tensor(), rows.as_tensor()).unwrap(),
+        );
+        for class in KernelClass::available() {
+            let operation = FrontOperation {
+                batch: Arc::clone(&batch),
+                layout: Arc::clone(&layout),
+                statistics: Arc::clone(&statistics),
+                class,
+            };
+            let fused = measure(&front.apply_op2(&rows, operation).unwrap());
+            for (what, (ours, theirs)) in
+                ["values", "parameters", "embeddings"].iter().zip(fused.iter().zip(&reference))
+            {
+                let off = furthest(ours, theirs);
+                assert!(off < 5e-5, "{what} differ by {off} ({class}, {:?})", config.network);
+            }
+        }
+    }
+}
+
+#[test]
+fn serving_agrees_with_candle_over_the_whole_network() {
+    for config in variants() {
+        let (set, model) = prepare(&config, 50);
+        let examples = set.all();
+        let positions: Vec<u32> = (0..50).collect();
+        let batch = Gatherer::new(set.encoder().table_rows()).gather(&examples, &positions);
+        let width = model.layout.width;
+        let device = Device::Cpu;
+        let front =
+            Tensor::from_slice(&model.weights.front, model.weights.front.len(), &device).unwrap();
+        let gathered: Vec<f32> = batch
+            .unique
+            .iter()
+            .flat_map(|&row| model.weights.tables[row as usize * width..(row as usize + 1) * width].to_vec())
+            .collect();
+        let rows = Tensor::from_vec(gathered, (batch.unique.len(), width), &device).unwrap();
+        let mut values = stock::front(&batch, &model.layout, &model.statistics, &front, &rows).unwrap();
+        for (number, layer) in model.weights.layers.iter().enumerate() {
+            let weight = Tensor::from_slice(&layer.weight, (layer.inputs, layer.outputs), &device).unwrap();
+            let bias = Tensor::from_slice(&layer.bias, layer.outputs, &device).unwrap();
+            values = values.matmul(&weight).unwrap().broadcast_add(&bias).unwrap();
+            if number + 1 < model.weights.layers.len() {
+                values = values.relu().unwrap();
+            }
+        }
+        let theirs: Vec<f32> = values.flatten_all().unwrap().to_vec1().unwrap();
+        let ours = model.logits(&examples).concat();
+        let off = furthest(&ours, &theirs);
+        assert!(off < 1e-5, "logits differ by {off} ({:?})", config.network);
+    }
+}

@@ -1,0 +1,210 @@
+//! Predicting from outside: a row's bits are its own, and an artefact is whole or refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod synthetic;
+
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use model::train::train;
+use model::{
+    Artefact, ArtefactError, Config, EncodeError, EncodedSet, Encoder, Explain, KernelClass, Model, Scored,
+    Trained,
+};
+use schemas::FeatureVector;
+
+const EXPLAIN: Explain = Explain { fields: 5, behaviours: 3 };
+
+fn defaults() -> Config {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Config,
+    }
+    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    config.encoder.item_buckets = 1024;
+    config.training.max_epochs = 1;
+    config
+}
+
+fn vectors(count: usize, seed: u64) -> Vec<FeatureVector> {
+    synthetic::make(&synthetic::schema(2), count, 0, seed).into_iter().map(|made| made.vector).collect()
+}
+
+fn trained() -> &'static Trained {
+    static TRAINED: OnceLock<Trained> = OnceLock::new();
+    TRAINED.get_or_init(|| {
+        let config = defaults();
+        let schema = synthetic::schema(2);
+        let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
+        for made in synthetic::make(&schema, 4_000, 0, 1) {
+            set.push(&made.vector, &made.label, 1.0).unwrap();
+        }
+        let (training, validation) = (set.select(0..3_000), set.select(3_000..4_000));
+        train(&training, &validation, &config, 1, None, &mut |_| ControlFlow::Continue(())).unwrap()
+    })
+}
+
+fn bits(scored: &[Scored]) -> Vec<[u32; 4]> {
+    scored
+        .iter()
+        .map(|one| {
+            let all = one.probabilities;
+            [all.p_click, all.p_conversion, all.p_view_through, all.p_purchase].map(f32::to_bits)
+        })
+        .collect()
+}
+
+#[test]
+fn a_rows_bits_depend_on_no_batch_thread_or_kernel() {
+    let model = &trained().model;
+    let vectors = vectors(1_024, 2);
+    let alone: Vec<Scored> =
+        vectors.iter().flat_map(|vector| model.predict(std::slice::from_ref(vector), EXPLAIN).unwrap()).collect();
+    for batch in [2, 3, 4, 5, 17, 32, 127, 256, 1_000, 1_024] {
+        let together: Vec<Scored> =
+            vectors.chunks(batch).flat_map(|vectors| model.predict(vectors, EXPLAIN).unwrap()).collect();
+        assert_eq!(bits(&alone), bits(&together), "batch {batch}");
+        assert_eq!(alone, together, "batch {batch}");
+    }
+    for threads in [1, 2, 3, 8] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let together = pool.install(|| model.predict(&vectors, EXPLAIN).unwrap());
+        assert_eq!(alone, together, "{threads} threads");
+    }
+    for class in KernelClass::available() {
+        let model = model.clone().with_kernel_class(class);
+        assert_eq!(model.kernel_class(), class);
+        assert_eq!(alone, model.predict(&vectors, EXPLAIN).unwrap(), "{class}");
+    }
+}
+
+#[test]
+fn serving_and_judging_give_the_same_bits() {
+    let model = &trained().model;
+    let made = synthetic::make(&synthetic::schema(2), 300, 0, 3);
+    let mut set = EncodedSet::new(model.encoder());
+    for made in &made {
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    let vectors: Vec<FeatureVector> = made.into_iter().map(|made| made.vector).collect();
+    let served = model.predict(&vectors, EXPLAIN).unwrap();
+    let judged = model.predict_examples(&set.all()).unwrap();
+    assert!(served.iter().zip(&judged).all(|(served, judged)| served.probabilities == *judged));
+}
+
+#[test]
+fn probabilities_and_weights_are_what_they_say() {
+    let model = &trained().model;
+    let all = Explain { fields: usize::MAX, behaviours: usize::MAX };
+    for (vector, scored) in vectors(200, 4).iter().zip(model.predict(&vectors(200, 4), all).unwrap()) {
+        let p = scored.probabilities;
+        for probability in [p.p_click, p.p_conversion, p.p_view_through, p.p_purchase] {
+            assert!((0.0..=1.0).contains(&probability));
+        }
+        assert!((p.p_purchase - (p.p_click * p.p_conversion + (1.0 - p.p_click) * p.p_view_through)).abs() < 1e-6);
+        let total: f32 = scored.fields.iter().map(|field| field.weight).sum();
+        assert!((total - 1.0).abs() < 1e-4, "{total}");
+        assert!(scored.fields.is_sorted_by(|a, b| a.weight >= b.weight));
+        assert_eq!(scored.behaviours.len(), vector.behaviours.len());
+        let total: f32 = scored.behaviours.iter().map(|behaviour| behaviour.weight).sum();
+        assert!(vector.behaviours.is_empty() || (total - 1.0).abs() < 1e-4);
+    }
+    let some = model.predict(&vectors(20, 4), EXPLAIN).unwrap();
+    assert!(some.iter().all(|one| one.fields.len() == 5 && one.behaviours.len() <= 3));
+    let names: Vec<&str> = synthetic::schema(2).fields.iter().map(|field| field.name.clone().leak() as &str).collect();
+    let others = ["item", "campaign", "category", "brand", "placement", "device", "channel", "behaviours", "price"];
+    assert!(some.iter().flat_map(|one| &one.fields).all(|one| {
+        names.contains(&one.field.as_ref()) || others.contains(&one.field.as_ref())
+    }));
+}
+
+#[test]
+fn a_vector_of_another_schema_is_refused() {
+    let model = &trained().model;
+    let mut vector = vectors(1, 5).remove(0);
+    vector.fingerprint ^= 1;
+    assert!(matches!(model.predict(&[vector], EXPLAIN), Err(EncodeError::Schema { .. })));
+    let mut vector = vectors(1, 5).remove(0);
+    vector.values = vector.values.slice(4..);
+    assert!(matches!(model.predict(&[vector], EXPLAIN), Err(EncodeError::Length { .. })));
+}
+
+#[test]
+fn absurd_vectors_give_probabilities_still() {
+    let model = &trained().model;
+    let vector = vectors(1, 6).remove(0);
+    let numbers = vector.values.len() / 4;
+    for value in [f32::MAX, f32::MIN, f32::INFINITY, f32::NAN, -0.0, 1e-40] {
+        let values: Vec<u8> = (0..numbers).flat_map(|_| value.to_le_bytes()).collect();
+        let vector = FeatureVector { values: values.into(), price: f64::NAN, ..vector.clone() };
+        let scored = model.predict(&[vector], EXPLAIN).unwrap();
+        assert!(scored[0].probabilities.p_purchase.is_finite());
+    }
+    let empty = FeatureVector {
+        fingerprint: vector.fingerprint,
+        values: vector.values.clone(),
+        ..FeatureVector::default()
+    };
+    assert!(model.predict(&[empty], EXPLAIN).unwrap()[0].probabilities.p_click.is_finite());
+}
+
+#[test]
+fn an_artefact_loads_as_it_was_made() {
+    let trained = trained();
+    let artefact = trained.artefact(&serde_json::json!({"name": "test"})).unwrap();
+    let checksum = artefact.checksum();
+    let loaded = Model::load(&artefact, Some(&checksum)).unwrap();
+    assert_eq!(loaded.checksum(), Some(checksum.as_str()));
+    assert_eq!(loaded.card()["name"], "test");
+    assert_eq!(loaded.weights_checksum().unwrap(), trained.model.weights_checksum().unwrap());
+    assert_eq!(loaded.weights(), trained.model.weights());
+    let vectors = vectors(100, 7);
+    assert_eq!(loaded.predict(&vectors, EXPLAIN).unwrap(), trained.model.predict(&vectors, EXPLAIN).unwrap());
+    // Made again it has the same bytes; another card changes the checksum, not the weights'.
+    assert_eq!(artefact, trained.artefact(&serde_json::json!({"name": "test"})).unwrap());
+    let other = trained.artefact(&serde_json::json!({"name": "other"})).unwrap();
+    assert_ne!(other.checksum(), checksum);
+    let text = String::from_utf8(artefact.files()["golden.json"].to_vec()).unwrap();
+    assert!(text.len() > 1_000, "there is a golden batch");
+}
+
+#[test]
+fn a_damaged_artefact_is_refused() {
+    let artefact = trained().artefact(&serde_json::json!({})).unwrap();
+    let checksum = artefact.checksum();
+    for file in Artefact::FILES {
+        let mut files = artefact.files().clone();
+        let mut bytes = files[file].to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        files.insert(file.to_owned(), Bytes::from(bytes));
+        let damaged = Artefact::from_files(files.clone());
+        assert!(Model::load(&damaged, Some(&checksum)).is_err(), "{file} damaged");
+        files.remove(file);
+        let missing = Model::load(&Artefact::from_files(files), None);
+        assert!(matches!(missing, Err(ArtefactError::Missing { .. })), "{file} missing");
+    }
+    let wrong = Model::load(&artefact, Some("0000"));
+    assert!(matches!(wrong, Err(ArtefactError::Checksum { .. })));
+}
+
+#[test]
+fn a_model_that_predicts_otherwise_is_refused_though_its_files_are_whole() {
+    let artefact = trained().artefact(&serde_json::json!({})).unwrap();
+    let mut files = artefact.files().clone();
+    // Other statistics under a manifest that has been made to fit.
+    let text = String::from_utf8(files["encoder.json"].to_vec()).unwrap();
+    let mut encoder: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for mean in encoder["statistics"]["mean"].as_array_mut().unwrap() {
+        *mean = serde_json::json!(3.0);
+    }
+    let bytes = serde_json::to_vec(&encoder).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    manifest["files"]["encoder.json"] = serde_json::json!(blake3::hash(&bytes).to_hex().to_string());
+    files.insert("encoder.json".to_owned(), bytes.into());
+    files.insert("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap().into());
+    let refused = Model::load(&Artefact::from_files(files), None);
+    assert!(matches!(refused, Err(ArtefactError::Golden { .. })), "{refused:?}");
+}
