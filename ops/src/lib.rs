@@ -1,1 +1,35 @@
-//! ops
+//! What needs several services: demo, replay, verify, bench, and running them in one process.
+//!
+//! Knows how services are wired, and nothing of how any of them works inside.
+
+pub mod bench;
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod demo;
+pub mod feed;
+pub mod feeder;
+pub mod live;
+pub mod models;
+pub mod pipeline;
+pub mod quality;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod simulate;
+pub mod sink;
+pub mod stages;
+pub mod status;
+pub mod tables;
+pub mod topics;
+pub mod verify;
+
+/// The pseudonym of a raw user id under the configured key.
+///
+/// # Errors
+/// A key that is not there.
+pub fn pseudonym(config: &config::Config, user: &str) -> anyhow::Result<String> {
+    Ok(ingest::Pseudonymizer::new(&ingest::PseudonymKey::load(&config.ingest)?).pseudonym(user))
+}

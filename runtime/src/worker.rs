@@ -80,6 +80,11 @@ pub enum WorkerError {
     },
 }
 
+/// The consumer group of a service: whose committed offsets say how far it has come.
+pub fn group_id(kafka: &Kafka, service: &str) -> String {
+    format!("{}salience-{service}", kafka.prefix)
+}
+
 /// Runs a service's workers until `shutdown` is set or one of them fails; blocks. The group is
 /// `{prefix}salience-{name}`; members and transactional ids are named after the instance and the
 /// worker's number, so that a restarted worker takes the place of its predecessor.

@@ -31,7 +31,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(kafka: &Kafka, service: &str, instance: &str, number: usize) -> Self {
-        let group = format!("{}salience-{service}", kafka.prefix);
+        let group = super::group_id(kafka, service);
         let id = format!("{group}-{instance}-{number}");
         Self { group, id }
     }

@@ -1,0 +1,246 @@
+//! `bench pipeline`: events per second through all hops, beside a plain copy of the same bytes over
+//! the same hops on the same broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use market::Market;
+use runtime::kafka::{Sender, TopicSpec};
+use runtime::processor::{OutRecord, TopicPartition};
+use runtime::shutdown::Shutdown;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::feed::FeedRecord;
+use crate::feeder::{Fed, Feeder, Pace};
+use crate::pipeline::{Pipeline, Service};
+use crate::stages::Backlog;
+use crate::{broker, topics};
+
+/// The benchmark's settings, under the user's.
+pub const PRESET: &str = include_str!("../presets/bench.toml");
+
+/// How long either half may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the command line says.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Raw records.
+    pub events: u64,
+    /// Seed of the market that makes them.
+    pub seed: u64,
+    /// Use the cluster that the configuration names instead of an embedded broker.
+    pub cluster: bool,
+}
+
+/// What was measured, in one run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Measured {
+    /// Raw records through ingest, features and scorer, per second.
+    pub events_per_s: f64,
+    /// Raw records through a plain consume-produce copy of each hop's bytes, per second.
+    pub copy_events_per_s: f64,
+    /// The first over the second.
+    pub ratio_to_copy: f64,
+    /// Most memory this process held, MiB (an embedded broker included).
+    pub peak_rss_mib: f64,
+    /// Raw records.
+    pub events: u64,
+    /// Predictions that came out.
+    pub predictions: u64,
+}
+
+/// Runs it: the pipeline over records that lie ready, then the copy.
+///
+/// # Errors
+/// Anything that stops a service; a half that does not end in two minutes.
+pub fn pipeline(mut config: Config, options: Options) -> Result<Measured> {
+    let _held = if options.cluster { broker::given() } else { broker::embed(&mut config)? };
+    // A prefix and a folder of its own: the benchmark touches nothing that is there.
+    let run = format!("bench-{}", crate::clock::wall_ms());
+    config.kafka.prefix = format!("{}{run}.", config.kafka.prefix);
+    let folder = std::env::temp_dir().join(format!("salience-{run}"));
+    config.storage.root = folder.display().to_string();
+    let key = b"the people of the simulated market are nobody".to_vec();
+    let context = Arc::new(Context::open(config)?.with_fallback_key(key));
+    topics::create(&context)?;
+    let result = measure(&context, options);
+    let all: Vec<_> = context.names.all().into_iter().chain(copies(&context)).collect();
+    let all: Vec<&str> = all.iter().map(|name| &**name).collect();
+    let deleted = context.admin.delete_topics(&all);
+    let removed = std::fs::remove_dir_all(&folder);
+    let measured = result?;
+    deleted?;
+    if folder.exists() {
+        removed?;
+    }
+    Ok(measured)
+}
+
+fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
+    preload(context, options)?;
+    let services = [Service::Ingest, Service::Features, Service::Scorer];
+    let shutdown = Shutdown::new();
+    let pipeline = Pipeline::start(context, &services, &shutdown)?;
+    let outcome = until_quiet(context, &context.names.predictions, &shutdown, |seen| {
+        // The last hop is done when it has caught up with the hop before it and nothing is under way.
+        Ok(seen > 0 && Backlog::new(context)?.now()? <= 4)
+    });
+    shutdown.set();
+    pipeline.join()?;
+    let (predictions, took) = outcome?;
+    let copied = copy(context)?;
+    let rate = |took: Duration| options.events as f64 / took.as_secs_f64();
+    Ok(Measured {
+        events_per_s: rate(took),
+        copy_events_per_s: rate(copied),
+        ratio_to_copy: copied.as_secs_f64() / took.as_secs_f64(),
+        peak_rss_mib: peak_rss_mib(),
+        events: options.events,
+        predictions,
+    })
+}
+
+fn preload(context: &Context, options: Options) -> Result<()> {
+    let market = Market::new(&context.config.market, options.seed)?;
+    let sender = Sender::new(&context.config.kafka)?;
+    let feed = market.take(options.events as usize).map(|emission| {
+        Ok(FeedRecord {
+            topic: emission.topic,
+            key: emission.key,
+            value: emission.value,
+            at_ms: emission.arrival_ms,
+        })
+    });
+    let pace = Pace { speed: None, max_backlog: i64::MAX };
+    let backlog = Backlog::new(context)?;
+    let prefix = &context.config.kafka.prefix;
+    Feeder::new(&sender, prefix, pace, backlog, Arc::new(Fed::default()), Shutdown::new()).run(
+        feed,
+        None,
+        |_| {},
+    )
+}
+
+/// Reads a topic until `done` says so and nothing more comes; how many records came, and the time
+/// from the first to the last of them.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+fn until_quiet(
+    context: &Context,
+    topic: &Arc<str>,
+    shutdown: &Shutdown,
+    done: impl Fn(u64) -> Result<bool>,
+) -> Result<(u64, Duration)> {
+    let mut reader = context.reader()?;
+    let partitions = reader.end_offsets(topic)?.len();
+    let starts: Vec<_> = (0..partitions)
+        .map(|p| (TopicPartition { topic: Arc::clone(topic), partition: p as i32 }, 0))
+        .collect();
+    reader.assign(&starts)?;
+    let began = Instant::now();
+    let (mut seen, mut first, mut last) = (0u64, None, began);
+    loop {
+        let records = reader.poll(10_000, Duration::from_millis(20))?;
+        if records.is_empty() {
+            if last.elapsed() > Duration::from_millis(500) && done(seen)? {
+                break;
+            }
+        } else {
+            seen += records.len() as u64;
+            last = Instant::now();
+            first.get_or_insert(last);
+        }
+        if shutdown.is_set() {
+            bail!("stopped: {}", shutdown.failure().unwrap_or_default());
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{topic}: not done after {PATIENCE:?}, {seen} records came");
+        }
+    }
+    Ok((seen, last - first.unwrap_or(last)))
+}
+
+/// The topics that the copy writes to, one per hop.
+fn copies(context: &Context) -> [Arc<str>; 3] {
+    ["copy-1", "copy-2", "copy-3"].map(|name| format!("{}{name}", context.config.kafka.prefix).into())
+}
+
+/// Copies the input of each hop, all hops at once, one thread each; the time of the longest.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+fn copy(context: &Arc<Context>) -> Result<Duration> {
+    let n = &context.names;
+    let hops = [vec![&n.views, &n.clicks, &n.purchases], vec![&n.events], vec![&n.feature_vectors]];
+    let targets = copies(context);
+    let specs: Vec<_> = targets
+        .iter()
+        .map(|name| TopicSpec {
+            name: Arc::clone(name),
+            partitions: context.config.topics.internal_partitions,
+            replication_factor: context.config.topics.replication_factor,
+            config: Vec::new(),
+        })
+        .collect();
+    context.admin.create_topics(&specs)?;
+    let records = AtomicU64::new(0);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let running: Vec<_> = hops
+            .iter()
+            .zip(&targets)
+            .map(|(inputs, target)| scope.spawn(|| copy_hop(context, inputs, target, &records)))
+            .collect();
+        running
+            .into_iter()
+            .try_for_each(|hop| hop.join().map_err(|_| anyhow!("a copying thread panicked"))?)
+    })?;
+    tracing::debug!(records = records.load(Ordering::Relaxed), "copied");
+    Ok(began.elapsed())
+}
+
+fn copy_hop(context: &Context, inputs: &[&Arc<str>], target: &Arc<str>, records: &AtomicU64) -> Result<()> {
+    let mut reader = context.reader()?;
+    let sender = Sender::new(&context.config.kafka)?;
+    let mut open = Vec::new();
+    for topic in inputs {
+        for (partition, end) in reader.end_offsets(topic)?.into_iter().enumerate() {
+            if end > 0 {
+                open.push((TopicPartition { topic: Arc::clone(topic), partition: partition as i32 }, end));
+            }
+        }
+    }
+    let starts: Vec<_> = open.iter().map(|(at, _)| (at.clone(), 0)).collect();
+    reader.assign(&starts)?;
+    while !open.is_empty() {
+        for record in reader.poll(10_000, Duration::from_millis(20))? {
+            records.fetch_add(1, Ordering::Relaxed);
+            sender.send(&OutRecord {
+                topic: Arc::clone(target),
+                partition: None,
+                key: record.record.key,
+                value: record.record.value,
+                headers: record.record.headers,
+            })?;
+        }
+        // Raw topics have no markers, so their positions reach their ends; of a single topic the
+        // reader knows when it has ended.
+        let at: BTreeMap<_, _> = reader.positions().into_iter().collect();
+        open.retain(|(partition, end)| {
+            !reader.at_end(partition) && at.get(partition).is_none_or(|next| next < end)
+        });
+    }
+    Ok(sender.flush(Duration::from_secs(30))?)
+}
+
+/// The most memory that this process held, MiB; 0 where the system does not say.
+fn peak_rss_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}

@@ -1,0 +1,131 @@
+//! The services, each a part under one shutdown.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Result, bail};
+use runtime::shutdown::Shutdown;
+
+use crate::context::Context;
+use crate::tables;
+
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Raw records to canonical events.
+    Ingest,
+    /// Events to vectors and labels.
+    Features,
+    /// Vectors to predictions.
+    Scorer,
+    /// Topics to tables.
+    Lake,
+    /// Tables to models.
+    Trainer,
+}
+
+impl Service {
+    /// All of them, in the order of the flow.
+    pub const ALL: [Self; 5] = [Self::Ingest, Self::Features, Self::Scorer, Self::Lake, Self::Trainer];
+
+    /// Its name: subcommand, consumer group, metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Features => "features",
+            Self::Scorer => "scorer",
+            Self::Lake => "lake",
+            Self::Trainer => "trainer",
+        }
+    }
+}
+
+/// What running services let others see.
+#[derive(Debug, Clone)]
+pub struct Views {
+    /// How far the tables have come.
+    pub lake: lake::Status,
+    /// What the trainer has done.
+    pub trainer: trainer::Status,
+}
+
+/// Services running in this process.
+pub struct Pipeline {
+    threads: Vec<JoinHandle<()>>,
+    shutdown: Shutdown,
+    /// What they let others see.
+    pub views: Views,
+}
+
+impl Pipeline {
+    /// Starts services. A service that fails stops the others and sets the exit code.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn start(context: &Arc<Context>, services: &[Service], shutdown: &Shutdown) -> Result<Self> {
+        let views = Views { lake: lake::Status::default(), trainer: trainer::Status::default() };
+        let mut threads = Vec::new();
+        for service in services {
+            let (service, context, shutdown) = (*service, Arc::clone(context), shutdown.clone());
+            let views = views.clone();
+            let guard = shutdown.guard(service.name());
+            let thread = thread::Builder::new().name(format!("salience-{}", service.name())).spawn(move || {
+                let result = run(service, &context, &views, shutdown);
+                guard.finish(result.map_err(|error| format!("{error:#}")));
+            })?;
+            threads.push(thread);
+        }
+        Ok(Self { threads, shutdown: shutdown.clone(), views })
+    }
+
+    /// Waits for the services to end.
+    ///
+    /// # Errors
+    /// The first failure of any.
+    pub fn join(self) -> Result<()> {
+        for thread in self.threads {
+            // A panic has been reported by its guard.
+            let _reported = thread.join();
+        }
+        match self.shutdown.failure() {
+            Some(failure) => bail!("{failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -> Result<()> {
+    let config = &context.config;
+    let settings = context.settings();
+    match service {
+        Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
+        Service::Features => runtime::worker::run("features", context.features()?, &settings, shutdown)?,
+        Service::Scorer => scorer::run(
+            &config.scorer,
+            &context.vector_schema,
+            &context.names,
+            &settings,
+            scorer::Slot::new(),
+            shutdown,
+        )?,
+        Service::Lake => lake::run(
+            tables::specs(context),
+            &config.kafka,
+            &context.store,
+            &config.lake,
+            &views.lake,
+            &shutdown,
+        )?,
+        Service::Trainer => context.tokio.block_on(trainer::run(
+            config.trainer.clone(),
+            config.model.clone(),
+            context.vector_schema.clone(),
+            context.store.clone(),
+            &config.kafka,
+            &context.names,
+            views.trainer.clone(),
+            shutdown,
+        ))?,
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! I2: what features wrote for a partition is the fold of that partition of `events`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, ProcessorFactory, UnitId};
+use schemas::{Codec, Duplicate, Entry, FeatureVector, Kind, Label, Protobuf};
+
+use super::log::{Cursor, Cut, Range, scan};
+use super::{Options, Outcome, compare};
+use crate::context::Context;
+
+/// How many events are folded before their outputs are compared: bounds memory.
+const BLOCK: usize = 4096;
+
+pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Outcome> {
+    let mut outcome = Outcome::new("I2", "features' outputs are the fold of events, byte for byte");
+    let events = Range::to(context, &context.names.events, cut.of(&context.names.events))?;
+    for partition in 0..events.begin.len() {
+        if events.begin[partition] > 0 {
+            outcome.out_of_scope(format!(
+                "{}[{partition}]: begins at offset {}, cut by retention",
+                events.topic, events.begin[partition]
+            ));
+        } else if events.end[partition] > 0 {
+            if options.recompute {
+                recompute(context, &events, partition, &mut outcome)?;
+            } else {
+                count(context, &events, partition, &mut outcome)?;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// Every view has a vector or was dropped as a duplicate, never both; every label has its vector.
+fn count(context: &Context, events: &Range, partition: usize, outcome: &mut Outcome) -> Result<()> {
+    let names = &context.names;
+    let mut views: BTreeMap<i64, u32> = BTreeMap::new();
+    scan(context, &events.only(partition), |record| {
+        let entry = decode::<Entry>(&record)?;
+        if let Entry::Event(event) = entry
+            && event.kind_or_unknown() == Kind::View
+        {
+            views.insert(record.record.offset, 0);
+        }
+        Ok(())
+    })?;
+    let mut vectors = 0u64;
+    let known = |views: &mut BTreeMap<i64, u32>, offset: i64, what: &str, outcome: &mut Outcome| match views
+        .get_mut(&offset)
+    {
+        Some(count) => *count += 1,
+        None if offset < events.end[partition] => {
+            outcome.differs(format!("{what} of {}[{partition}] offset {offset}: no such view", events.topic));
+        }
+        None => {}
+    };
+    scan(context, &Range::whole(context, &names.feature_vectors)?.only(partition), |record| {
+        let vector = decode::<FeatureVector>(&record)?;
+        vectors += 1;
+        known(&mut views, vector.place.offset, "vector", outcome);
+        Ok(())
+    })?;
+    let mut dropped: BTreeMap<i64, ()> = BTreeMap::new();
+    scan(context, &Range::whole(context, &names.duplicates)?.only(partition), |record| {
+        let duplicate = decode::<Duplicate>(&record)?;
+        dropped.insert(duplicate.place.offset, ());
+        if let Some(count) = views.get_mut(&duplicate.place.offset) {
+            *count += 1;
+        }
+        Ok(())
+    })?;
+    let mut labels = 0u64;
+    scan(context, &Range::whole(context, &names.labels)?.only(partition), |record| {
+        let label = decode::<Label>(&record)?;
+        labels += 1;
+        let offset = label.place.offset;
+        if offset < events.end[partition] && (!views.contains_key(&offset) || dropped.contains_key(&offset)) {
+            outcome.differs(format!("label of {}[{partition}] offset {offset}: has no vector", events.topic));
+        }
+        Ok(())
+    })?;
+    for (offset, count) in &views {
+        let place = format!("view at {}[{partition}] offset {offset}", events.topic);
+        match count {
+            1 => {}
+            0 => outcome.differs(format!("{place}: no vector, and not named as a duplicate")),
+            _ if context.at_least_once() => {}
+            n => outcome.differs(format!("{place}: {n} vectors or duplicates")),
+        }
+    }
+    outcome.checked(format!(
+        "{}[{partition}]: {} views, {vectors} vectors, {} duplicates, {labels} labels, by place",
+        events.topic,
+        views.len(),
+        dropped.len()
+    ));
+    Ok(())
+}
+
+fn decode<T>(record: &InRecord) -> Result<T>
+where
+    T: schemas::Record,
+    Protobuf: Codec<T>,
+{
+    let value = record.record.value.clone().unwrap_or_default();
+    Protobuf::decode(&value).with_context(|| compare::place(&record.topic, &record.record))
+}
+
+/// Folds the partition again and compares every output with the log, in order.
+fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut Outcome) -> Result<()> {
+    let factory = context.features()?;
+    let mut processor = factory.create(UnitId(partition as u32), None)?;
+    let mut written = BTreeMap::new();
+    for topic in factory.outputs() {
+        let range = Range::whole(context, &topic)?;
+        let cursor = Cursor::new(context, &range, partition)?;
+        written.insert(topic, Log { cursor, compared: 0 });
+    }
+    let mut input = Cursor::new(context, events, partition)?;
+    let mut out = Outputs::default();
+    let mut folded = 0u64;
+    let start = Position {
+        partition: runtime::processor::TopicPartition {
+            topic: Arc::clone(&events.topic),
+            partition: partition as i32,
+        },
+        offset: 0,
+        metadata: String::new(),
+    };
+    processor.step(Input::Assigned { positions: &[start], now_ms: 0 }, &mut out)?;
+    let mut block = Vec::with_capacity(BLOCK);
+    loop {
+        let next = input.next()?;
+        let end = next.is_none();
+        block.extend(next);
+        if block.len() == BLOCK || (end && !block.is_empty()) {
+            folded += block.len() as u64;
+            processor.step(Input::Records { records: &block, now_ms: 0 }, &mut out)?;
+            block.clear();
+            for record in out.records.drain(..) {
+                against(context, &mut written, &record, outcome)?;
+            }
+        }
+        if end {
+            break;
+        }
+    }
+    // What the logs hold beyond this came from events beyond the cut; the counts of a stopped
+    // system are whole, and then nothing may follow.
+    if drained(context, events, partition)? {
+        for (topic, log) in &mut written {
+            if let Some(extra) = log.cursor.next()? {
+                outcome.differs(format!("{}: no event makes it", compare::place(topic, &extra.record)));
+            }
+        }
+    }
+    let outputs: Vec<String> =
+        written.iter().map(|(topic, log)| format!("{} {topic}", log.compared)).collect();
+    outcome.checked(format!(
+        "{}[{partition}]: {folded} records folded again, {} compared byte for byte",
+        events.topic,
+        outputs.join(", ")
+    ));
+    Ok(())
+}
+
+struct Log {
+    cursor: Cursor,
+    compared: u64,
+}
+
+fn against(
+    context: &Context,
+    written: &mut BTreeMap<Arc<str>, Log>,
+    recomputed: &OutRecord,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let Some(log) = written.get_mut(&recomputed.topic) else { return Ok(()) };
+    log.compared += 1;
+    let Some(stored) = log.cursor.next()? else {
+        outcome.differs(format!("{}: record {} is missing", recomputed.topic, log.compared));
+        return Ok(());
+    };
+    let place = compare::place(&recomputed.topic, &stored.record);
+    if stored.record.key != recomputed.key {
+        outcome.differs(format!("{place}: key {:?}, recomputed {:?}", stored.record.key, recomputed.key));
+    }
+    if stored.record.value != recomputed.value {
+        let bytes = |value: &Option<bytes::Bytes>| value.clone().unwrap_or_default();
+        let what = compare::records(
+            context,
+            &recomputed.topic,
+            &bytes(&stored.record.value),
+            &bytes(&recomputed.value),
+        );
+        outcome.differs(format!("{place}: {what}"));
+    }
+    Ok(())
+}
+
+/// Whether nothing lies between what features committed and the end of its input.
+fn drained(context: &Context, events: &Range, partition: usize) -> Result<bool> {
+    let mut rest = Range::whole(context, &events.topic)?;
+    rest.begin[partition] = events.end[partition];
+    Ok(Cursor::new(context, &rest, partition)?.next()?.is_none())
+}

@@ -1,0 +1,42 @@
+//! I5: a model is a function of table versions, config, seed and parent.
+
+use anyhow::Result;
+use runtime::shutdown::Shutdown;
+use scorer::Loaded;
+
+use super::{Options, Outcome};
+use crate::context::Context;
+
+pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
+    let mut outcome =
+        Outcome::new("I5", "the champion is what its tables, config, seed and parent make, bit for bit");
+    let registry = context.registry();
+    let Some(champion) = context.tokio.block_on(registry.champion())? else {
+        outcome.out_of_scope("no model has been published yet".to_owned());
+        return Ok(outcome);
+    };
+    let version = &champion.model_version;
+    // Whole and as announced: every file against the manifest, the manifest against the pointer.
+    let uri = registry.uri(version);
+    if let Err(error) = Loaded::read(&context.store, &uri, version, &champion.checksum) {
+        outcome.differs(format!("{version}: {error}"));
+        return Ok(outcome);
+    }
+    outcome.checked(format!("{version}: every file has the checksum that was announced"));
+    let run = context.tokio.block_on(registry.run(version))?;
+    if run.code_version != trainer::Run::CODE_VERSION {
+        let (its, ours) = (&run.code_version, trainer::Run::CODE_VERSION);
+        outcome.out_of_scope(format!("{version}: trained by version {its} of the code, this is {ours}"));
+    } else if options.recompute {
+        let again = context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new()))?;
+        if again.checksum == run.checksum {
+            outcome.checked(format!("{version}: trained again on {} examples, the same bits", run.data.rows));
+        } else {
+            outcome.differs(format!(
+                "{version}: artefact checksum: stored {}, recomputed {} (weights {})",
+                run.checksum, again.checksum, again.weights_checksum
+            ));
+        }
+    }
+    Ok(outcome)
+}
