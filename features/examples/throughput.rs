@@ -55,7 +55,9 @@ fn zipf(count: usize, exponent: f64) -> Vec<f64> {
             sum
         })
         .collect();
-    shares.iter_mut().for_each(|share| *share /= sum);
+    for share in &mut shares {
+        *share /= sum;
+    }
     shares
 }
 
@@ -72,8 +74,9 @@ fn entries(count: usize) -> Vec<Entry> {
             u if u < 0.97 => Kind::Click,
             _ => Kind::Purchase,
         };
-        let user = users.partition_point(|share| *share < random.unit());
-        let item = items.partition_point(|share| *share < random.unit());
+        let (at_user, at_item) = (random.unit(), random.unit());
+        let user = users.partition_point(|share| *share < at_user);
+        let item = items.partition_point(|share| *share < at_item);
         let late = if random.unit() < 0.02 { (random.unit() * 60_000.0) as i64 } else { 0 };
         entries.push(Entry::Event(Box::new(Event {
             origin: Origin { topic: "views".into(), partition: 0, offset: index as i64, line: 0, lines: 1 },

@@ -225,8 +225,8 @@ mod tests {
         for n in (0..500).step_by(2) {
             assert!(texts.release(ids[n]));
         }
-        for n in 0..500 {
-            let want = (n % 2 == 1).then_some(ids[n]);
+        for (n, id) in ids.iter().enumerate() {
+            let want = (n % 2 == 1).then_some(*id);
             assert_eq!(texts.find(&format!("item-{n}")), want, "item-{n}");
         }
         assert_eq!(texts.intern("new"), ids[498], "last freed first");

@@ -6,6 +6,7 @@
 
 mod config;
 mod core;
+mod declare;
 mod dedupe;
 mod history;
 mod hours;

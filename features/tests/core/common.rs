@@ -127,8 +127,8 @@ pub(crate) fn moves(most: usize) -> impl Strategy<Value = Vec<Move>> {
     ];
     // Small gaps make ties, large ones cross days and leave all idle.
     let gap = prop_oneof![
-        4 => Just(0_i64), 8 => (0..8_i64).prop_map(|n| n * 500), 2 => (0..100_000_i64),
-        1 => (0..50_000_000_i64),
+        4 => Just(0_i64), 8 => (0..8_i64).prop_map(|n| n * 500), 2 => 0..100_000_i64,
+        1 => 0..50_000_000_i64,
     ];
     let late = prop_oneof![3 => Just(0_i64), 2 => (0..40_i64).prop_map(|n| n * 500)];
     let names = proptest::option::of(0..6_u8);
@@ -191,13 +191,13 @@ pub(crate) fn stream(moves: &[Move]) -> Vec<Entry> {
     entries
 }
 
+/// An event and its offset.
+pub(crate) type Placed = (usize, Event);
+
 /// The events that are no repeats, with their offsets, in order of arrival; and the repeats with
 /// the offset of the first.
-pub(crate) fn without_repeats(
-    entries: &[Entry],
-    horizon_ms: i64,
-) -> (Vec<(usize, Event)>, Vec<(usize, usize)>) {
-    let mut kept: Vec<(usize, Event)> = Vec::new();
+pub(crate) fn without_repeats(entries: &[Entry], horizon_ms: i64) -> (Vec<Placed>, Vec<(usize, usize)>) {
+    let mut kept: Vec<Placed> = Vec::new();
     let mut repeats = Vec::new();
     for (offset, entry) in entries.iter().enumerate() {
         let Entry::Event(event) = entry else { continue };

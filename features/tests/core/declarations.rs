@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use features::{Config, Plan};
+use features::{Config, EntityConfig, Plan};
 use schemas::duration::Millis;
 
 fn refused(change: impl FnOnce(&mut Config)) -> String {
@@ -60,7 +60,7 @@ fn a_wrong_declaration_names_its_key_and_the_cure() {
     let cases = [
         (
             refused(|c| {
-                c.entities.insert("item".into(), Default::default());
+                c.entities.insert("item".into(), EntityConfig::default());
             }),
             "features.entities.item",
             "user_campaign",

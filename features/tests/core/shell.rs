@@ -97,7 +97,7 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
             headers: Vec::new(),
         })
         .collect();
-    assert!(want.len() >= 2 + 1 + 2 + 1, "vectors, a duplicate, labels, a sum");
+    assert_eq!(want.len(), 2 + 1 + 2 + 1, "vectors, a duplicate, labels, a sum");
 
     let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
     assert_eq!(factory.inputs(), ["t-events".into()]);

@@ -1,0 +1,255 @@
+//! What may be declared: limits, windows, kinds, and the columns that follow from them.
+//!
+//! Knows the config and the plan's vocabulary; every refusal names its key and the cure.
+
+use schemas::duration::Millis;
+use schemas::vector::{Scale, VectorField};
+
+use crate::config::{Config, EntityConfig};
+use crate::plan::{Context, DeclarationError, ENTITIES, Field, KindSet};
+
+/// No window and no horizon is longer, ms.
+const LONGEST_WINDOW_MS: i64 = 400 * 86_400_000;
+
+/// Refuses numbers out of range.
+pub(crate) fn check_limits(config: &Config) -> Result<(), DeclarationError> {
+    let ensure = |good: bool, key: &str, what: String, cure: &str| {
+        if good { Ok(()) } else { Err(DeclarationError::new(format!("features.{key}"), what, cure)) }
+    };
+    ensure(
+        config.exact_events >= 64 && config.exact_events <= 65_536,
+        "exact_events",
+        format!("{} is out of range", config.exact_events),
+        "write 64 to 65536",
+    )?;
+    ensure(
+        config.last_n <= config.exact_events / 4,
+        "last_n",
+        format!("{} behaviours cannot be kept from {} exact events", config.last_n, config.exact_events),
+        "write at most a quarter of exact_events, or raise that",
+    )?;
+    ensure(
+        config.timers_per_record > 0,
+        "timers_per_record",
+        "0 would never write a label".into(),
+        "write at least 1, as in 256",
+    )?;
+    ensure(
+        config.dedupe_events > 0,
+        "dedupe_events",
+        "0 would find no repeat".into(),
+        "write at least 1, as in 4096",
+    )?;
+    for (key, span) in [
+        ("click_window", config.click_window),
+        ("purchase_window", config.purchase_window),
+        ("dedupe_horizon", config.dedupe_horizon),
+        ("aggregate_horizon", config.aggregate_horizon),
+    ] {
+        ensure(
+            span.0 > 0 && span.0 <= LONGEST_WINDOW_MS,
+            key,
+            format!("{span} is out of range"),
+            "write more than nothing and at most 400d, as in \"30m\"",
+        )?;
+    }
+    ensure(
+        config.purchase_window >= config.click_window,
+        "purchase_window",
+        format!("{} is shorter than click_window ({})", config.purchase_window, config.click_window),
+        "write at least click_window",
+    )
+}
+
+/// The windows of an entity, ascending, ms.
+pub(crate) fn windows_of(
+    config: &Config,
+    name: &str,
+    entity: &EntityConfig,
+) -> Result<Vec<i64>, DeclarationError> {
+    if entity.windows.is_empty() {
+        return check_windows("features.windows", &config.windows);
+    }
+    check_windows(&format!("features.entities.{name}.windows"), &entity.windows)
+}
+
+/// The windows, ascending, ms.
+pub(crate) fn check_windows(key: &str, windows: &[Millis]) -> Result<Vec<i64>, DeclarationError> {
+    if windows.is_empty() || windows.len() > 16 {
+        let what = format!("{} windows", windows.len());
+        return Err(DeclarationError::new(key, what, "write 1 to 16, as in [\"1h\", \"1d\"]"));
+    }
+    if let Some(odd) = windows.iter().find(|w| w.0 < 1_000 || w.0 > LONGEST_WINDOW_MS) {
+        let what = format!("a window of {odd} is out of range");
+        return Err(DeclarationError::new(key, what, "write 1s to 400d"));
+    }
+    let mut sorted: Vec<i64> = windows.iter().map(|w| w.0).collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        let what = format!("the window {} stands twice", Millis(twice[0]));
+        return Err(DeclarationError::new(key, what, "write it once"));
+    }
+    Ok(sorted)
+}
+
+/// Collects the numbers of a vector, in order.
+pub(crate) struct Layout<'a> {
+    pub(crate) fields: Vec<Field>,
+    pub(crate) columns: Vec<VectorField>,
+    /// All windows, ms.
+    pub(crate) windows: &'a [i64],
+}
+
+impl Layout<'_> {
+    fn push(&mut self, field: Field, name: String, scale: Scale, doc: String) {
+        self.fields.push(field);
+        self.columns.push(VectorField { name, scale, doc });
+    }
+
+    /// Adds what is declared of an entity with these windows.
+    pub(crate) fn entity(
+        &mut self,
+        entity: usize,
+        config: &EntityConfig,
+        own: &[i64],
+    ) -> Result<(), DeclarationError> {
+        let name = ENTITIES[entity];
+        let of =
+            ["the user", "the user under the view's campaign", "the user on the view's category"][entity];
+        let own: Vec<(usize, String)> = own
+            .iter()
+            .filter_map(|w| Some((self.windows.iter().position(|known| known == w)?, Millis(*w).to_string())))
+            .collect();
+        for kinds in parse_kinds(name, "count", &config.count)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Count { entity, kinds, window: *window },
+                    format!("{name}_{}s_{label}", kinds.name()),
+                    Scale::Log,
+                    format!("{}s of {of} in the last {label}", kinds.name()),
+                );
+            }
+        }
+        for kinds in parse_valued(name, "sum", &config.sum)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Sum { entity, kinds, window: *window },
+                    format!("{name}_{}_value_{label}", kinds.name()),
+                    Scale::Log,
+                    format!("value of {}s of {of} in the last {label}", kinds.name()),
+                );
+            }
+        }
+        for kinds in parse_valued(name, "mean", &config.mean)? {
+            for (window, label) in &own {
+                self.push(
+                    Field::Mean { entity, kinds, window: *window },
+                    format!("{name}_{}_mean_value_{label}", kinds.name()),
+                    Scale::Log,
+                    format!(
+                        "mean value of {}s of {of} in the last {label}; missing without any",
+                        kinds.name()
+                    ),
+                );
+            }
+        }
+        if config.rate {
+            let (prior, weight) = (config.rate_prior, config.rate_weight);
+            let key = format!("features.entities.{name}");
+            if !(0.0..=1.0).contains(&prior) {
+                let what = format!("{prior} is no rate");
+                return Err(DeclarationError::new(
+                    format!("{key}.rate_prior"),
+                    what,
+                    "write 0 to 1, as in 0.02",
+                ));
+            }
+            if !(weight > 0.0 && weight.is_finite()) {
+                let what = format!("{weight} is no number of views");
+                let cure = "write a positive number, as in 20.0";
+                return Err(DeclarationError::new(format!("{key}.rate_weight"), what, cure));
+            }
+            for (window, label) in &own {
+                self.push(
+                    Field::Rate { entity, window: *window, prior, weight },
+                    format!("{name}_ctr_{label}"),
+                    Scale::Linear,
+                    format!(
+                        "clicks per view of {of} in the last {label}, drawn towards {prior} by {weight} views"
+                    ),
+                );
+            }
+        }
+        for kinds in parse_kinds(name, "seconds_since", &config.seconds_since)? {
+            self.push(
+                Field::Since { entity, kinds },
+                format!("{name}_seconds_since_{}", kinds.name()),
+                Scale::Log,
+                format!("seconds since the last {} of {of}; missing without any", kinds.name()),
+            );
+        }
+        Ok(())
+    }
+
+    /// Adds the numbers of the moment, and the view's own.
+    pub(crate) fn context(&mut self, config: &Config) -> Result<(), DeclarationError> {
+        for (at, name) in config.context.iter().enumerate() {
+            let found = Context::ALL.iter().find(|(known, ..)| known == name);
+            let Some((known, context, doc)) = found else {
+                let names: Vec<_> = Context::ALL.iter().map(|(known, ..)| *known).collect();
+                let cure = format!("write some of {}", names.join(", "));
+                return Err(DeclarationError::new("features.context", format!("{name:?} is unknown"), cure));
+            };
+            if config.context[..at].contains(name) {
+                let what = format!("{name:?} stands twice");
+                return Err(DeclarationError::new("features.context", what, "write it once"));
+            }
+            let scale = if *context == Context::Price { Scale::Log } else { Scale::Linear };
+            self.push(Field::Context(*context), format!("context_{known}"), scale, (*doc).to_owned());
+        }
+        for (at, name) in config.numbers.iter().enumerate() {
+            let valid = !name.is_empty()
+                && name.len() <= 64
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if !valid || config.numbers[..at].contains(name) {
+                return Err(DeclarationError::new(
+                    "features.numbers",
+                    format!("{name:?} is no column name, or stands twice"),
+                    "write each name once, in lower case letters, digits and underscores",
+                ));
+            }
+            let doc = format!("the number {name} of the view; missing where it has none");
+            self.push(Field::Number(at), format!("number_{name}"), Scale::Linear, doc);
+        }
+        Ok(())
+    }
+}
+
+fn parse_kinds(entity: &str, aggregation: &str, kinds: &[String]) -> Result<Vec<KindSet>, DeclarationError> {
+    let key = || format!("features.entities.{entity}.{aggregation}");
+    let mut parsed = Vec::with_capacity(kinds.len());
+    for kind in kinds {
+        let Some((_, set)) = KindSet::ALL.iter().find(|(name, _)| name == kind) else {
+            let what = format!("{kind:?} is no kind of event");
+            let cure = "write view, click, cart, purchase or refund";
+            return Err(DeclarationError::new(key(), what, cure));
+        };
+        if parsed.contains(set) {
+            return Err(DeclarationError::new(key(), format!("{kind:?} stands twice"), "write it once"));
+        }
+        parsed.push(*set);
+    }
+    Ok(parsed)
+}
+
+fn parse_valued(entity: &str, aggregation: &str, kinds: &[String]) -> Result<Vec<KindSet>, DeclarationError> {
+    let parsed = parse_kinds(entity, aggregation, kinds)?;
+    if let Some(bare) = parsed.iter().find(|kinds| !kinds.has_value()) {
+        return Err(DeclarationError::new(
+            format!("features.entities.{entity}.{aggregation}"),
+            format!("a {} has no value to add up", bare.name()),
+            "write view, purchase or refund, or count it instead",
+        ));
+    }
+    Ok(parsed)
+}
