@@ -122,8 +122,8 @@ async fn ready(State(shared): State<Shared>) -> Response {
     if waiting.is_empty() {
         return "ready\n".into_response();
     }
-    let reasons: String = waiting.iter().map(|(part, why)| format!("{part}: {why}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()
+    let reasons: Vec<String> = waiting.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
 }
 
 async fn all_metrics(State(shared): State<Shared>) -> Response {

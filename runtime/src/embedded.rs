@@ -19,7 +19,7 @@
 //! # For the loop
 //! - Static members (`group.instance.id`): a restarted member takes over its predecessor's
 //!   partitions without a rebalance; the predecessor is fenced at its next heartbeat. librdkafka
-//!   sends no LeaveGroup for static members, so after a clean stop the others get its partitions
+//!   sends no `LeaveGroup` for static members, so after a clean stop the others get its partitions
 //!   only when its session ends (6 s at least, as in Kafka).
 //! - `TxnOffsetCommit` checks the producer's epoch, and, as Kafka does, the member and generation
 //!   of the group metadata that it is given: a zombie of an earlier generation is refused. Send

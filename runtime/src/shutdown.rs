@@ -71,7 +71,7 @@ impl Shutdown {
 
     /// Waits on the calling thread until everything should stop.
     pub fn wait_blocking(&self) {
-        while !self.sleep(Duration::from_secs(3600)) {}
+        while !self.sleep(Duration::from_hours(1)) {}
     }
 
     /// A token for tokio's combinators, cancelled when everything should stop.
@@ -173,7 +173,7 @@ mod tests {
     fn one_failing_part_stops_the_others_and_sets_the_code() {
         let shutdown = Shutdown::new();
         let waiting = shutdown.clone();
-        let other = std::thread::spawn(move || waiting.sleep(Duration::from_secs(60)));
+        let other = std::thread::spawn(move || waiting.sleep(Duration::from_mins(1)));
         shutdown.guard("ingest").finish::<String>(Ok(()));
         assert!(!shutdown.is_set());
         shutdown.guard("scorer").finish(Err("no model"));
@@ -200,7 +200,7 @@ mod tests {
         let shutdown = Shutdown::new();
         assert!(!shutdown.sleep(Duration::from_millis(1)));
         shutdown.set();
-        assert!(shutdown.sleep(Duration::from_secs(60)));
+        assert!(shutdown.sleep(Duration::from_mins(1)));
         assert_eq!(shutdown.exit_code(), 0);
         assert_eq!(shutdown.failure(), None);
     }

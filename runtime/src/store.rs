@@ -54,7 +54,7 @@ pub enum StoreError {
         /// In which store.
         root: String,
         /// What the store said.
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The thread that waits for stores could not be started.
     #[error("cannot start the thread that waits for the object store: {0} (fatal)")]
@@ -157,7 +157,7 @@ impl Store {
         let mut paths: Vec<String> = listed
             .iter()
             .filter_map(|object| object.location.prefix_match(&self.prefix))
-            .map(|parts| Path::from_iter(parts).to_string())
+            .map(|parts| parts.collect::<Path>().to_string())
             .collect();
         paths.sort_unstable();
         Ok(paths)
@@ -174,11 +174,16 @@ impl Store {
 
     fn path(&self, relative: &str) -> Result<Path> {
         let relative = parse(relative)?;
-        Ok(Path::from_iter(self.prefix.parts().chain(relative.parts())))
+        Ok(self.prefix.parts().chain(relative.parts()).collect())
     }
 
     fn failed(&self, action: &'static str, path: &str, source: object_store::Error) -> StoreError {
-        StoreError::Store { action, path: path.to_owned(), root: self.root_url.clone(), source }
+        StoreError::Store {
+            action,
+            path: path.to_owned(),
+            root: self.root_url.clone(),
+            source: Box::new(source),
+        }
     }
 }
 

@@ -239,13 +239,11 @@ fn coerced(value: Value, default: &Value) -> Result<Value, Value> {
 
 /// The text of a variable or an override as the default's kind.
 fn from_text(text: &str, default: &Value) -> Option<Value> {
-    match default {
-        Value::String(_) => Some(Value::String(text.to_owned())),
-        _ => {
-            let table: Table = format!("value = {}", text.trim()).parse().ok()?;
-            coerced(table.get("value")?.clone(), default).ok()
-        }
+    if default.is_str() {
+        return Some(Value::String(text.to_owned()));
     }
+    let table: Table = format!("value = {}", text.trim()).parse().ok()?;
+    coerced(table.get("value")?.clone(), default).ok()
 }
 
 fn expected(default: &Value) -> String {
@@ -296,8 +294,8 @@ impl Lines {
         ) {
             for (key, value) in table {
                 at.push(key.get_ref().to_string());
-                let before = text.as_bytes().get(..key.span().start).unwrap_or_default();
-                found.insert(at.clone(), 1 + before.iter().filter(|byte| **byte == b'\n').count());
+                let before = text.get(..key.span().start).unwrap_or_default();
+                found.insert(at.clone(), 1 + before.matches('\n').count());
                 if let DeValue::Table(inner) = value.get_ref() {
                     walk(text, at, inner, found);
                 }

@@ -219,9 +219,8 @@ impl Resolved {
     /// # Errors
     /// As [`Resolved::extract`]; and a section that is not there.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, LoadError> {
-        let table = match self.layers.table.get(name) {
-            Some(Value::Table(table)) => table,
-            _ => return Err(LoadError::Defaults(format!("there is no section [{name}]"))),
+        let Some(Value::Table(table)) = self.layers.table.get(name) else {
+            return Err(LoadError::Defaults(format!("there is no section [{name}]")));
         };
         Figment::from(Serialized::defaults(table)).extract().map_err(|error| self.refused(name, &error))
     }

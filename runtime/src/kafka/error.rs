@@ -62,7 +62,7 @@ pub enum KafkaError {
         /// The topic.
         topic: String,
         /// What librdkafka said.
-        source: Client,
+        source: Box<Client>,
     },
     /// The cluster refused a request.
     #[error("cannot {action}: {what} ({verdict})")]
@@ -76,7 +76,7 @@ pub enum KafkaError {
     },
     /// A record of partition counts that cannot be read or written.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(Box<crate::store::StoreError>),
     /// A record of partition counts that is damaged.
     #[error("{path} in the store is damaged: {what}; delete it to have it recorded anew (fatal)")]
     Record {
@@ -85,6 +85,12 @@ pub enum KafkaError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl From<crate::store::StoreError> for KafkaError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl KafkaError {

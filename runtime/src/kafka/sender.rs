@@ -82,7 +82,10 @@ impl Sender {
                     std::thread::sleep(FULL);
                 }
                 Err((source, _)) => {
-                    return Err(KafkaError::Delivery { topic: record.topic.to_string(), source });
+                    return Err(KafkaError::Delivery {
+                        topic: record.topic.to_string(),
+                        source: Box::new(source),
+                    });
                 }
             }
         }
@@ -106,7 +109,7 @@ impl Sender {
     fn failure(&self) -> Result<()> {
         let mut first = self.deliveries.0.lock().unwrap_or_else(PoisonError::into_inner);
         match first.take() {
-            Some((topic, source)) => Err(KafkaError::Delivery { topic, source }),
+            Some((topic, source)) => Err(KafkaError::Delivery { topic, source: Box::new(source) }),
             None => Ok(()),
         }
     }

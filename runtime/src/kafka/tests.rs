@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Cluster {
     kafka: Kafka,
     admin: Admin,
-    #[cfg(feature = "embedded-broker")]
-    _embedded: Option<crate::embedded::Broker>,
 }
 
 impl Cluster {
@@ -82,40 +80,28 @@ impl Cluster {
 
 /// Runs a test on every broker at hand.
 fn on_each(test: impl Fn(&Cluster)) {
-    let cluster = |mut kafka: Kafka| {
-        kafka.prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
-        Cluster {
-            admin: Admin::new(&kafka).unwrap(),
-            kafka,
-            #[cfg(feature = "embedded-broker")]
-            _embedded: None,
-        }
+    let cluster = |bootstrap: String| {
+        let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
+        let kafka = Kafka { prefix, ..Kafka::at(bootstrap) };
+        Cluster { admin: Admin::new(&kafka).unwrap(), kafka }
     };
     #[cfg(feature = "embedded-broker")]
     {
         let broker = crate::embedded::spawn().unwrap();
-        let embedded = Cluster { _embedded: Some(broker), ..cluster(Kafka::at("")) };
-        let bootstrap = embedded._embedded.as_ref().unwrap().bootstrap();
-        let kafka = Kafka { bootstrap, ..embedded.kafka.clone() };
-        test(&Cluster { admin: Admin::new(&kafka).unwrap(), kafka, ..embedded });
+        test(&cluster(broker.bootstrap()));
     }
-    match std::env::var("SALIENCE_KAFKA_BOOTSTRAP") {
-        Ok(bootstrap) => {
-            let cluster = cluster(Kafka::at(bootstrap));
-            test(&cluster);
-            let topics = cluster.admin.all_partitions().unwrap();
-            let own: Vec<&str> = topics
-                .keys()
-                .filter(|name| name.starts_with(&cluster.kafka.prefix))
-                .map(String::as_str)
-                .collect();
-            cluster.admin.delete_topics(&own).unwrap();
-        }
-        Err(_) if std::env::var("SALIENCE_REQUIRE_KAFKA").is_ok_and(|required| required == "1") => {
-            panic!("SALIENCE_REQUIRE_KAFKA is set and SALIENCE_KAFKA_BOOTSTRAP is not");
-        }
-        Err(_) => println!("skipped on Apache Kafka: SALIENCE_KAFKA_BOOTSTRAP is not set"),
-    }
+    let required = std::env::var("SALIENCE_REQUIRE_KAFKA").is_ok_and(|required| required == "1");
+    let Ok(bootstrap) = std::env::var("SALIENCE_KAFKA_BOOTSTRAP") else {
+        assert!(!required, "SALIENCE_REQUIRE_KAFKA is set and SALIENCE_KAFKA_BOOTSTRAP is not");
+        println!("skipped on Apache Kafka: SALIENCE_KAFKA_BOOTSTRAP is not set");
+        return;
+    };
+    let cluster = cluster(bootstrap);
+    test(&cluster);
+    let topics = cluster.admin.all_partitions().unwrap();
+    let own = |name: &&String| name.starts_with(&cluster.kafka.prefix);
+    let own: Vec<&str> = topics.keys().filter(own).map(String::as_str).collect();
+    cluster.admin.delete_topics(&own).unwrap();
 }
 
 fn value(record: &InRecord) -> String {
@@ -229,12 +215,14 @@ fn what_is_sent_is_read_in_order_with_headers_and_tombstones() {
     });
 }
 
+/// What is done to a transaction, by whom, and what it holds.
+type Step<'a> = (fn(&BaseProducer, &str, &[&str]), &'a BaseProducer, &'a [&'a str]);
+
 #[test]
 fn what_was_aborted_is_read_by_nobody_and_hides_nothing() {
     on_each(|cluster| {
         let topic = cluster.topic("aborts", 1);
         let (one, two) = (cluster.transactional("one"), cluster.transactional("two"));
-        type Step<'a> = (fn(&BaseProducer, &str, &[&str]), &'a BaseProducer, &'a [&'a str]);
         let steps: [Step<'_>; 7] = [
             (commit, &one, &["a", "b"]),
             (abort, &one, &["x1", "x2", "x3"]),

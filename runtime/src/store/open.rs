@@ -50,19 +50,19 @@ impl Store {
         match scheme {
             "file" => {
                 let folder =
-                    url_to_folder(root).ok_or_else(|| refused(root, "not a file URL with a path"))?;
+                    url_to_folder(root).ok_or_else(|| refused(root, &"not a file URL with a path"))?;
                 open_folder(root, &folder)
             }
             "memory" => Ok(open_memory(rest.trim_matches('/'))),
             _ => match CLOUD.iter().find(|(known, _)| *known == scheme) {
                 Some((_, feature)) => open_cloud(root, feature, options),
-                None => Err(refused(root, "the schemes are file, memory, s3, gs and az")),
+                None => Err(refused(root, &"the schemes are file, memory, s3, gs and az")),
             },
         }
     }
 }
 
-fn refused(root: &str, why: impl ToString) -> StoreError {
+fn refused(root: &str, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::Root { root: without_credentials(root), why: why.to_string() }
 }
 
@@ -76,12 +76,12 @@ fn without_credentials(root: &str) -> String {
 
 fn open_folder(root: &str, folder: &FilePath) -> Result<Store> {
     if root.is_empty() {
-        return Err(refused(root, "it is empty"));
+        return Err(refused(root, &"it is empty"));
     }
-    std::fs::create_dir_all(folder).map_err(|error| refused(root, error))?;
-    let folder = folder.canonicalize().map_err(|error| refused(root, error))?;
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| refused(root, error))?;
-    let root_url = folder_to_url(&folder).ok_or_else(|| refused(root, "its path is not UTF-8"))?;
+    std::fs::create_dir_all(folder).map_err(|error| refused(root, &error))?;
+    let folder = folder.canonicalize().map_err(|error| refused(root, &error))?;
+    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| refused(root, &error))?;
+    let root_url = folder_to_url(&folder).ok_or_else(|| refused(root, &"its path is not UTF-8"))?;
     Ok(Store { inner: Arc::new(store), prefix: Path::default(), root_url })
 }
 
@@ -108,13 +108,13 @@ fn open_cloud(root: &str, feature: &'static str, options: &BTreeMap<String, Stri
     if !built {
         return Err(StoreError::Feature { root: without_credentials(root), feature });
     }
-    let url = url::Url::parse(root).map_err(|error| refused(root, error))?;
+    let url = url::Url::parse(root).map_err(|error| refused(root, &error))?;
     // The environment's usual names first (AWS_REGION, …); what the config says counts more.
     let environment = std::env::vars()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix)));
     let all = environment.chain(options.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let (store, prefix) = object_store::parse_url_opts(&url, all).map_err(|error| refused(root, error))?;
+    let (store, prefix) = object_store::parse_url_opts(&url, all).map_err(|error| refused(root, &error))?;
     let root_url = without_credentials(root).trim_end_matches('/').to_owned();
     Ok(Store { inner: Arc::from(store), prefix, root_url })
 }
