@@ -120,9 +120,9 @@ impl Config {
         if !(0.0..=5.0).contains(&self.drift) {
             return wrong("drift", "must be between 0 and 5 logits");
         }
-        // Faults need room between the extremes: an event a month after the opening still fits.
-        if !(0..=i64::pow(10, 14)).contains(&self.start_ms) {
-            return wrong("start_ms", "must be a time between the years 1970 and 5138");
+        // Ingest takes times of this century; the market is given half of it to run.
+        if !(946_684_800_000..2_524_608_000_000).contains(&self.start_ms) {
+            return wrong("start_ms", "must be in the years 2000 to 2049, in ms since 1970 UTC");
         }
         if self.disorder.0 < 0 || self.disorder.0.saturating_mul(2) >= self.allowed_lateness.0 {
             return wrong("disorder", "must be less than half of the allowed lateness");

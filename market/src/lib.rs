@@ -2,7 +2,7 @@
 //!
 //! It knows only the raw records of `schemas`. The true probabilities of every impression are
 //! known to it and to nobody in the pipeline. One seed gives the same bytes on every machine: all
-//! randomness is ChaCha, and transcendental functions are `libm`'s, not the platform's.
+//! randomness is `ChaCha8`, and transcendental functions are `libm`'s, not the platform's.
 
 mod calibrate;
 mod catalogue;

@@ -13,7 +13,7 @@ use crate::dice::Dice;
 use crate::emission::{Emission, Fault, Truth};
 use crate::fault;
 use crate::habit::Habits;
-use crate::record::{self, Piece, Visit};
+use crate::record::{self, Basket, Piece, Visit};
 use crate::scene;
 use crate::truth::{self, Impression, Levels, Outcome};
 use crate::world::World;
@@ -25,6 +25,9 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const PURCHASE_MS: i64 = 18 * HOUR_MS;
 /// A click comes at most this long after its impression.
 const CLICK_MS: i64 = 29 * MINUTE_MS;
+/// After closing, the market ends when nothing happens for this long: a reader that takes no jump of
+/// its clock beyond 6 h would refuse what follows (a few refunds, days later).
+const QUIET_MS: i64 = 5 * HOUR_MS;
 /// A late view is late by at least this much.
 const LATE_MS: i64 = 10 * MINUTE_MS;
 
@@ -91,6 +94,8 @@ pub struct Market {
     ids: u64,
     visits: u64,
     now_ms: i64,
+    /// The greatest event time sent, bad records left out.
+    newest_ms: i64,
     closed: bool,
     counts: Counts,
 }
@@ -119,6 +124,7 @@ impl Market {
             ids: 0,
             visits: 0,
             now_ms: config.start_ms,
+            newest_ms: config.start_ms,
             closed: false,
             counts: Counts::default(),
         };
@@ -143,8 +149,9 @@ impl Market {
         self.counts
     }
 
-    /// Lets nobody in any more: what is under way (clicks, purchases, refunds, copies) still comes,
-    /// then the iterator ends. Late views that no view follows are not sent: they would not be late.
+    /// Lets nobody in any more: what is under way (clicks, purchases, copies) still comes, then,
+    /// after 5 hours without anything, the iterator ends. Late views that no view follows are not
+    /// sent: they would not be late.
     pub fn close(&mut self) {
         self.closed = true;
     }
@@ -235,15 +242,14 @@ impl Market {
         if self.life.chance(0.2) && other != seen.item && !self.habits.seen(seen.user, other, at_ms) {
             pieces.push(Piece { item: other, quantity: 1 });
         }
-        let lines = self.life.chance(0.5);
+        let basket = Basket { seen, pieces: &pieces, lines: self.life.chance(0.5) };
         let id = self.id('p');
-        let order = record::order(&self.world, &self.config, "purchase", id, at_ms, seen, &pieces, lines);
+        let order = record::order(&self.world, &self.config, "purchase", id, at_ms, &basket);
         self.send(topic::PURCHASES, Kind::Purchase, &order, None);
         if self.life.chance(self.config.refund_rate) {
             let back_ms = at_ms + self.life.between_ms(DAY_MS, 4 * DAY_MS);
             let id = self.id('f');
-            let refund =
-                record::order(&self.world, &self.config, "refund", id, back_ms, seen, &pieces, lines);
+            let refund = record::order(&self.world, &self.config, "refund", id, back_ms, &basket);
             self.send(topic::PURCHASES, Kind::Refund, &refund, None);
         }
     }
@@ -295,7 +301,9 @@ impl Market {
             });
         }
         self.post_at(emission);
-        for fault in bad.into_iter().flatten() {
+        // Before anything else has come, a reader cannot know what lies in the future.
+        let opening = event_time_ms < self.config.start_ms + HOUR_MS;
+        for fault in bad.into_iter().flatten().filter(|fault| !opening || *fault != Fault::Future) {
             self.bad(fault, event_time_ms);
         }
     }
@@ -333,6 +341,9 @@ impl Market {
 
     fn emit(&mut self, emission: Emission) -> Emission {
         self.now_ms = emission.arrival_ms;
+        if emission.kind != Kind::Unknown {
+            self.newest_ms = self.newest_ms.max(emission.event_time_ms);
+        }
         self.counts.add(&emission);
         emission
     }
@@ -347,6 +358,10 @@ impl Iterator for Market {
         }
         loop {
             let Reverse(queued) = self.queue.pop()?;
+            if self.closed && queued.at_ms - self.newest_ms > QUIET_MS {
+                self.queue.clear();
+                return None;
+            }
             match queued.next {
                 Next::Send(late) if late.fault == Some(Fault::Late) => self.held.push(*late),
                 Next::Send(emission) => {

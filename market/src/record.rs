@@ -112,18 +112,28 @@ pub(crate) struct Piece {
     pub(crate) quantity: u32,
 }
 
-/// An order or its refund: of one item as a plain record, of more (or where `lines` says so) with
-/// lines.
+/// What was bought of an impression.
+#[derive(Debug)]
+pub(crate) struct Basket<'a> {
+    /// The impression that it came of.
+    pub(crate) seen: &'a Impression,
+    /// The item seen, and what went with it.
+    pub(crate) pieces: &'a [Piece],
+    /// Whether a single piece is written as a line, too.
+    pub(crate) lines: bool,
+}
+
+/// An order or its refund: of one item as a plain record, of more (or where the basket says so)
+/// with lines.
 pub(crate) fn order(
     world: &World,
     config: &Config,
     kind: &str,
     event_id: String,
     at_ms: i64,
-    seen: &Impression,
-    pieces: &[Piece],
-    lines: bool,
+    basket: &Basket<'_>,
 ) -> RawEvent {
+    let Basket { seen, pieces, lines } = *basket;
     let described = |item: usize| config.describe_items.then(|| category(world.items[item].category));
     let base = RawEvent {
         kind: kind.into(),

@@ -1,0 +1,182 @@
+//! Every codec gives back what it was given, and refuses the rest with words.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use schemas::dead_letter::{HEADER_CLASS, HEADER_TOPIC};
+use schemas::{
+    Codec, Control, DeadLetter, DecodeError, Duplicate, Entry, Json, Kind, Label, ModelAnnouncement,
+    Prediction, Protobuf, RawEvent, Reason, SourceSet,
+};
+
+fn again<C: Codec<T>, T: schemas::Record>(record: &T) -> T {
+    let bytes = C::to_vec(record);
+    let mut appended = b"before".to_vec();
+    C::encode(record, &mut appended);
+    assert_eq!(appended[6..], bytes, "encoding appends");
+    C::decode(&Bytes::from(bytes)).unwrap()
+}
+
+/// Equal to the bit, NaN included.
+fn same<C: Codec<T>, T: schemas::Record>(record: &T) -> bool {
+    C::to_vec(&again::<C, T>(record)) == C::to_vec(record)
+}
+
+proptest! {
+    #[test]
+    fn protobuf_gives_back(
+        event in common::event(), control in common::control(), late in common::late_event(),
+        vector in common::vector(), label in common::label(), duplicate in common::duplicate(),
+        aggregate in common::aggregate(),
+    ) {
+        prop_assert!(same::<Protobuf, _>(&Entry::Event(Box::new(event))));
+        prop_assert_eq!(again::<Protobuf, _>(&Entry::Control(control.clone())), Entry::Control(control));
+        prop_assert!(same::<Protobuf, _>(&late));
+        prop_assert!(same::<Protobuf, _>(&vector));
+        prop_assert!(same::<Protobuf, _>(&label));
+        prop_assert_eq!(again::<Protobuf, _>(&duplicate), duplicate);
+        prop_assert!(same::<Protobuf, _>(&aggregate));
+    }
+
+    /// Finite numbers come back to the bit from decimal text.
+    #[test]
+    fn json_gives_back(prediction in common::prediction(), announcement in common::announcement()) {
+        prop_assert!(same::<Json, _>(&prediction));
+        prop_assert_eq!(again::<Json, _>(&prediction), prediction);
+        prop_assert_eq!(again::<Json, _>(&announcement), announcement);
+    }
+
+    #[test]
+    fn dead_letters_give_back(letter in common::dead_letter()) {
+        let (key, value, headers) = letter.clone().into_parts();
+        prop_assert_eq!(DeadLetter::from_parts(key.as_ref(), value.as_ref(), &headers).unwrap(), letter);
+    }
+
+    /// No bytes make a decoder panic, and what it takes it writes again.
+    #[test]
+    fn any_bytes_are_read_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), versioned: bool) {
+        if versioned && !bytes.is_empty() {
+            bytes[0] = 1;
+        }
+        let bytes = Bytes::from(bytes);
+        if let Ok(entry) = <Protobuf as Codec<Entry>>::decode(&bytes) {
+            prop_assert!(same::<Protobuf, _>(&entry));
+        }
+        if let Ok(vector) = <Protobuf as Codec<schemas::FeatureVector>>::decode(&bytes) {
+            prop_assert!(same::<Protobuf, _>(&vector));
+        }
+        if let Ok(label) = <Protobuf as Codec<Label>>::decode(&bytes) {
+            prop_assert!(same::<Protobuf, _>(&label));
+        }
+        let _ = <Json as Codec<Prediction>>::decode(&bytes);
+        let _ = <Json as Codec<RawEvent>>::decode(&bytes);
+    }
+}
+
+#[test]
+fn nothing_and_other_versions_are_refused_by_name() {
+    let refused =
+        |bytes: &'static [u8]| <Protobuf as Codec<Label>>::decode(&Bytes::from_static(bytes)).unwrap_err();
+    assert!(matches!(refused(b""), DecodeError::Empty { record: "label" }));
+    assert!(matches!(refused(b"\x00"), DecodeError::Version { found: 0, known: 1, .. }));
+    let newer = refused(b"\x02\x0a\x00");
+    assert!(newer.to_string().contains("upgrade"), "{newer}");
+    assert!(matches!(refused(b"\x01\xff"), DecodeError::Protobuf { .. }));
+    let json =
+        |text: &'static str| <Json as Codec<ModelAnnouncement>>::decode(&Bytes::from_static(text.as_bytes()));
+    assert!(matches!(json(""), Err(DecodeError::Empty { .. })));
+    assert!(matches!(json("{}"), Err(DecodeError::Json { .. })));
+    let fields =
+        r#""name":"m","model_version":"v1","uri":"u","checksum":"c","fingerprint":"f","announced_ms":1}"#;
+    assert!(json(Box::leak(format!("{{\"version\":1,{fields}").into_boxed_str())).is_ok());
+    let newer = json(Box::leak(format!("{{\"version\":2,{fields}").into_boxed_str()));
+    assert!(matches!(newer, Err(DecodeError::Version { found: 2, .. })));
+}
+
+#[test]
+fn an_unknown_control_record_is_named_so_and_not_skipped() {
+    // Field 9 of the envelope: what a newer writer might add.
+    let error = <Protobuf as Codec<Entry>>::decode(&Bytes::from_static(b"\x01\x4a\x00")).unwrap_err();
+    assert!(error.to_string().contains("control record"), "{error}");
+    let empty = Entry::Control(Control::Sources(SourceSet { sources: Vec::new() }));
+    assert_eq!(again::<Protobuf, _>(&empty), empty, "an empty set is a set");
+}
+
+#[test]
+fn fields_of_newer_writers_of_a_version_are_passed_over() {
+    let duplicate = Duplicate { event_id: "v-1".into(), ..Duplicate::default() };
+    let mut bytes = Protobuf::to_vec(&duplicate);
+    bytes.extend(b"\xf2\x03\x03new");
+    assert_eq!(<Protobuf as Codec<Duplicate>>::decode(&Bytes::from(bytes)).unwrap(), duplicate);
+}
+
+#[test]
+fn headers_may_be_among_others_but_must_be_there() {
+    let letter = DeadLetter {
+        topic: "views".into(),
+        partition: 1,
+        offset: 2,
+        stage: "ingest".into(),
+        reason: Reason::Empty,
+        message: String::new(),
+        key: None,
+        value: None,
+    };
+    let (_, _, headers) = letter.clone().into_parts();
+    let mut more = vec![
+        ("trace".to_owned(), None),
+        // The raw record's own, from a pipeline before this one.
+        (HEADER_TOPIC.to_owned(), Some(Bytes::from_static(b"elsewhere"))),
+    ];
+    more.extend(headers.clone());
+    assert_eq!(DeadLetter::from_parts(None, None, &more).unwrap(), letter);
+    for missing in 0..headers.len() {
+        let mut fewer = headers.clone();
+        fewer.remove(missing);
+        assert!(DeadLetter::from_parts(None, None, &fewer).is_err());
+    }
+    let mut unknown = headers;
+    let class = unknown.iter_mut().find(|(name, _)| name == HEADER_CLASS).unwrap();
+    class.1 = Some(Bytes::from_static(b"java.lang.Exception"));
+    assert!(DeadLetter::from_parts(None, None, &unknown).is_err());
+}
+
+#[test]
+fn names_and_values_of_closed_sets_agree() {
+    for kind in [Kind::View, Kind::Click, Kind::Cart, Kind::Purchase, Kind::Refund] {
+        assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        assert_eq!(kind.is_click(), matches!(kind, Kind::Click | Kind::Cart));
+    }
+    assert_eq!(Kind::parse("unknown"), None);
+    assert_eq!(Kind::parse("View"), None);
+    assert_eq!(schemas::Event { kind: 99, ..schemas::Event::default() }.kind_or_unknown(), Kind::Unknown);
+    for reason in Reason::ALL {
+        assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
+}
+
+#[test]
+fn a_float_block_is_read_to_its_last_whole_number() {
+    let block = [1.0_f32.to_le_bytes().as_slice(), &[1, 2]].concat();
+    assert_eq!(schemas::vector::floats(&block).collect::<Vec<_>>(), [1.0]);
+}
+
+#[test]
+fn a_schema_is_told_by_names_order_and_scales() {
+    let schema = common::vector_schema();
+    let mut documented = schema.clone();
+    documented.fields[0].doc = "other words".into();
+    assert_eq!(documented.fingerprint(), schema.fingerprint());
+    let mut swapped = schema.clone();
+    swapped.fields.swap(0, 1);
+    assert_ne!(swapped.fingerprint(), schema.fingerprint());
+    let mut scaled = schema.clone();
+    scaled.fields[0].scale = schemas::vector::Scale::Linear;
+    assert_ne!(scaled.fingerprint(), schema.fingerprint());
+    assert_eq!(schema.position("clock"), Some(4));
+    assert_eq!(schema.position("nothing"), None);
+}
