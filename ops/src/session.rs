@@ -61,7 +61,8 @@ pub fn run(
     shutdown: &Shutdown,
     before: impl FnMut(&FeedRecord),
 ) -> Result<Finished> {
-    let held = if plan.embedded { broker::embed(&mut plan.config)? } else { broker::given() };
+    // Dropped last, after every client: a client that loses its broker complains.
+    let _held = if plan.embedded { broker::embed(&mut plan.config)? } else { broker::given() };
     let context = Arc::new(Context::open(plan.config)?.with_fallback_key(plan.key));
     topics::create(&context)?;
     let sender = Sender::new(&context.config.kafka)?;
@@ -95,7 +96,6 @@ pub fn run(
         };
         joined(reading.join(), "reading predictions")?;
         joined(watching.join(), "the live view")?;
-        drop(held);
         finished
     })
 }

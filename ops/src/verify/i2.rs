@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, ProcessorFactory, UnitId};
+use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, UnitId};
 use schemas::{Codec, Duplicate, Entry, FeatureVector, Kind, Label, Protobuf};
 
 use super::log::{Cursor, Cut, Range, scan};
