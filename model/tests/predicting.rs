@@ -60,8 +60,10 @@ fn bits(scored: &[Scored]) -> Vec<[u32; 4]> {
 fn a_rows_bits_depend_on_no_batch_thread_or_kernel() {
     let model = &trained().model;
     let vectors = vectors(1_024, 2);
-    let alone: Vec<Scored> =
-        vectors.iter().flat_map(|vector| model.predict(std::slice::from_ref(vector), EXPLAIN).unwrap()).collect();
+    let alone: Vec<Scored> = vectors
+        .iter()
+        .flat_map(|vector| model.predict(std::slice::from_ref(vector), EXPLAIN).unwrap())
+        .collect();
     for batch in [2, 3, 4, 5, 17, 32, 127, 256, 1_000, 1_024] {
         let together: Vec<Scored> =
             vectors.chunks(batch).flat_map(|vectors| model.predict(vectors, EXPLAIN).unwrap()).collect();
@@ -103,7 +105,9 @@ fn probabilities_and_weights_are_what_they_say() {
         for probability in [p.p_click, p.p_conversion, p.p_view_through, p.p_purchase] {
             assert!((0.0..=1.0).contains(&probability));
         }
-        assert!((p.p_purchase - (p.p_click * p.p_conversion + (1.0 - p.p_click) * p.p_view_through)).abs() < 1e-6);
+        assert!(
+            (p.p_purchase - (p.p_click * p.p_conversion + (1.0 - p.p_click) * p.p_view_through)).abs() < 1e-6
+        );
         let total: f32 = scored.fields.iter().map(|field| field.weight).sum();
         assert!((total - 1.0).abs() < 1e-4, "{total}");
         assert!(scored.fields.is_sorted_by(|a, b| a.weight >= b.weight));
@@ -113,11 +117,15 @@ fn probabilities_and_weights_are_what_they_say() {
     }
     let some = model.predict(&vectors(20, 4), EXPLAIN).unwrap();
     assert!(some.iter().all(|one| one.fields.len() == 5 && one.behaviours.len() <= 3));
-    let names: Vec<&str> = synthetic::schema(2).fields.iter().map(|field| field.name.clone().leak() as &str).collect();
-    let others = ["item", "campaign", "category", "brand", "placement", "device", "channel", "behaviours", "price"];
-    assert!(some.iter().flat_map(|one| &one.fields).all(|one| {
-        names.contains(&one.field.as_ref()) || others.contains(&one.field.as_ref())
-    }));
+    let names: Vec<&str> =
+        synthetic::schema(2).fields.iter().map(|field| field.name.clone().leak() as &str).collect();
+    let others =
+        ["item", "campaign", "category", "brand", "placement", "device", "channel", "behaviours", "price"];
+    assert!(
+        some.iter()
+            .flat_map(|one| &one.fields)
+            .all(|one| { names.contains(&one.field.as_ref()) || others.contains(&one.field.as_ref()) })
+    );
 }
 
 #[test]

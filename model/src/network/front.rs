@@ -292,9 +292,13 @@ fn attend<const D: usize>(front: Front<'_, D>, layer: usize, trace: &mut Trace<D
             }
             let mut total = [0.0; LANES];
             for token in 0..count {
-                let scores = &mut attention[token * blocks + block];
+                // Out of memory and back in two loops: else the exponential is not vectorised.
+                let mut scores = attention[token * blocks + block];
                 for lane in 0..LANES {
                     scores[lane] = exp(scores[lane] - most[lane]);
+                }
+                attention[token * blocks + block] = scores;
+                for lane in 0..LANES {
                     total[lane] += scores[lane];
                 }
             }

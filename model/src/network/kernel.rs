@@ -95,7 +95,8 @@ pub(crate) use multiversion;
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    let x = x.clamp(-87.0, 88.0);
+    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x < 88.0 { x } else { 88.0 };
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let power = shifted - MAGIC;
     // ln 2 in two parts, so that the reduction is exact enough.
@@ -108,7 +109,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     y = y * r + 0.5;
     let y = y * (r * r) + r + 1.0;
     let exponent = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
-    y * f32::from_bits(((exponent + 127) << 23) as u32)
+    y * f32::from_bits((exponent.wrapping_add(127) << 23) as u32)
 }
 
 /// 1 / (1 + e^-x).

@@ -3,6 +3,7 @@
 //!
 //! Knows no clock: progress is told in steps, and whoever watches may end it.
 
+mod activation;
 #[cfg(test)]
 mod agreement;
 mod batch;

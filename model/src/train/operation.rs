@@ -25,7 +25,7 @@ pub(crate) struct FrontOperation {
 }
 
 /// The floats of a contiguous tensor in memory.
-fn floats<'a>(storage: &'a CpuStorage, strides: &Strides) -> Result<&'a [f32]> {
+pub(super) fn floats<'a>(storage: &'a CpuStorage, strides: &Strides) -> Result<&'a [f32]> {
     let CpuStorage::F32(values) = storage else { bail!("the front computes in f32") };
     match strides.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
@@ -33,7 +33,8 @@ fn floats<'a>(storage: &'a CpuStorage, strides: &Strides) -> Result<&'a [f32]> {
     }
 }
 
-fn tensor_floats(tensor: &Tensor) -> Result<Vec<f32>> {
+/// A copy of a contiguous tensor's floats.
+pub(super) fn tensor_floats(tensor: &Tensor) -> Result<Vec<f32>> {
     let (storage, strides) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(floats(storage, strides)?.to_vec()),

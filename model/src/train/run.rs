@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 
+use super::activation::Activation;
 use super::batch::{Batch, Gatherer};
 use super::loss::{HeadWeights, gradient, total};
 use super::operation::FrontOperation;
@@ -279,15 +280,26 @@ impl<'a> Run<'a> {
             stock::front(&batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?
         };
         let rate = self.config.network.dropout;
+        let hidden = layers.len() - 1;
         for (number, (weight, bias)) in layers.iter().enumerate() {
-            values = values.matmul(weight)?.broadcast_add(bias)?;
-            if number + 1 < layers.len() {
-                values = values.relu()?;
-                if rate > 0.0 {
-                    let mask = mask(&mut self.dropout, values.elem_count(), rate);
-                    values = (&values * Tensor::from_vec(mask, values.shape(), device)?)?;
-                }
+            values = values.matmul(weight)?;
+            if number == hidden {
+                values = values.broadcast_add(bias)?;
+                break;
             }
+            let keep = 1.0 / (1.0 - rate);
+            let mask =
+                if rate > 0.0 { mask(&mut self.dropout, values.elem_count(), rate) } else { Vec::new() };
+            values = if device.is_cpu() {
+                values.apply_op2(bias, Activation { mask, keep })?
+            } else {
+                let values = values.broadcast_add(bias)?.relu()?;
+                if mask.is_empty() {
+                    values
+                } else {
+                    (&values * Tensor::from_vec(mask, values.shape(), device)?)?
+                }
+            };
         }
         let flat: Vec<f32> = values.flatten_all()?.to_vec1()?;
         let logits = flat.as_chunks::<HEADS>().0;

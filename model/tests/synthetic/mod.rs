@@ -71,7 +71,8 @@ pub fn make(schema: &VectorSchema, count: usize, embedding: usize, seed: u64) ->
             let length = dice.below(13) as usize;
             let behaviours: Vec<Behaviour> = (0..length)
                 .map(|position| {
-                    let past = if dice.unit() < 0.15 { item % 20 + 20 * dice.below(25) } else { dice.below(500) };
+                    let past =
+                        if dice.unit() < 0.15 { item % 20 + 20 * dice.below(25) } else { dice.below(500) };
                     Behaviour {
                         item: format!("i{past}"),
                         campaign: format!("c{}", past % 30),
