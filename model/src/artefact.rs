@@ -302,7 +302,9 @@ fn probabilities(model: &Model, vectors: &[FeatureVector]) -> Result<Vec<[f32; 4
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn from_hex(text: &str) -> Option<Bytes> {

@@ -1,7 +1,7 @@
-//! The seeded random numbers of initial weights, dropout, shuffling and resampling: SplitMix64,
+//! The seeded random numbers of initial weights, dropout, shuffling and resampling: `SplitMix64`,
 //! so that a seed means the same on every machine and in every version.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
 pub struct Random {
     state: u64,

@@ -213,7 +213,7 @@ impl Encoder {
     pub fn encode(&self, vector: &FeatureVector, buffer: &mut RowBuffer) -> Result<(), EncodeError> {
         if vector.fingerprint != self.fingerprint {
             return Err(EncodeError::Schema {
-                place: vector.place.clone(),
+                place: vector.place,
                 found: vector.fingerprint,
                 expected: self.fingerprint,
             });
@@ -221,7 +221,7 @@ impl Encoder {
         let fields = &self.schema.fields;
         if vector.values.len() != fields.len() * 4 {
             return Err(EncodeError::Length {
-                place: vector.place.clone(),
+                place: vector.place,
                 found: vector.values.len() / 4,
                 expected: fields.len(),
             });

@@ -4,6 +4,11 @@
 //! additions, so that a row's bits depend neither on its batch nor on threads. Training runs the
 //! same front (`front.rs`) inside a candle operation.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a body is compiled with a class's instructions only where it is inlined into that class's function"
+)]
+
 pub(crate) mod backward;
 mod dense;
 pub(crate) mod front;

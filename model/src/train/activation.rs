@@ -1,4 +1,4 @@
-//! Bias, ReLU and dropout of a hidden layer as one candle operation. Candle's own would take four
+//! Bias, `ReLU` and dropout of a hidden layer as one candle operation. Candle's own would take four
 //! passes, each handed to threads that spin while they wait.
 
 use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor};

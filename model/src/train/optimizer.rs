@@ -1,4 +1,4 @@
-//! AdamW and RMSprop over plain arrays, their state keyed by name; for tables row by row, so that
+//! `AdamW` and `RMSprop` over plain arrays, their state keyed by name; for tables row by row, so that
 //! rows that a batch did not name cost nothing.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use schemas::vector::{Scale, VectorField};
 use schemas::{Behaviour, FeatureVector, Kind, Label, Origin, Place, VectorSchema};
 
-/// SplitMix64.
+/// `SplitMix64`.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -106,7 +106,7 @@ pub fn make(schema: &VectorSchema, count: usize, embedding: usize, seed: u64) ->
             let purchased = matured && dice.unit() < p_purchase;
             let place = Place { offset: index as i64, ..Place::default() };
             let vector = FeatureVector {
-                place: place.clone(),
+                place,
                 origin: Origin::default(),
                 event_id: format!("e{index}"),
                 event_time_ms: index as i64 * 1_000,
@@ -114,7 +114,7 @@ pub fn make(schema: &VectorSchema, count: usize, embedding: usize, seed: u64) ->
                 item: format!("i{item}"),
                 campaign: format!("c{}", item % 30),
                 category: format!("k{category}"),
-                brand: if item % 3 == 0 { String::new() } else { format!("b{}", item % 12) },
+                brand: if item.is_multiple_of(3) { String::new() } else { format!("b{}", item % 12) },
                 placement: format!("p{placement}"),
                 device: format!("d{device}"),
                 channel: "web".to_owned(),
