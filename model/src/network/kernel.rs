@@ -100,7 +100,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let power = shifted - MAGIC;
     // ln 2 in two parts, so that the reduction is exact enough.
-    let r = (x - power * 0.693_359_375) - power * -2.121_944_4e-4;
+    let r = (x - power * (355.0 / 512.0)) - power * -2.121_944_4e-4;
     let mut y = 1.987_569e-4;
     y = y * r + 1.398_2e-3;
     y = y * r + 8.333_452e-3;
