@@ -1,5 +1,5 @@
-//! Why a record was refused. Messages name fields and limits; of values only what cannot be a
-//! person's id.
+//! Why a record was refused. Messages name fields, limits and sizes, never a value: any field of a
+//! broken record may hold a person's id, and the record itself stands beside the message.
 
 use std::fmt;
 
@@ -32,12 +32,4 @@ impl Refusal {
     pub(super) fn number(field: &str, expected: &str) -> Self {
         Self::new(Reason::InvalidNumber, format_args!("{field} must be {expected}"))
     }
-}
-
-/// Shows a text only if it looks like a word of a vocabulary (`kind`) or like a time: letters do
-/// not mix with digits in the first, nor stand at all but for `T` and `Z` in the second.
-pub(super) fn shown(text: &str) -> &str {
-    let word = text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-');
-    let time = text.contains(':') && text.bytes().all(|b| b.is_ascii_digit() || b"TtZz:.+- ".contains(&b));
-    if text.len() <= 32 && (word || time) { text } else { "a text" }
 }

@@ -338,8 +338,9 @@ proptest! {
         kind in any_topic(),
         field in proptest::sample::select(&super::super::mapping::FIELDS[..]),
         cut in 0_usize..200,
+        number in any::<bool>(),
     ) {
-        let value = view(&json!({field: "person-4711"}));
+        let value = view(&if number { json!({field: 4711}) } else { json!({field: "person-4711"}) });
         check(decode(kind, &value))?;
         let mut bytes = serde_json::to_vec(&value).unwrap();
         bytes.truncate(cut);

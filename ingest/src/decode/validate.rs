@@ -6,7 +6,7 @@ use schemas::{Event, Kind, Origin, Reason};
 
 use super::json::{self, Fields, Line, Lines, Value};
 use super::mapping::{Mapping, line_slot, slot};
-use super::refusal::{Refusal, shown};
+use super::refusal::Refusal;
 use super::{EARLIEST_MS, LATEST_MS, rfc3339};
 use crate::catalogue::Catalogue;
 use crate::{Config, ConfigError, Pseudonymizer};
@@ -302,28 +302,25 @@ fn kind(topic: RawTopic, (value, called): &(Value<'_>, &str)) -> Result<Kind, Re
         Value::Text(name) => name,
         other => return Err(Refusal::wrong_type(called, "a text", other.type_name())),
     };
-    let unknown =
-        |what: &str| Refusal::new(Reason::UnknownKind, format_args!("{called}: {} {what}", shown(name)));
+    let unknown = |what: &str| Refusal::new(Reason::UnknownKind, format_args!("{called} {what}"));
     match Kind::parse(name) {
         Some(kind) if topic.takes(kind) => Ok(kind),
-        Some(_) => Err(unknown("does not belong in this topic")),
+        Some(_) => Err(unknown("is a kind that does not belong in this topic")),
         None => Err(unknown("is no kind; kinds are view, click, cart, purchase, refund")),
     }
 }
 
 fn time((value, called): &(Value<'_>, &str)) -> Result<i64, Refusal> {
-    let invalid =
-        |what: &dyn std::fmt::Display| Refusal::new(Reason::InvalidTime, format_args!("{called}: {what}"));
+    let invalid = |what: &str| Refusal::new(Reason::InvalidTime, format_args!("{called} {what}"));
     let ms = match value {
         Value::Absent | Value::Null => return Err(Refusal::missing(called)),
         Value::Text(text) if text.is_empty() => return Err(Refusal::missing(called)),
-        Value::Text(text) => rfc3339::parse(text)
-            .ok_or_else(|| invalid(&format_args!("{} is no RFC 3339 time", shown(text))))?,
+        Value::Text(text) => rfc3339::parse(text).ok_or_else(|| invalid("is no RFC 3339 time"))?,
         Value::Int(ms) => *ms,
         Value::Large(_) => i64::MAX,
         // JSON does not tell 1.5e12 from 1500000000000.
         Value::Float(ms) if ms.fract() == 0.0 => *ms as i64,
-        Value::Float(_) => return Err(invalid(&"must be whole milliseconds since 1970 UTC")),
+        Value::Float(_) => return Err(invalid("must be whole milliseconds since 1970 UTC")),
         other => {
             return Err(Refusal::wrong_type(called, "milliseconds or RFC 3339 text", other.type_name()));
         }
@@ -331,7 +328,7 @@ fn time((value, called): &(Value<'_>, &str)) -> Result<i64, Refusal> {
     if (EARLIEST_MS..LATEST_MS).contains(&ms) {
         Ok(ms)
     } else {
-        Err(invalid(&format_args!("{ms} ms is outside the years 2000 to 2099; seconds instead of ms?")))
+        Err(invalid("is outside the years 2000 to 2099; were seconds sent for milliseconds?"))
     }
 }
 

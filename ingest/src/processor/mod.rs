@@ -2,143 +2,31 @@
 //!
 //! Knows no Kafka client and no clock but the time that is part of its input.
 
+mod factory;
 mod lane;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
-    InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError,
-    TopicPartition, UnitId,
+    InRecord, Input, OutRecord, Outputs, Position, Processor, StepError, TopicPartition,
 };
-use schemas::topic::Names;
-use schemas::{Codec, Control, Entry, Event, LateEvent, Protobuf, Source, SourceSet, Ticks};
+use schemas::{Codec, Control, Entry, Event, LateEvent, Protobuf, Ticks};
 
-use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::dead_letter;
-use crate::decode::{Decoder, Events, RawPlace, RawTopic, Refusal};
+use crate::decode::{Events, RawPlace, RawTopic, Refusal};
 use crate::horizon::Horizon;
 use crate::merge::{Bounds, Merge};
 use crate::partitioner::partition_of;
-use crate::pseudonym::{PseudonymKey, Pseudonymizer};
 use crate::telemetry::{self, Counts, MAX_LABELLED_SOURCES};
-use crate::{Config, ConfigError};
 
+use factory::Shared;
 use lane::Lane;
+
+pub use factory::{Factory, RawPartitions, factory};
 
 /// What a held record takes beside its bytes, roughly.
 const HELD_OVERHEAD_BYTES: usize = 640;
-
-/// How many partitions the raw topics have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RawPartitions {
-    /// Of `views`.
-    pub views: i32,
-    /// Of `clicks`.
-    pub clicks: i32,
-    /// Of `purchases`.
-    pub purchases: i32,
-}
-
-impl RawPartitions {
-    const fn of(self, topic: RawTopic) -> i32 {
-        match topic {
-            RawTopic::Views => self.views,
-            RawTopic::Clicks => self.clicks,
-            RawTopic::Purchases => self.purchases,
-        }
-    }
-}
-
-/// Makes ingest's processors.
-#[derive(Debug, Clone)]
-pub struct Factory {
-    shared: Arc<Shared>,
-}
-
-/// What all processors of a process share.
-#[derive(Debug)]
-struct Shared {
-    config: Config,
-    names: Names,
-    decoder: Decoder,
-    catalogue: SharedCatalogue,
-    raw_partitions: RawPartitions,
-    events_partitions: i32,
-    /// The set of sources, encoded.
-    source_set: Bytes,
-}
-
-impl Shared {
-    fn name(&self, topic: RawTopic) -> &Arc<str> {
-        match topic {
-            RawTopic::Views => &self.names.views,
-            RawTopic::Clicks => &self.names.clicks,
-            RawTopic::Purchases => &self.names.purchases,
-        }
-    }
-}
-
-/// A factory over the raw topics of `names`, whose partition counts it is told, writing to
-/// `events_partitions` partitions of `events`.
-///
-/// # Errors
-/// A config that [`Config::check`] refuses, or a topic without partitions.
-pub fn factory(
-    config: &Config,
-    names: Names,
-    raw_partitions: RawPartitions,
-    events_partitions: i32,
-    key: &PseudonymKey,
-    catalogue: SharedCatalogue,
-) -> Result<Factory, ConfigError> {
-    if events_partitions < 1 || RawTopic::ALL.iter().any(|topic| raw_partitions.of(*topic) < 1) {
-        return Err(ConfigError::Range { key: "(topics)", what: "every topic must have a partition" });
-    }
-    let decoder = Decoder::new(config, Pseudonymizer::new(key))?;
-    let mut shared = Shared {
-        config: config.clone(),
-        names,
-        decoder,
-        catalogue,
-        raw_partitions,
-        events_partitions,
-        source_set: Bytes::new(),
-    };
-    let mut sources: Vec<Source> = RawTopic::ALL
-        .iter()
-        .flat_map(|topic| {
-            let name = shared.name(*topic);
-            (0..raw_partitions.of(*topic)).map(|partition| Source { topic: name.to_string(), partition })
-        })
-        .collect();
-    sources.sort();
-    shared.source_set = Protobuf::to_vec(&Entry::Control(Control::Sources(SourceSet { sources }))).into();
-    Ok(Factory { shared: Arc::new(shared) })
-}
-
-impl ProcessorFactory for Factory {
-    fn inputs(&self) -> Vec<Arc<str>> {
-        RawTopic::ALL.iter().map(|topic| Arc::clone(self.shared.name(*topic))).collect()
-    }
-
-    fn outputs(&self) -> Vec<Arc<str>> {
-        let names = &self.shared.names;
-        [&names.events, &names.late_events, &names.dead_letters].map(Arc::clone).into()
-    }
-
-    fn unit(&self, _: &TopicPartition) -> UnitId {
-        UnitId(0)
-    }
-
-    fn positions(&self) -> Positions {
-        Positions::Reported
-    }
-
-    fn create(&self, _: UnitId, _: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
-        Ok(Box::new(Ingest::new(Arc::clone(&self.shared))))
-    }
-}
 
 /// What the merge holds of a raw record.
 #[derive(Debug)]

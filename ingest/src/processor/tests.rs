@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use runtime::processor::TopicRecord;
+use runtime::processor::{Positions, ProcessorFactory, TopicRecord, UnitId};
 use schemas::duration::Millis;
-use schemas::{DeadLetter, EventClock, Origin, Reason};
+use schemas::topic::Names;
+use schemas::{DeadLetter, EventClock, Origin, Reason, Source};
 
 use super::*;
-use crate::catalogue::Catalogue;
-use crate::config::ClockSource;
+use crate::catalogue::{Catalogue, SharedCatalogue};
+use crate::config::{ClockSource, Config};
 use crate::decode::EARLIEST_MS;
+use crate::pseudonym::PseudonymKey;
 
 const T: i64 = EARLIEST_MS + 1_000_000_000;
 const HOUR: i64 = 3_600_000;
