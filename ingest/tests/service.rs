@@ -24,7 +24,7 @@ const T: i64 = 1_569_888_000_000;
 fn settings(bootstrap: String, root: &str) -> (Settings, runtime::config::Topics) {
     let mut sections: Sections = toml::from_str(runtime::config::DEFAULTS).unwrap();
     sections.kafka.bootstrap = bootstrap;
-    sections.service.instance = "test".to_owned();
+    sections.service.instance = "test".into();
     sections.service.delivery = Delivery::ExactlyOnce;
     sections.topics.raw_partitions = 2;
     sections.topics.internal_partitions = 3;
