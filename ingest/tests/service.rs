@@ -1,4 +1,4 @@
-//! The service on an embedded broker: raw records and a catalogue in, events and ticks out; killed
+//! The service on an embedded broker: raw records and a catalogue in, events and ticks out; stopped
 //! and started again in between.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
