@@ -17,7 +17,9 @@ use runtime::worker::Settings;
 use schemas::prediction::Status;
 use schemas::topic::Names;
 use schemas::vector::{Scale, VectorField};
-use schemas::{Codec, FeatureVector, Json, ModelAnnouncement, Origin, Place, Prediction, Protobuf, VectorSchema};
+use schemas::{
+    Codec, FeatureVector, Json, ModelAnnouncement, Origin, Place, Prediction, Protobuf, VectorSchema,
+};
 use scorer::{Config, Loaded, Slot};
 use serde::Deserialize;
 
@@ -31,7 +33,13 @@ fn schema() -> VectorSchema {
 fn vector(partition: i32, offset: i64) -> FeatureVector {
     FeatureVector {
         place: Place { partition, offset: 2 * offset },
-        origin: Origin { topic: "views".into(), partition: 0, offset: offset * 10 + i64::from(partition), line: 0, lines: 1 },
+        origin: Origin {
+            topic: "views".into(),
+            partition: 0,
+            offset: offset * 10 + i64::from(partition),
+            line: 0,
+            lines: 1,
+        },
         event_time_ms: 1_000_000 + offset,
         user: "u".into(),
         item: format!("i{}", offset % 7),
@@ -118,7 +126,12 @@ impl Cluster {
     fn score(&mut self, count: i64) -> Vec<Prediction> {
         for offset in self.sent..self.sent + count {
             for partition in 0..PARTITIONS {
-                self.send(&self.names.feature_vectors, Some(partition), "u", Protobuf::to_vec(&vector(partition, offset)));
+                self.send(
+                    &self.names.feature_vectors,
+                    Some(partition),
+                    "u",
+                    Protobuf::to_vec(&vector(partition, offset)),
+                );
             }
         }
         self.sender.flush(Duration::from_secs(20)).unwrap();

@@ -127,7 +127,10 @@ mod tests {
             (Config { cron: "often".into(), ..good.clone() }, "trainer.cron"),
             (Config { max_rows: 10, ..good.clone() }, "trainer.max_rows"),
             (Config { split, ..good.clone() }, "trainer.split.test_share"),
-            (Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() }, "trainer.gate.confidence"),
+            (
+                Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() },
+                "trainer.gate.confidence",
+            ),
         ] {
             let text = bad.check().unwrap_err().to_string();
             assert!(text.starts_with(key), "{text}");

@@ -144,7 +144,12 @@ impl World {
             let bought = clicked && random.unit() < 0.3;
             self.labels.push(label.clone());
             if bought {
-                self.labels.push(Label { revision: 1, purchased_after_click: true, value: 10.0, ..label.clone() });
+                self.labels.push(Label {
+                    revision: 1,
+                    purchased_after_click: true,
+                    value: 10.0,
+                    ..label.clone()
+                });
             }
             if self.made % 4 != 0 {
                 let last = self.labels.last().unwrap().clone();
@@ -159,11 +164,17 @@ impl World {
     pub async fn write(&mut self, store: &Store, commits: usize, skip: impl Fn(&FeatureVector) -> bool) {
         let vectors: Vec<TopicRecord> = {
             let new = self.vectors[self.written.vectors..].iter().filter(|v| !skip(v));
-            place_records(new.map(|v| (v.place.partition, Protobuf::to_vec(v))), &mut self.written.vector_offsets)
+            place_records(
+                new.map(|v| (v.place.partition, Protobuf::to_vec(v))),
+                &mut self.written.vector_offsets,
+            )
         };
         let labels: Vec<TopicRecord> = {
             let new = self.labels[self.written.labels..].iter();
-            place_records(new.map(|l| (l.place.partition, Protobuf::to_vec(l))), &mut self.written.label_offsets)
+            place_records(
+                new.map(|l| (l.place.partition, Protobuf::to_vec(l))),
+                &mut self.written.label_offsets,
+            )
         };
         self.written.vectors = self.vectors.len();
         self.written.labels = self.labels.len();
@@ -181,7 +192,14 @@ fn place_records(
             let at = &mut offsets[partition as usize];
             let offset = at.map_or(0, |last| last + 1);
             *at = Some(offset);
-            TopicRecord { partition, offset, timestamp_ms: 1, key: None, value: Some(value.into()), headers: vec![] }
+            TopicRecord {
+                partition,
+                offset,
+                timestamp_ms: 1,
+                key: None,
+                value: Some(value.into()),
+                headers: vec![],
+            }
         })
         .collect()
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use crate::common::{config, folder, network, schema};
+use bytes::Bytes;
 use runtime::store::Store;
 use trainer::split::{Boundaries, Parts};
 use trainer::{Claim, Data, Decision, Error, Registry, Run, Trigger};
