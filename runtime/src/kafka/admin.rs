@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Read};
+use super::client::{self, Plain, PlainConsumer, Read};
 use super::error::code_of;
 use super::topics::TopicSpec;
 use super::{KafkaError, Result};
@@ -27,11 +27,11 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// Asks and changes what concerns whole topics and groups. Blocks; made for start-up, tools and
 /// tests, not for the path of an event.
 pub struct Admin {
-    client: AdminClient<DefaultClientContext>,
-    consumer: BaseConsumer,
+    client: AdminClient<Plain>,
+    consumer: PlainConsumer,
     kafka: Kafka,
     /// One consumer for each group that was asked about: it knows its coordinator by then.
-    groups: Mutex<BTreeMap<String, Arc<BaseConsumer>>>,
+    groups: Mutex<BTreeMap<String, Arc<PlainConsumer>>>,
 }
 
 impl Admin {
@@ -43,8 +43,8 @@ impl Admin {
         let config = |error: rdkafka::error::KafkaError| KafkaError::Config { what: error.to_string() };
         let group = format!("{}admin", kafka.prefix);
         Ok(Self {
-            client: client::admin(kafka).create().map_err(config)?,
-            consumer: client::consumer(kafka, Read::Committed, &group).create().map_err(config)?,
+            client: client::admin(kafka).create_with_context(Plain).map_err(config)?,
+            consumer: client::consumer(kafka, Read::Committed, &group).create_with_context(Plain).map_err(config)?,
             kafka: kafka.clone(),
             groups: Mutex::default(),
         })
@@ -179,13 +179,13 @@ impl Admin {
         Ok(offsets.into_iter().map(|(_, end)| end).collect())
     }
 
-    fn group(&self, group: &str) -> Result<Arc<BaseConsumer>> {
+    fn group(&self, group: &str) -> Result<Arc<PlainConsumer>> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(consumer) = groups.get(group) {
             return Ok(Arc::clone(consumer));
         }
-        let consumer: BaseConsumer = client::consumer(&self.kafka, Read::Committed, group)
-            .create()
+        let consumer: PlainConsumer = client::consumer(&self.kafka, Read::Committed, group)
+            .create_with_context(Plain)
             .map_err(|error| KafkaError::Config { what: error.to_string() })?;
         let consumer = Arc::new(consumer);
         groups.insert(group.to_owned(), Arc::clone(&consumer));
@@ -214,7 +214,7 @@ impl Admin {
 
 /// The partition counts of all topics. All are asked for, since asking for one that is not there
 /// makes some brokers create it.
-fn counts(consumer: &BaseConsumer, bootstrap: &str) -> Result<BTreeMap<String, i32>> {
+fn counts(consumer: &PlainConsumer, bootstrap: &str) -> Result<BTreeMap<String, i32>> {
     let metadata = consumer
         .fetch_metadata(None, PATIENCE)
         .map_err(|error| KafkaError::refused("list topics", bootstrap, &error))?;
@@ -227,12 +227,12 @@ fn counts(consumer: &BaseConsumer, bootstrap: &str) -> Result<BTreeMap<String, i
         .collect())
 }
 
-pub(super) fn count(consumer: &BaseConsumer, topic: &str, bootstrap: &str) -> Result<Option<i32>> {
+pub(super) fn count(consumer: &PlainConsumer, topic: &str, bootstrap: &str) -> Result<Option<i32>> {
     Ok(counts(consumer, bootstrap)?.get(topic).copied())
 }
 
 /// First offset, and offset behind the last, of each partition.
-pub(super) fn offsets(consumer: &BaseConsumer, topic: &str, bootstrap: &str) -> Result<Vec<(i64, i64)>> {
+pub(super) fn offsets(consumer: &PlainConsumer, topic: &str, bootstrap: &str) -> Result<Vec<(i64, i64)>> {
     let partitions =
         count(consumer, topic, bootstrap)?.ok_or_else(|| KafkaError::NoTopic { topic: topic.to_owned() })?;
     (0..partitions)
@@ -247,7 +247,7 @@ pub(super) fn offsets(consumer: &BaseConsumer, topic: &str, bootstrap: &str) -> 
 /// A partition's offsets. Asked again while the client takes another broker for its leader, as
 /// happens when the topic has just been made.
 fn watermarks(
-    consumer: &BaseConsumer,
+    consumer: &PlainConsumer,
     topic: &str,
     partition: i32,
 ) -> Result<(i64, i64), rdkafka::error::KafkaError> {

@@ -5,12 +5,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError as Client;
+use rdkafka::{ClientConfig, ClientContext};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use schemas::table::TopicRecord;
 
 use crate::config::Kafka;
 use crate::processor::{InRecord, OutRecord};
+
+/// A consumer without a group's callbacks.
+pub(crate) type PlainConsumer = BaseConsumer<Plain>;
+
+/// What librdkafka says on its own, at the level that it deserves: lost connections come back, and
+/// what does not pass comes out of the call that met it.
+pub(crate) struct Plain;
+
+impl ClientContext for Plain {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: Client, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client");
+    }
+}
+
+impl ConsumerContext for Plain {}
 
 /// How a consumer treats what open and aborted transactions wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::{count, offsets};
-use super::client::{self, Read};
+use super::client::{self, Plain, PlainConsumer, Read};
 use super::error::{code_of, transient};
 use super::{KafkaError, Result};
 use crate::config::Kafka;
@@ -37,7 +37,7 @@ impl From<Isolation> for Read {
 /// A consumer without a group: it reads the partitions that it is told, from where it is told, and
 /// commits nothing. For one thread.
 pub struct Reader {
-    consumer: BaseConsumer,
+    consumer: PlainConsumer,
     bootstrap: String,
     topics: BTreeMap<String, Arc<str>>,
     /// Next offset to read of each assigned partition.
@@ -55,7 +55,7 @@ impl Reader {
     pub fn new(kafka: &Kafka, isolation: Isolation) -> Result<Self> {
         let group = format!("{}reader", kafka.prefix);
         let consumer = client::consumer(kafka, isolation.into(), &group)
-            .create()
+            .create_with_context(Plain)
             .map_err(|error| KafkaError::Config { what: error.to_string() })?;
         Ok(Self {
             consumer,
