@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The folder below a store's root that holds the tables.
 pub const TABLES: &str = "tables";
 
-/// The address of a table: for DuckDB, Polars and messages.
+/// The address of a table: for `DuckDB`, Polars and messages.
 pub fn table_url(root: &str, table: &str) -> String {
     format!("{}/{TABLES}/{table}", root.trim_end_matches('/'))
 }

@@ -18,7 +18,7 @@ use parquet::arrow::async_reader::{
     AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use schemas::table::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN};
 
 use crate::error::{Error, Result};
@@ -57,7 +57,8 @@ impl FileBatches {
         };
         // The page index lets a filtered read skip pages; a full read has no use for it.
         let filter = Filter::new(file, want);
-        let options = ArrowReaderOptions::new().with_page_index(filter.is_some());
+        let pages = if filter.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
+        let options = ArrowReaderOptions::new().with_page_index_policy(pages);
         let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await.map_err(damaged)?;
         let rows = metadata.metadata().file_metadata().num_rows();
         if rows != file.rows as i64 {

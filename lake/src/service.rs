@@ -318,10 +318,7 @@ impl<'a, S: Source> Keeper<'a, S> {
         let mut wait = Duration::from_millis(200);
         let mut tries = 0;
         loop {
-            let error = match self.io.block_on(self.writer.commit()) {
-                Ok(_) => break,
-                Err(error) => error,
-            };
+            let Err(error) = self.io.block_on(self.writer.commit()) else { break };
             tries += 1;
             let last = !patient || self.stop.is_set();
             if !error.retry() || (last && tries >= 3) {

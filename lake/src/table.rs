@@ -211,7 +211,7 @@ impl Table {
         &self.name
     }
 
-    /// Its address: what DuckDB's `delta_scan` and Polars' `scan_delta` take.
+    /// Its address: what `DuckDB`'s `delta_scan` and Polars' `scan_delta` take.
     pub fn url(&self) -> String {
         self.delta.table_url().to_string()
     }
