@@ -13,6 +13,11 @@ use super::{Clock, Command, CoreError, Delivery, Event, Failure, Rules};
 use crate::processor::{InRecord, OutRecord, Position, ProcessorFactory, StepError, TopicPartition, UnitId};
 use crate::snapshot::Snapshot;
 
+/// How long after a first abort nothing is begun again, ms; doubled with each further one.
+const FIRST_BACKOFF_MS: u64 = 10;
+/// How often it is doubled.
+const LONGEST_BACKOFF: u32 = 6;
+
 /// Where the transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transaction {
@@ -76,6 +81,9 @@ pub struct Core {
     hold: bool,
     /// Something failed and no commit has succeeded since: read nothing more.
     stalled: bool,
+    /// Aborts since the last commit, and the time before which nothing is begun again: a
+    /// generation that is out of date stays so until the group speaks.
+    aborted: (u32, u64),
     releasing: Option<Vec<TopicPartition>>,
     stopping: bool,
     left: bool,
@@ -104,6 +112,7 @@ impl Core {
             commit_wanted: false,
             hold: false,
             stalled: false,
+            aborted: (0, 0),
             releasing: None,
             stopping: false,
             left: false,
@@ -145,15 +154,15 @@ impl Core {
     pub fn on(&mut self, event: Event) -> Result<(), CoreError> {
         match event {
             Event::Assigned { partitions } => {
-                self.polled(self.clock);
+                self.heard();
                 self.assigned(partitions);
             }
             Event::Revoked { partitions } => {
-                self.polled(self.clock);
+                self.heard();
                 self.revoked(partitions);
             }
             Event::Lost { partitions } => {
-                self.polled(self.clock);
+                self.heard();
                 self.lose(&partitions);
             }
             Event::Records { records, clock } => {
@@ -178,7 +187,7 @@ impl Core {
                 self.mark_due(self.rules.idle_commit);
             }
             Event::Stop => {
-                self.hold = false;
+                self.heard();
                 self.stopping = true;
                 self.commit_wanted = true;
             }
@@ -354,8 +363,14 @@ impl Core {
 
     fn polled(&mut self, clock: Clock) {
         self.clock = clock;
-        self.hold = false;
+        self.hold = clock.steady_ms < self.aborted.1;
         self.saved_this_round = false;
+    }
+
+    /// Something has changed: what failed before may be tried at once.
+    fn heard(&mut self) {
+        self.aborted.1 = 0;
+        self.polled(self.clock);
     }
 
     fn mark_due(&mut self, drained: bool) {
@@ -540,12 +555,15 @@ impl Core {
         self.in_doubt = false;
         self.commit_wanted = self.stopping;
         self.stalled = false;
+        self.aborted = (0, 0);
         self.dirty_since = self.is_dirty().then_some(self.clock.steady_ms);
         self.counters.commits += 1;
     }
 
     fn aborted(&mut self) {
         self.counters.aborts += 1;
+        let in_a_row = self.aborted.0.min(LONGEST_BACKOFF);
+        self.aborted = (in_a_row + 1, self.clock.steady_ms + (FIRST_BACKOFF_MS << in_a_row));
         self.transaction = Transaction::Closed;
         self.outbox.rewind();
         self.hold = true;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::{
-    GroupId, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetFetchRequest, OffsetFetchResponse,
-    SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    GroupId, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use noida::kafka::engine::{EngineState, GroupLifecycleState as Stage, GroupState};
@@ -111,7 +111,7 @@ impl Server {
                 Some(FENCED_INSTANCE_ID)
             } else if !group.members.contains_key(member) {
                 Some(UNKNOWN_MEMBER_ID)
-            } else if request.generation_id != group.generation_id {
+            } else if current(group, member, request.generation_id) != group.generation_id {
                 Some(ILLEGAL_GENERATION)
             } else {
                 None
@@ -136,6 +136,17 @@ impl Server {
             );
         }
         answer
+    }
+
+    /// Commits offsets outside a transaction.
+    pub(super) fn offset_commit(&self, request: &OffsetCommitRequest, version: i16) -> OffsetCommitResponse {
+        let mut state = self.lock();
+        let mut request = request.clone();
+        if let Some(group) = state.groups.get(request.group_id.as_str()) {
+            let generation = request.generation_id_or_member_epoch;
+            request.generation_id_or_member_epoch = current(group, request.member_id.as_str(), generation);
+        }
+        state.handle_offset_commit(&request, version)
     }
 
     /// Committed offsets; where the client asks for stable ones, those that an open transaction is
@@ -171,6 +182,16 @@ impl Server {
         }
         answer
     }
+}
+
+/// The generation that a member's commit counts for. The engine begins a generation when a round
+/// begins, Kafka when it is complete: until it has rejoined, a member may still commit what it is
+/// about to give back.
+fn current(group: &GroupState, member: &str, generation: i32) -> i32 {
+    let gives_back = group.state == Stage::PreparingRebalance
+        && generation + 1 == group.generation_id
+        && !group.awaiting_members.contains_key(member);
+    if gives_back { group.generation_id } else { generation }
 }
 
 fn refuse_join(mut joined: JoinGroupResponse, code: i16) -> JoinGroupResponse {

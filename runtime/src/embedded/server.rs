@@ -198,6 +198,10 @@ impl Server {
                 let body: TxnOffsetCommitRequest = request.body()?;
                 request.answer(&self.txn_offset_commit(&body, version), version).map(Some)
             }
+            ApiKey::OffsetCommit => {
+                let body: OffsetCommitRequest = request.body()?;
+                request.answer(&self.offset_commit(&body, version), version).map(Some)
+            }
             ApiKey::OffsetFetch => {
                 let body: OffsetFetchRequest = request.body()?;
                 request.answer(&self.offset_fetch(&body, version), version).map(Some)
@@ -208,7 +212,6 @@ impl Server {
                 FindCoordinator: FindCoordinatorRequest => handle_find_coordinator, false;
                 Heartbeat: HeartbeatRequest => handle_heartbeat, false;
                 LeaveGroup: LeaveGroupRequest => handle_leave_group, true;
-                OffsetCommit: OffsetCommitRequest => handle_offset_commit, false;
                 OffsetDelete: OffsetDeleteRequest => handle_offset_delete, false;
                 DeleteTopics: DeleteTopicsRequest => handle_delete_topics, true;
                 CreatePartitions: CreatePartitionsRequest => handle_create_partitions, false;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{LoopConsumer, LoopProducer};
@@ -21,6 +21,8 @@ use crate::store::Store;
 
 /// How long one call may take before it is made again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to look whether everything has been delivered.
+const LOOK: Duration = Duration::from_micros(200);
 /// How long to wait for room in the producer's queue before partitions are paused.
 const ROOM: Duration = Duration::from_millis(100);
 
@@ -89,7 +91,7 @@ impl Hands {
             Command::CommitOffsets(positions) => {
                 to_list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Sync))
             }
-            Command::Abort => self.producer.abort_transaction(PATIENCE),
+            Command::Abort => self.abort(),
             Command::Leave => Ok(()),
         };
         Ok(match done {
@@ -213,13 +215,41 @@ impl Hands {
     #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]
     fn timed_commit(&self) -> Result<(), KafkaError> {
         let begun = Instant::now();
+        self.deliver(PATIENCE)?;
         self.producer.commit_transaction(PATIENCE)?;
         measure::commit(&self.service, begun.elapsed());
         Ok(())
     }
 
+    /// Waits until everything that was produced has been answered. The client's own `flush` looks
+    /// only every 100 ms, since deliveries that succeed are not reported one by one.
+    #[expect(clippy::disallowed_methods, reason = "how long to wait for deliveries")]
+    fn deliver(&self, patience: Duration) -> Result<(), KafkaError> {
+        let until = Instant::now() + patience;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn abort(&self) -> Result<(), KafkaError> {
+        // The client waits until all reports have been taken, and takes none itself.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        if let Err(error) = self.deliver(Duration::from_secs(1)) {
+            tracing::debug!(service = self.service, %error, "reports are still missing at an abort");
+        }
+        let _purged = self.producer.context().take_failure();
+        self.producer.abort_transaction(PATIENCE)
+    }
+
     fn flush(&self) -> Event {
-        if let Err(error) = self.producer.flush(PATIENCE) {
+        if let Err(error) = self.deliver(PATIENCE) {
             return self.failed(&error);
         }
         match self.producer.context().take_failure() {
