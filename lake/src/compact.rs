@@ -6,12 +6,13 @@ use deltalake::kernel::Action;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::protocol::DeltaOperation;
 
+use crate::append::not_made;
 use crate::clock::now_ms;
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::file::DataFile;
 use crate::scan::{Order, Scan, ScanOptions};
-use crate::table::{blocking, not_made, unique};
+use crate::table::{blocking, unique};
 use crate::{Config, Table};
 
 /// Commits tried while others append.

@@ -4,6 +4,7 @@
 //! Knows the bookkeeping columns and `date` of `schemas::table`; of no other column what it
 //! means. The only crate that names deltalake.
 
+mod append;
 pub mod blocking;
 mod check;
 mod clock;
@@ -25,6 +26,7 @@ mod telemetry;
 mod vacuum;
 mod writer;
 
+pub use append::{Appended, Progress};
 pub use check::Checked;
 pub use columns::COMMENT;
 pub use compact::Compacted;
@@ -36,6 +38,6 @@ pub use scan::{Batches, Order, ScanOptions};
 pub use service::{TableSpec, run, run_on};
 pub use source::{Source, SourceError};
 pub use status::{Status, TableStatus};
-pub use table::{Appended, Progress, Table, app_id, tables};
+pub use table::{Table, app_id, tables};
 pub use vacuum::Vacuumed;
 pub use writer::Writer;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use crate::append::Appended;
 use crate::compact::Compacted;
 use crate::status::TableStatus;
-use crate::table::Appended;
 
 pub(crate) fn committed(table: &str, appended: &Appended, took: Duration) {
     let name = table.to_owned();

@@ -11,10 +11,11 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use schemas::table::{RowEncoder, TopicRecord};
 
+use crate::append::{Appended, Progress};
 use crate::clock::instant;
 use crate::encode::places;
 use crate::error::{Error, Result};
-use crate::table::{Appended, Progress, Table, app_id};
+use crate::table::{Table, app_id};
 use crate::{Config, telemetry};
 
 /// Times that a batch meets another writer of the same partitions before that is an error.

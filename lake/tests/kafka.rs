@@ -19,7 +19,7 @@ use runtime::store::Store;
 use runtime::worker::{self, Settings};
 use schemas::duration::Millis;
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 const PARTITIONS: i32 = 3;
 
 /// Copies records to the same partition of another topic.
@@ -113,7 +113,9 @@ fn becomes_a_table(kafka: &Kafka) {
     let copying = Shutdown::new();
     let copier = {
         let (copying, factory) = (copying.clone(), Copy { from: Arc::clone(&raw), to: Arc::clone(&things) });
-        std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, copying))
+        std::thread::spawn(move || {
+            worker::run("copy", Arc::new(factory), &settings, copying).map_err(|error| error.to_string())
+        })
     };
 
     for round in 0..2_i64 {
