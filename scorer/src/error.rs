@@ -19,7 +19,7 @@ pub enum Error {
     Kafka(#[from] runtime::kafka::KafkaError),
     /// The worker failed.
     #[error(transparent)]
-    Worker(#[from] runtime::worker::WorkerError),
+    Worker(Box<runtime::worker::WorkerError>),
     /// A model that must not be served.
     #[error("model {version} at {uri}: {what}")]
     Refused {
@@ -33,4 +33,10 @@ pub enum Error {
     /// A thread that could not be started.
     #[error("cannot start the thread that watches models: {0} (fatal)")]
     Thread(std::io::Error),
+}
+
+impl From<runtime::worker::WorkerError> for Error {
+    fn from(error: runtime::worker::WorkerError) -> Self {
+        Self::Worker(Box::new(error))
+    }
 }

@@ -96,7 +96,8 @@ impl Config {
         if !(0.5..=1.0).contains(&self.gate.confidence) {
             return bad("gate.confidence", format!("{}: must lie from 0.5 to 1", self.gate.confidence));
         }
-        if !(self.gate.max_calibration_worsening >= 0.0) {
+        let worsening = self.gate.max_calibration_worsening;
+        if worsening.is_nan() || worsening < 0.0 {
             return bad("gate.max_calibration_worsening", "must not be negative".into());
         }
         Ok(())

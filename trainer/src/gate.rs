@@ -30,7 +30,7 @@ pub struct Said<'a> {
 /// What the challenger is measured against.
 #[derive(Debug, Clone, Copy)]
 pub enum Rival<'a> {
-    /// The training examples' share of clicks and of purchases, said of every impression.
+    /// The training examples' share of clicks, said of every impression.
     BaseRate {
         /// Share of clicks.
         click: f64,

@@ -1,6 +1,6 @@
-//! A seeded generator for resampling: SplitMix64, the same on every machine.
+//! A seeded generator for resampling: `SplitMix64`, the same on every machine.
 
-/// SplitMix64.
+/// `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct SplitMix(u64);
 

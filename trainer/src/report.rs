@@ -129,8 +129,11 @@ fn data_table(page: &mut String, run: &Run) {
     page.push_str("</table>");
 }
 
+/// Name, colour, points.
+type Line<'a> = (&'a str, &'a str, Vec<(f64, f64)>);
+
 /// A chart of lines through points, both axes scaled to the data; with the diagonal if asked.
-fn chart(page: &mut String, lines: &[(&str, &str, Vec<(f64, f64)>)], diagonal: bool) {
+fn chart(page: &mut String, lines: &[Line<'_>], diagonal: bool) {
     const WIDTH: f64 = 560.0;
     const HEIGHT: f64 = 240.0;
     const EDGE: f64 = 44.0;

@@ -114,7 +114,7 @@ mod tests {
         (0..rows)
             .map(|_| {
                 time += (random.next() % 8).saturating_sub(3) as i64
-                    * if random.next() % 50 == 0 { 40 } else { 1 };
+                    * if random.next().is_multiple_of(50) { 40 } else { 1 };
                 time
             })
             .collect()

@@ -152,7 +152,7 @@ impl Trainer {
         let root = self.store.root_url().to_owned();
         let (thread_plan, thread_status, thread_stop) = (plan.clone(), status.clone(), stop.clone());
         let work = move |handle: &Handle| {
-            judge(&root, thread_plan, champion_model, handle, &thread_status, &thread_stop)
+            judge(&root, &thread_plan, champion_model.as_ref(), handle, &thread_status, &thread_stop)
         };
         let judged = on_own_thread(work).await?;
 
@@ -268,16 +268,16 @@ struct Judged {
 /// Trains a challenger and compares it with the champion on the same test examples.
 fn judge(
     root: &str,
-    plan: Plan,
-    champion: Option<Model>,
+    plan: &Plan,
+    champion: Option<&Model>,
     handle: &Handle,
     status: &Status,
     stop: &Shutdown,
 ) -> Result<Judged, Error> {
     let started = stopwatch();
     let mut watch = Watching { status: status.clone() };
-    let parent = champion.as_ref().filter(|_| plan.parent.is_some());
-    let fitted = fit::fit(root, &plan, parent, handle, stop, &mut watch)?;
+    let parent = champion.filter(|_| plan.parent.is_some());
+    let fitted = fit::fit(root, plan, parent, handle, stop, &mut watch)?;
     let Fitted { dataset, parts, trained, .. } = &fitted;
     let data = dataset.data();
     telemetry::data_read(data.rows, data.labels, data.without_vector, started.elapsed().as_secs_f64());
@@ -293,26 +293,23 @@ fn judge(
     let said = trained.model.predict_examples(&test).map_err(broken)?;
     let ours = Columns::new(&said);
     let metrics = Metrics::measure(&said, &test);
-    let theirs = match &champion {
-        Some(champion) => champion_says(champion, root, &plan, dataset, &parts.test, handle, stop)?,
+    let theirs = match champion {
+        Some(champion) => champion_says(champion, root, plan, dataset, &parts.test, handle, stop)?,
         None => None,
     };
     let outcomes = dataset.outcomes(&parts.test);
     let seed = plan.network.training.seed;
-    let (decision, champion_metrics) = match &theirs {
-        Some(theirs) => {
-            let columns = Columns::new(theirs);
-            let rival = Rival::Champion(columns.said());
-            let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
-            (decision, Some(Metrics::measure(theirs, &test)))
-        }
-        None => {
-            let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
-            (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
-        }
+    let (decision, champion_metrics) = if let Some(theirs) = &theirs {
+        let columns = Columns::new(theirs);
+        let rival = Rival::Champion(columns.said());
+        let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
+        (decision, Some(Metrics::measure(theirs, &test)))
+    } else {
+        let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
+        (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
     };
     let reliability = report::reliability(&ours.p_click, &outcomes);
-    let artefact = trained.artefact(&fit::card(&plan, &fitted)).map_err(broken)?;
+    let artefact = trained.artefact(&fit::card(plan, &fitted)).map_err(broken)?;
     let weights_checksum = trained.model.weights_checksum().map_err(broken)?;
     let kernel = trained.model.kernel_class().as_str().to_owned();
     drop((outcomes, test));
