@@ -50,7 +50,7 @@ pub enum WorkerError {
         /// Which service.
         service: String,
         /// What librdkafka said.
-        source: rdkafka::error::KafkaError,
+        source: Box<rdkafka::error::KafkaError>,
     },
     /// A topic is not there, or not as it was made.
     #[error("{service}: {source}")]
@@ -58,7 +58,7 @@ pub enum WorkerError {
         /// Which service.
         service: String,
         /// What is wrong.
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// A record that no retry can produce.
     #[error("{service}: cannot produce to {topic}: {source} (fatal; restarting will meet it again)")]
@@ -68,7 +68,7 @@ pub enum WorkerError {
         /// Which topic.
         topic: String,
         /// What librdkafka said.
-        source: rdkafka::error::KafkaError,
+        source: Box<rdkafka::error::KafkaError>,
     },
     /// A thread could not be started, or panicked.
     #[error("{service}: a worker thread {what} (fatal)")]
@@ -94,6 +94,7 @@ pub fn group_id(kafka: &Kafka, service: &str) -> String {
 ///
 /// # Errors
 /// The first worker's failure; the others have been stopped.
+#[expect(clippy::needless_pass_by_value, reason = "callers hand the service over")]
 pub fn run(
     name: &str,
     factory: Arc<dyn ProcessorFactory>,

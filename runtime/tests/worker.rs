@@ -2,6 +2,7 @@
 //! `SALIENCE_KAFKA_BOOTSTRAP` names. A worker is a process of its own where it is killed.
 #![cfg(feature = "embedded-broker")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![expect(clippy::disallowed_methods, reason = "a test's patience is measured in real time")]
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -34,7 +35,8 @@ impl Processor for Copying {
         let Input::Records { records, .. } = input else { return Ok(()) };
         for record in records {
             self.count += 1;
-            let value = String::from_utf8_lossy(record.record.value.as_deref().unwrap_or_default()).into_owned();
+            let value =
+                String::from_utf8_lossy(record.record.value.as_deref().unwrap_or_default()).into_owned();
             out.records.push(OutRecord {
                 topic: Arc::clone(&self.output),
                 partition: Some(record.record.partition),
@@ -91,14 +93,9 @@ struct Place {
 impl Place {
     fn new(name: &str) -> Self {
         log();
-        let (broker, bootstrap) = match std::env::var("SALIENCE_KAFKA_BOOTSTRAP") {
-            Ok(bootstrap) => (None, bootstrap),
-            Err(_) => {
-                let broker = embedded::spawn().unwrap();
-                let bootstrap = broker.bootstrap();
-                (Some(broker), bootstrap)
-            }
-        };
+        let given = std::env::var("SALIENCE_KAFKA_BOOTSTRAP").ok();
+        let broker = given.is_none().then(|| embedded::spawn().unwrap());
+        let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
         let mut kafka = Kafka::at(bootstrap);
         kafka.prefix = format!("test-{name}-{}-", std::process::id());
         let place = Self { _broker: broker, kafka, folder: tempfile::tempdir().unwrap() };
@@ -187,9 +184,7 @@ fn settings(kafka: &Kafka, folder: &str) -> Settings {
 
 /// The `n`-th record of a partition, numbered.
 fn expected(partition: i32, per_partition: u64) -> Vec<String> {
-    (0..per_partition)
-        .map(|n| format!("{} {}", n + 1, n * PARTITIONS as u64 + partition as u64))
-        .collect()
+    (0..per_partition).map(|n| format!("{} {}", n + 1, n * PARTITIONS as u64 + partition as u64)).collect()
 }
 
 fn check(found: &BTreeMap<i32, Vec<String>>, per_partition: u64) {
@@ -403,10 +398,7 @@ fn another_number_of_partitions_stops_the_service() {
     let place = Place::new("counts");
     let store = place.settings().store;
     let path = format!("meta/topics/{}.json", place.topic("out"));
-    let record = format!(
-        r#"{{"version":1,"topic":"{}","partitions":7,"id":"0"}}"#,
-        place.topic("out")
-    );
+    let record = format!(r#"{{"version":1,"topic":"{}","partitions":7,"id":"0"}}"#, place.topic("out"));
     store.put_blocking(&path, record.into()).unwrap();
     let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
     let error = worker::run("copy", factory, &place.settings(), Shutdown::new()).expect_err("it must fail");

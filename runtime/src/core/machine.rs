@@ -62,6 +62,7 @@ pub struct Counters {
 }
 
 /// The loop's state.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts; every combination can occur")]
 pub struct Core {
     factory: Arc<dyn ProcessorFactory>,
     rules: Rules,
@@ -155,7 +156,7 @@ impl Core {
         match event {
             Event::Assigned { partitions } => {
                 self.heard();
-                self.assigned(partitions);
+                self.assigned(&partitions);
             }
             Event::Revoked { partitions } => {
                 self.heard();
@@ -333,8 +334,7 @@ impl Core {
     }
 
     fn pause_as_needed(&mut self) -> Option<Command> {
-        let blocked =
-            self.stalled || self.stopping || self.releasing.is_some() || self.rebuild.is_waiting();
+        let blocked = self.stalled || self.stopping || self.releasing.is_some() || self.rebuild.is_waiting();
         let mut wanted: Vec<TopicPartition> = if blocked {
             self.units.values().flat_map(Unit::partitions).cloned().collect()
         } else {
@@ -385,7 +385,7 @@ impl Core {
             || self.outbox.len() >= self.rules.most_pending;
     }
 
-    fn assigned(&mut self, partitions: Vec<TopicPartition>) {
+    fn assigned(&mut self, partitions: &[TopicPartition]) {
         let units: BTreeSet<UnitId> = partitions.iter().map(|p| self.factory.unit(p)).collect();
         self.owned.extend(partitions.iter().cloned());
         let factory = Arc::clone(&self.factory);
@@ -508,7 +508,7 @@ impl Core {
 
     fn keep(&mut self, unit: UnitId, folded: Result<Folded, StepError>) -> Result<(), CoreError> {
         let folded = folded.map_err(|source| CoreError::Step { unit, source })?;
-        self.counters.folded += folded.folded;
+        self.counters.folded += folded.live;
         self.counters.replayed += folded.replayed;
         self.outbox.push(unit, folded.outputs);
         Ok(())

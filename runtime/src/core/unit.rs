@@ -56,7 +56,7 @@ pub(super) struct Unit {
 #[derive(Debug, Default)]
 pub(super) struct Folded {
     pub(super) outputs: Vec<OutRecord>,
-    pub(super) folded: u64,
+    pub(super) live: u64,
     pub(super) replayed: u64,
 }
 
@@ -151,7 +151,7 @@ impl Unit {
             if silent {
                 folded.replayed += length as u64;
             } else {
-                folded.folded += length as u64;
+                folded.live += length as u64;
                 folded.outputs.extend(outputs);
                 self.advance(run);
             }

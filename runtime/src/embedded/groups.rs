@@ -25,6 +25,7 @@ impl Server {
     /// Joins a member to its group and waits until the round is complete.
     pub(super) fn join(&self, request: &JoinGroupRequest, caller: &Caller<'_>) -> JoinGroupResponse {
         let mut state = self.lock();
+        restart_round(&mut state, request);
         let mut joined = state.handle_join_group(request, caller.version, caller.client_id, caller.host);
         if joined.error_code != 0 {
             return joined;
@@ -181,6 +182,22 @@ impl Server {
             }
         }
         answer
+    }
+}
+
+/// Begins the round anew, as Kafka does, where a static member comes back under way: the leader
+/// assigns to the member that it has heard of, and the one that came back would get nothing.
+fn restart_round(state: &mut EngineState, request: &JoinGroupRequest) {
+    let now = state.now_ms();
+    let Some(group) = state.groups.get_mut(request.group_id.as_str()) else { return };
+    let comes_back = request.member_id.is_empty()
+        && request.group_instance_id.as_deref().is_some_and(|id| group.member_for_instance(id).is_some());
+    if comes_back && group.state == Stage::CompletingRebalance {
+        group.state = Stage::PreparingRebalance;
+        group.generation_id += 1;
+        group.rebalance_start_ms = now;
+        group.assignments.clear();
+        group.awaiting_members.clear();
     }
 }
 

@@ -25,7 +25,6 @@ pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> F
         KafkaError::Transaction(error) if error.is_fatal() => Failure::Fatal,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Failure::Abortable,
         KafkaError::Transaction(error) if error.is_retriable() => Failure::Retriable,
-        KafkaError::Transaction(_) => Failure::Fatal,
         KafkaError::ConsumerCommit(code) if is_fenced(*code) => Failure::Fenced,
         KafkaError::ConsumerCommit(
             RDKafkaErrorCode::IllegalGeneration
@@ -33,7 +32,10 @@ pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> F
             | RDKafkaErrorCode::RebalanceInProgress,
         ) => Failure::Abortable,
         KafkaError::MessageConsumptionFatal(code) if is_fenced(*code) => Failure::Fenced,
-        KafkaError::MessageConsumptionFatal(_) | KafkaError::Canceled | KafkaError::Nul(_) => Failure::Fatal,
+        KafkaError::Transaction(_)
+        | KafkaError::MessageConsumptionFatal(_)
+        | KafkaError::Canceled
+        | KafkaError::Nul(_) => Failure::Fatal,
         _ => Failure::Retriable,
     }
 }

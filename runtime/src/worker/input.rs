@@ -42,7 +42,7 @@ pub(super) struct Input {
 
 struct Queue {
     partition: TopicPartition,
-    queue: PartitionQueue<GroupContext>,
+    messages: PartitionQueue<GroupContext>,
     paused: bool,
     next: i64,
     at_end: bool,
@@ -91,7 +91,7 @@ impl Input {
             queue.set_nonempty_callback(move || wake.wake());
             let partition = partition.clone();
             let (paused, at_end, end) = (false, false, None);
-            self.queues.push(Queue { partition, queue, paused, next: *offset, at_end, end });
+            self.queues.push(Queue { partition, messages: queue, paused, next: *offset, at_end, end });
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Input {
             }
             let mut taken = 0;
             while taken < share {
-                match queue.queue.poll(Duration::ZERO) {
+                match queue.messages.poll(Duration::ZERO) {
                     None => break,
                     Some(Ok(message)) => {
                         // The message borrows the queue, and says all that is needed of it.

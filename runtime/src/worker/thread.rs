@@ -95,7 +95,7 @@ impl<'a> Worker<'a> {
     #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
     fn new(seat: &'a Seat, names: &Names) -> Result<Self, WorkerError> {
         let Settings { kafka, service, store } = &seat.settings;
-        let client = |source| WorkerError::Client { service: seat.service.clone(), source };
+        let client = |source| WorkerError::Client { service: seat.service.clone(), source: Box::new(source) };
         let wake = Arc::new(Wake::default());
         // The transactional id first: a predecessor's transaction must be settled before its
         // offsets are read.
@@ -169,7 +169,7 @@ impl<'a> Worker<'a> {
             let event = self.hands.execute(&self.core, command).map_err(|hopeless| WorkerError::Produce {
                 service: self.seat.service.clone(),
                 topic: hopeless.topic,
-                source: hopeless.source,
+                source: Box::new(hopeless.source),
             })?;
             self.tell(event)?;
         }
@@ -177,9 +177,7 @@ impl<'a> Worker<'a> {
     }
 
     fn tell(&mut self, event: Event) -> Result<(), WorkerError> {
-        self.core
-            .on(event)
-            .map_err(|source| WorkerError::Loop { service: self.seat.service.clone(), source })
+        self.core.on(event).map_err(|source| WorkerError::Loop { service: self.seat.service.clone(), source })
     }
 
     fn poll(&mut self) -> Result<Event, WorkerError> {

@@ -24,7 +24,7 @@ pub(super) fn check(
     settings: &Settings,
     shutdown: &Shutdown,
 ) -> Result<(), WorkerError> {
-    let failed = |source| WorkerError::Topics { service: service.to_owned(), source };
+    let failed = |source| WorkerError::Topics { service: service.to_owned(), source: Box::new(source) };
     let admin = Admin::new(&settings.kafka).map_err(failed)?;
     let prefix = &settings.kafka.prefix;
     let (raw, internal): (Vec<_>, Vec<_>) = factory

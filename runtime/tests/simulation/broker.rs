@@ -112,7 +112,10 @@ impl Broker {
 
     /// What a `read_committed` reader sees of a partition, from its beginning.
     pub(crate) fn visible(&self, of: &TopicPartition) -> Vec<(i64, bytes::Bytes)> {
-        self.read(of, 0, usize::MAX).into_iter().map(|record| (record.offset, record.value.unwrap())).collect()
+        self.read(of, 0, usize::MAX)
+            .into_iter()
+            .map(|record| (record.offset, record.value.unwrap()))
+            .collect()
     }
 
     pub(crate) fn committed(&self, of: &TopicPartition) -> Option<&(i64, String)> {
@@ -347,8 +350,7 @@ impl Broker {
     /// The next generation, once everything has been given back.
     fn settle(&mut self) {
         let in_group = |name: &String| !name.starts_with("evicted");
-        let waiting =
-            self.members.iter().any(|(name, member)| in_group(name) && member.asked_back);
+        let waiting = self.members.iter().any(|(name, member)| in_group(name) && member.asked_back);
         if !self.rebalancing || waiting {
             return;
         }
@@ -359,8 +361,7 @@ impl Broker {
         for (index, name) in names.iter().enumerate() {
             // Another split in each generation, so that partitions move.
             let share = |partition: i32| (partition as u64 + generation) as usize % names.len() == index;
-            let partitions: Vec<_> =
-                self.inputs.iter().filter(|of| share(of.partition)).cloned().collect();
+            let partitions: Vec<_> = self.inputs.iter().filter(|of| share(of.partition)).cloned().collect();
             let member = self.members.get_mut(name).expect("named above");
             member.generation = generation;
             member.partitions.clone_from(&partitions);

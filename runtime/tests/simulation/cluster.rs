@@ -73,7 +73,12 @@ pub(crate) struct Totals {
 }
 
 impl Cluster {
-    pub(crate) fn new(factory: Arc<dyn ProcessorFactory>, delivery: Delivery, partitions: i32, seed: u64) -> Self {
+    pub(crate) fn new(
+        factory: Arc<dyn ProcessorFactory>,
+        delivery: Delivery,
+        partitions: i32,
+        seed: u64,
+    ) -> Self {
         let rules = Rules {
             delivery,
             commit_interval_ms: 50,
@@ -183,13 +188,11 @@ impl Cluster {
             if self.traced {
                 println!("{} -> {}", self.workers[index].id, brief(&command));
             }
-            match self.execute(index, command) {
-                Some(next) => event = next,
-                None => {
-                    self.crash(index);
-                    return Ok(());
-                }
-            }
+            let Some(next) = self.execute(index, &command) else {
+                self.crash(index);
+                return Ok(());
+            };
+            event = next;
         }
     }
 
@@ -226,7 +229,7 @@ impl Cluster {
     }
 
     /// Executes a command, or fails to; `None`: the worker died of it.
-    fn execute(&mut self, index: usize, command: Command) -> Option<Event> {
+    fn execute(&mut self, index: usize, command: &Command) -> Option<Event> {
         let failed = |failure| Event::Failed { failure, what: "injected".to_owned() };
         let call = self.workers[index].calls;
         self.workers[index].calls += 1;
@@ -238,15 +241,13 @@ impl Cluster {
         if self.rng.chance(self.faults.fatal) {
             return Some(failed(Failure::Fatal));
         }
-        let transactional = matches!(
-            command,
-            Command::Begin | Command::Produce | Command::SendOffsets(_) | Command::Commit
-        );
+        let transactional =
+            matches!(command, Command::Begin | Command::Produce | Command::SendOffsets(_) | Command::Commit);
         let harmless = matches!(command, Command::Save(_) | Command::Pause(_) | Command::Leave);
         if self.rng.chance(self.faults.retriable) && !harmless {
             // Sometimes it has happened all the same.
             if self.rng.chance(500) && !matches!(command, Command::Produce | Command::Begin) {
-                let _answer = self.apply(index, &command);
+                let _answer = self.apply(index, command);
             }
             return Some(failed(Failure::Retriable));
         }
@@ -257,7 +258,7 @@ impl Cluster {
             self.workers[index].forgetful = false;
             return Some(failed(Failure::Abortable));
         }
-        let answer = self.apply(index, &command);
+        let answer = self.apply(index, command);
         if matches!(command, Command::Commit) && self.rng.chance(self.faults.doubtful) {
             self.workers[index].forgetful = self.rng.chance(300);
             return Some(failed(Failure::Retriable));
@@ -319,9 +320,7 @@ impl Cluster {
             Command::SendOffsets(positions) => {
                 broker.send_offsets(&id, epoch, (&id, worker.generation), positions)
             }
-            Command::CommitOffsets(positions) => {
-                broker.commit_offsets((&id, worker.generation), positions)
-            }
+            Command::CommitOffsets(positions) => broker.commit_offsets((&id, worker.generation), positions),
             Command::Commit => broker.finish(&id, epoch, true),
             Command::Abort => broker.finish(&id, epoch, false),
             Command::Save(snapshot) => {
@@ -351,9 +350,10 @@ impl Cluster {
             }
             self.pass(10);
             let busy = self.broker.is_rebalancing() || self.workers.iter().any(|w| w.core.is_dirty());
-            let unread = self.workers.iter().any(|worker| {
-                worker.reading.iter().any(|(of, next)| !self.broker.is_at_end(of, *next))
-            });
+            let unread = self
+                .workers
+                .iter()
+                .any(|worker| worker.reading.iter().any(|(of, next)| !self.broker.is_at_end(of, *next)));
             calm = if busy || unread || self.calls() != before { 0 } else { calm + 1 };
             // Ticks keep coming; all that was read being committed is calm enough then.
             if calm > 8 || (calm == 0 && !busy && !unread && self.is_settled()) {

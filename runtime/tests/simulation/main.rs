@@ -158,13 +158,13 @@ fn add(sum: &mut BTreeMap<&'static str, u64>, totals: cluster::Totals) {
     }
 }
 
-/// Seeds to run: 600, or as many as `SIMULATION_SEEDS` says, or only `SIMULATION_SEED`, with a
+/// Seeds to run: 1,500, or as many as `SIMULATION_SEEDS` says, or only `SIMULATION_SEED`, with a
 /// trace.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(600),
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(1500),
     }
 }
 

@@ -112,9 +112,10 @@ impl Merging {
     fn merge(&mut self, at_end: Option<&[TopicPartition]>, out: &mut Outputs) {
         // A lane that is empty and not known to be at its end may still bring something earlier.
         loop {
-            let blocked = self.partitions.iter().any(|(of, lane)| {
-                lane.held.is_empty() && at_end.is_none_or(|at_end| !at_end.contains(of))
-            });
+            let blocked = self
+                .partitions
+                .iter()
+                .any(|(of, lane)| lane.held.is_empty() && at_end.is_none_or(|at_end| !at_end.contains(of)));
             let full = self.partitions.values().any(|lane| lane.held.len() >= MOST_HELD);
             if blocked && !full {
                 break;

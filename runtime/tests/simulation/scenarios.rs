@@ -153,7 +153,11 @@ fn a_crash_at_every_point_loses_and_repeats_nothing() {
         }
         cluster.settle();
         let what = format!("{crash_at:?}");
-        if merging { check_merge(&cluster, &what) } else { check_fold(&cluster, &what) }
+        if merging {
+            check_merge(&cluster, &what);
+        } else {
+            check_fold(&cluster, &what);
+        }
         cluster.finish()
     };
     for merging in [false, true] {
