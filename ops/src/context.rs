@@ -1,6 +1,7 @@
 //! What every command works with: the configuration, the cluster, the store.
 
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use ingest::PseudonymKey;
@@ -26,6 +27,7 @@ pub struct Context {
     /// What the numbers of a vector are.
     pub vector_schema: VectorSchema,
     key: Option<Vec<u8>>,
+    readers: Mutex<Vec<Reader>>,
     /// For what waits: object store, schedules.
     pub tokio: tokio::runtime::Runtime,
 }
@@ -45,7 +47,7 @@ impl Context {
             .thread_name("salience-async")
             .enable_all()
             .build()?;
-        Ok(Self { config, names, store, admin, vector_schema, key: None, tokio })
+        Ok(Self { config, names, store, admin, vector_schema, key: None, readers: Mutex::default(), tokio })
     }
 
     /// With a key of pseudonyms that is used where none is configured: for data of nobody (a
@@ -63,12 +65,24 @@ impl Context {
         runtime::worker::group_id(&self.config.kafka, service)
     }
 
-    /// A reader of committed records.
+    /// A reader of committed records, assigned nothing: one that was used before, where there is
+    /// one, since a new client takes about half a second until its first record.
     ///
     /// # Errors
     /// A client that cannot be made.
-    pub fn reader(&self) -> Result<Reader> {
-        Ok(Reader::new(&self.config.kafka, Isolation::ReadCommitted)?)
+    pub fn reader(&self) -> Result<PooledReader<'_>> {
+        let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = match pooled {
+            Some(reader) => reader,
+            None => {
+                let mut kafka = self.config.kafka.clone();
+                // What reads a log to its end learns that it is there from an empty fetch, which the
+                // broker holds back for this long.
+                kafka.consumer.entry("fetch.wait.max.ms".to_owned()).or_insert_with(|| "20".to_owned());
+                Reader::new(&kafka, Isolation::ReadCommitted)?
+            }
+        };
+        Ok(PooledReader { reader: Some(reader), pool: &self.readers })
     }
 
     /// Whether repeats are allowed.
@@ -106,6 +120,40 @@ impl Context {
         match &self.key {
             Some(secret) => Ok(PseudonymKey::new(&self.config.ingest.pseudonym_key_id, secret.clone())?),
             None => Ok(PseudonymKey::load(&self.config.ingest)?),
+        }
+    }
+}
+
+/// A reader on loan; dropped, it goes back and reads nothing until it is lent again.
+pub struct PooledReader<'a> {
+    /// Taken by `drop` alone.
+    reader: Option<Reader>,
+    pool: &'a Mutex<Vec<Reader>>,
+}
+
+impl Deref for PooledReader<'_> {
+    type Target = Reader;
+
+    #[expect(clippy::expect_used, reason = "only drop takes the reader")]
+    fn deref(&self) -> &Reader {
+        self.reader.as_ref().expect("lent until dropped")
+    }
+}
+
+impl DerefMut for PooledReader<'_> {
+    #[expect(clippy::expect_used, reason = "only drop takes the reader")]
+    fn deref_mut(&mut self) -> &mut Reader {
+        self.reader.as_mut().expect("lent until dropped")
+    }
+}
+
+impl Drop for PooledReader<'_> {
+    fn drop(&mut self) {
+        // A client that cannot even be told to read nothing is not lent again.
+        if let Some(mut reader) = self.reader.take()
+            && reader.assign(&[]).is_ok()
+        {
+            self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         }
     }
 }

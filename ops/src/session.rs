@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use runtime::kafka::Sender;
 use runtime::shutdown::Shutdown;
 
@@ -17,7 +17,7 @@ use crate::live::{Live, Look};
 use crate::pipeline::{Pipeline, Service};
 use crate::report::{self, Report};
 use crate::sink::Sink;
-use crate::stages::{Backlog, wait_until_drained};
+use crate::stages::{Backlog, wait_until_drained, wait_until_idle};
 use crate::{broker, topics, verify};
 
 /// What a session needs to be told.
@@ -122,6 +122,20 @@ fn send_catalogue(context: &Context, sender: &Sender, catalogue: Vec<(String, Ve
     Ok(sender.flush(Duration::from_secs(30))?)
 }
 
+/// Waits until every table holds everything that its topic holds now.
+fn wait_for_tables(context: &Context, lake: &lake::Status) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let reader = context.reader()?;
+    for spec in crate::tables::specs(context) {
+        let ends = reader.end_offsets(&spec.topic)?.into_iter().enumerate();
+        let ends: Vec<(i32, i64)> = ends.map(|(partition, end)| (partition as i32, end)).collect();
+        if !lake.wait_reached(&spec.table, &ends, PATIENCE) {
+            bail!("table {} does not reach {ends:?} of {} in {PATIENCE:?}", spec.table, spec.topic);
+        }
+    }
+    Ok(())
+}
+
 struct Ending<'a> {
     context: &'a Arc<Context>,
     pipeline: Pipeline,
@@ -138,7 +152,10 @@ impl Ending<'_> {
         live.say("draining");
         wait_until_drained(self.context, self.services)?;
         let took = self.began.elapsed();
+        wait_until_idle(self.context, self.services)?;
+        wait_until_drained(self.context, self.services)?;
         live.say("writing the last rows");
+        wait_for_tables(self.context, &self.pipeline.views.lake)?;
         self.services.set();
         let trainer = self.pipeline.views.trainer.clone();
         self.pipeline.join()?;

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use runtime::kafka::Reader;
+use runtime::processor::TopicPartition;
 use runtime::shutdown::Shutdown;
+use schemas::{Codec, Entry, EventClock, Protobuf};
 
-use crate::context::Context;
+use crate::context::{Context, PooledReader};
+
+/// How long a stage may make no progress.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Services in the order of the flow, with the topics that each reads.
 pub fn stages(context: &Context) -> [(&'static str, Vec<Arc<str>>); 3] {
@@ -23,7 +27,7 @@ pub fn stages(context: &Context) -> [(&'static str, Vec<Arc<str>>); 3] {
 /// as offsets, so a quiet system may show a few.
 pub struct Backlog<'a> {
     context: &'a Context,
-    reader: Reader,
+    reader: PooledReader<'a>,
 }
 
 impl<'a> Backlog<'a> {
@@ -63,13 +67,42 @@ impl<'a> Backlog<'a> {
     }
 }
 
+/// Waits until ingest has recorded every source as idle in partition 0 of `events`: the event
+/// clock then stands where the feed left it, whatever the order in which its sources ran dry.
+///
+/// # Errors
+/// A log that cannot be read, sources that do not fall idle for a minute, a stopped system.
+#[expect(clippy::disallowed_methods, reason = "waits for other processes; no core sees the clock")]
+pub fn wait_until_idle(context: &Context, shutdown: &Shutdown) -> Result<()> {
+    let first = TopicPartition { topic: Arc::clone(&context.names.events), partition: 0 };
+    let mut reader = context.reader()?;
+    let begin = reader.begin_offsets(&first.topic)?.first().copied().unwrap_or(0);
+    reader.assign(&[(first, begin)])?;
+    let mut clock = EventClock::default();
+    let mut came = Instant::now();
+    while !clock.all_idle() {
+        for record in reader.poll(10_000, Duration::from_millis(100))? {
+            if let Entry::Control(control) = Protobuf::decode(&record.record.value.unwrap_or_default())? {
+                clock.fold(&control);
+            }
+            came = Instant::now();
+        }
+        if came.elapsed() > PATIENCE {
+            bail!("ingest does not record its sources as idle, for {PATIENCE:?}");
+        }
+        if shutdown.is_set() {
+            bail!("stopped before the sources were idle: {}", shutdown.failure().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
 /// Waits until the stages have read everything that is in their inputs.
 ///
 /// # Errors
 /// A cluster that does not answer, a stage that does not come on for a minute, a stopped system.
 #[expect(clippy::disallowed_methods, reason = "waits for other processes; no core sees the clock")]
 pub fn wait_until_drained(context: &Context, shutdown: &Shutdown) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(60);
     let backlog = Backlog::new(context)?;
     let mut last = backlog.by_stage()?;
     let mut changed = Instant::now();

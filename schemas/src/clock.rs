@@ -31,6 +31,12 @@ impl EventClock {
         self.now_ms
     }
 
+    /// Whether every source of the set is recorded idle: nothing is on its way.
+    pub fn all_idle(&self) -> bool {
+        let idle = |state: &Option<State>| state.is_some_and(|state| state.idle);
+        self.sources.as_ref().is_some_and(|sources| !sources.is_empty() && sources.values().all(idle))
+    }
+
     /// The state, for a snapshot: each source of the set in order with its watermark, ms, and
     /// whether it is idle (`None` before its first tick), and the clock.
     #[expect(clippy::type_complexity, reason = "plain parts for a snapshot's writer, named above")]

@@ -167,14 +167,14 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
     Ok(())
 }
 
-struct Log {
-    cursor: Cursor,
+struct Log<'a> {
+    cursor: Cursor<'a>,
     compared: u64,
 }
 
 fn against(
     context: &Context,
-    written: &mut BTreeMap<Arc<str>, Log>,
+    written: &mut BTreeMap<Arc<str>, Log<'_>>,
     recomputed: &OutRecord,
     outcome: &mut Outcome,
 ) -> Result<()> {

@@ -141,7 +141,7 @@ impl Stored {
 /// Compares the partition's records, encoded again, with the table's rows, in order; how many rows.
 fn compare(
     spec: &mut lake::TableSpec,
-    log: &mut Cursor,
+    log: &mut Cursor<'_>,
     stored: &mut Stored,
     at: &str,
     options: Options,

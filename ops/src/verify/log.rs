@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use runtime::kafka::Reader;
 use runtime::processor::{InRecord, TopicPartition};
 
-use crate::context::Context;
+use crate::context::{Context, PooledReader};
 
 /// How long a log may give nothing before it is an error.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,7 +93,7 @@ pub(super) fn scan(
     range: &Range,
     mut each: impl FnMut(InRecord) -> Result<()>,
 ) -> Result<()> {
-    let mut reader: Reader = context.reader()?;
+    let mut reader = context.reader()?;
     let mut open: BTreeMap<i32, i64> = BTreeMap::new();
     let mut starts = Vec::new();
     for (partition, (begin, end)) in range.begin.iter().zip(&range.end).enumerate() {
@@ -135,18 +134,18 @@ fn topic_partition(topic: &Arc<str>, partition: i32) -> TopicPartition {
 }
 
 /// One partition of a range, record by record.
-pub(super) struct Cursor {
-    reader: Reader,
+pub(super) struct Cursor<'a> {
+    reader: PooledReader<'a>,
     at: TopicPartition,
     end: i64,
     ready: std::collections::VecDeque<InRecord>,
     done: bool,
 }
 
-impl Cursor {
+impl<'a> Cursor<'a> {
     /// Over one partition of `range`.
-    pub(super) fn new(context: &Context, range: &Range, partition: usize) -> Result<Self> {
-        let mut reader: Reader = context.reader()?;
+    pub(super) fn new(context: &'a Context, range: &Range, partition: usize) -> Result<Self> {
+        let mut reader = context.reader()?;
         let at = topic_partition(&range.topic, partition as i32);
         let (begin, end) = (range.begin[partition], range.end[partition]);
         if begin < end {
