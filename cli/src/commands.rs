@@ -167,7 +167,10 @@ fn show(finished: &Finished) -> u8 {
     );
     println!("{} models published, champion {}", r.models_published, r.champion.as_deref().unwrap_or("none"));
     for (name, table) in &r.tables {
-        println!("  table {name:<14} {:>9} rows {:>4} files {:>11} bytes", table.rows, table.files, table.bytes);
+        println!(
+            "  table {name:<14} {:>9} rows {:>4} files {:>11} bytes",
+            table.rows, table.files, table.bytes
+        );
     }
     if let Some(q) = &r.quality {
         println!(

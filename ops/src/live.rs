@@ -84,9 +84,8 @@ impl Live {
         let clock = DateTime::from_timestamp_millis(look.fed.clock_ms.load(Ordering::Relaxed));
         let clock = clock.map_or_else(String::new, |t| t.format("%Y-%m-%d %H:%M").to_string());
         let lag = backlog.by_stage()?.map(|(stage, lag)| format!("{stage} {lag}")).join(", ");
-        let (predictions, scored, latency, judged) = look.sink.look(|seen| {
-            (seen.predictions(), seen.scored, seen.latency(), seen.quality.judge())
-        });
+        let (predictions, scored, latency, judged) =
+            look.sink.look(|seen| (seen.predictions(), seen.scored, seen.latency(), seen.quality.judge()));
         let trainer = look.views.trainer.get();
         let model = trainer.champion.as_deref().unwrap_or("none yet, base rates serve");
         let loss = trainer.validation_losses.last().map_or_else(String::new, |l| format!(", loss {l:.4}"));

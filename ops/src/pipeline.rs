@@ -69,10 +69,11 @@ impl Pipeline {
             let (service, context, shutdown) = (*service, Arc::clone(context), shutdown.clone());
             let views = views.clone();
             let guard = shutdown.guard(service.name());
-            let thread = thread::Builder::new().name(format!("salience-{}", service.name())).spawn(move || {
-                let result = run(service, &context, &views, shutdown);
-                guard.finish(result.map_err(|error| format!("{error:#}")));
-            })?;
+            let thread =
+                thread::Builder::new().name(format!("salience-{}", service.name())).spawn(move || {
+                    let result = run(service, &context, &views, shutdown);
+                    guard.finish(result.map_err(|error| format!("{error:#}")));
+                })?;
             threads.push(thread);
         }
         Ok(Self { threads, shutdown: shutdown.clone(), views })

@@ -97,7 +97,9 @@ mod tests {
         let judged = quality.judge().unwrap();
         assert_eq!((judged.impressions, judged.click_rate), (4, 0.5));
         assert_eq!((judged.auc, judged.true_auc), (0.5, 1.0));
-        assert!((judged.log_loss - 2f64.ln()).abs() < 1e-9 && (judged.base_log_loss - 2f64.ln()).abs() < 1e-9);
+        assert!(
+            (judged.log_loss - 2f64.ln()).abs() < 1e-9 && (judged.base_log_loss - 2f64.ln()).abs() < 1e-9
+        );
         let truth = -(0.9f64.ln() + 0.8f64.ln() + 0.8f64.ln() + 0.9f64.ln()) / 4.0;
         assert!((judged.true_log_loss - truth).abs() < 1e-6);
     }

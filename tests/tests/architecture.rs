@@ -18,34 +18,41 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("features", &["schemas", "runtime", "lake", "model", "market"]),
     ("trainer", &["schemas", "runtime", "lake", "model", "market"]),
     ("scorer", &["schemas", "runtime", "lake", "model", "market"]),
-    (
-        "ops",
-        &["schemas", "runtime", "lake", "model", "market", "ingest", "features", "trainer", "scorer"],
-    ),
+    ("ops", &["schemas", "runtime", "lake", "model", "market", "ingest", "features", "trainer", "scorer"]),
     ("cli", &["ops", "runtime", "schemas"]),
     ("tests", &[]),
 ];
 
 /// Packages that one crate alone may name.
-const OWNED: &[(&str, &str)] =
-    &[("rdkafka", "runtime"), ("noida-db", "runtime"), ("deltalake", "lake"), ("candle-core", "model"), ("candle-nn", "model")];
+const OWNED: &[(&str, &str)] = &[
+    ("rdkafka", "runtime"),
+    ("noida-db", "runtime"),
+    ("deltalake", "lake"),
+    ("candle-core", "model"),
+    ("candle-nn", "model"),
+];
 
 /// Crates that are pure as a whole.
 const PURE_CRATES: &[&str] = &["schemas", "model", "market"];
 
 /// Modules of services that are shells: all others there are cores.
-const SHELLS: &[(&str, &[&str])] = &[
-    ("ingest", SHELL_MODULES),
-    ("features", SHELL_MODULES),
-    ("scorer", SHELL_MODULES),
-];
+const SHELLS: &[(&str, &[&str])] =
+    &[("ingest", SHELL_MODULES), ("features", SHELL_MODULES), ("scorer", SHELL_MODULES)];
 
 /// File or folder names that mark I/O around a core.
-const SHELL_MODULES: &[&str] = &["shell", "service", "telemetry", "loader", "watcher"];
+const SHELL_MODULES: &[&str] = &["service", "telemetry", "watch", "key"];
 
 /// What a core must not name.
-const FORBIDDEN_IN_CORES: &[&str] =
-    &["tokio::", "rdkafka", "std::time::Instant", "SystemTime", "std::fs", "std::net", "std::thread", "static mut"];
+const FORBIDDEN_IN_CORES: &[&str] = &[
+    "tokio::",
+    "rdkafka",
+    "std::time::Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "static mut",
+];
 
 fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path(workspace().join("Cargo.toml")).no_deps().exec().unwrap()

@@ -17,7 +17,9 @@ fn replay(files: &[PathBuf], format: &str, cluster: Option<&str>) -> (Value, tem
     let mut command = Command::new(salience());
     command.arg("replay").args(files).args(["--format", format, "--recompute", "--report"]).arg(&report);
     command.arg("--data").arg(folder.path().join("data"));
-    command.env_remove("SALIENCE_KAFKA_BOOTSTRAP").env("SALIENCE_PSEUDONYM_KEY", "one key for both brokers, please");
+    command
+        .env_remove("SALIENCE_KAFKA_BOOTSTRAP")
+        .env("SALIENCE_PSEUDONYM_KEY", "one key for both brokers, please");
     if let Some(bootstrap) = cluster {
         let unique = folder.path().file_name().unwrap().to_string_lossy().replace('.', "");
         command.args(["--bootstrap", bootstrap, "--set", &format!("kafka.prefix=replay-{unique}.")]);

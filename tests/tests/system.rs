@@ -67,8 +67,8 @@ fn nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
 
     // The market sends while services die: about half a minute of it.
     let counts = std::thread::scope(|scope| {
-        let market =
-            scope.spawn(|| deployment.json(&["simulate", "--records", RECORDS, "--speed", "3600", "--seed", "7"]));
+        let market = scope
+            .spawn(|| deployment.json(&["simulate", "--records", RECORDS, "--speed", "3600", "--seed", "7"]));
         for _round in 0..2 {
             for service in &mut services {
                 let before = predictions(&deployment);
@@ -103,7 +103,8 @@ fn nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
     }
     let status = deployment.status();
     let dead: u64 = ["future", "garbage", "wrong_type", "huge"].iter().map(|name| wanted(name)).sum();
-    let lines: u64 = ["clicks", "carts", "purchase_lines", "refund_lines"].iter().map(|name| wanted(name)).sum();
+    let lines: u64 =
+        ["clicks", "carts", "purchase_lines", "refund_lines"].iter().map(|name| wanted(name)).sum();
     let found = ["features", "predictions", "dead_letters", "late_events", "duplicates", "events"];
     let found = found.map(|name| table(&status, name));
     let seeds = [

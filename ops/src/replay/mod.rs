@@ -73,7 +73,9 @@ pub enum ReplayError {
         what: String,
     },
     /// CSV needs one.
-    #[error("--format csv needs --map mapping.toml: which column is which field (see `salience replay --help`)")]
+    #[error(
+        "--format csv needs --map mapping.toml: which column is which field (see `salience replay --help`)"
+    )]
     NoMapping,
 }
 
@@ -99,8 +101,7 @@ pub fn open(path: &Path, format: Format, mapping: Option<&Mapping>) -> Result<Lo
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let read = Arc::new(AtomicU64::new(0));
-    let mut buffered =
-        BufReader::with_capacity(1 << 16, Counted { inner: file, read: Arc::clone(&read) });
+    let mut buffered = BufReader::with_capacity(1 << 16, Counted { inner: file, read: Arc::clone(&read) });
     let gzip = buffered.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
     let reader: Box<dyn Read + Send> =
         if gzip { Box::new(MultiGzDecoder::new(buffered)) } else { Box::new(buffered) };
@@ -134,9 +135,10 @@ struct Columns {
 
 impl Columns {
     fn read<R: Read>(path: &Path, csv: &mut csv::Reader<R>) -> Result<Self, ReplayError> {
-        let header = csv
-            .headers()
-            .map_err(|e| ReplayError::Header { path: path.to_owned(), what: format!("no header row: {e}") })?;
+        let header = csv.headers().map_err(|e| ReplayError::Header {
+            path: path.to_owned(),
+            what: format!("no header row: {e}"),
+        })?;
         Ok(Self { names: header.iter().map(str::to_owned).collect() })
     }
 
@@ -156,10 +158,5 @@ fn unreadable(text: &str, at_ms: i64) -> FeedRecord {
 /// The record's JSON.
 fn record(event: &schemas::RawEvent, topic: &'static str) -> FeedRecord {
     use schemas::{Codec, Json};
-    FeedRecord {
-        topic,
-        key: event.user_id.clone(),
-        value: Json::to_vec(event),
-        at_ms: event.event_time,
-    }
+    FeedRecord { topic, key: event.user_id.clone(), value: Json::to_vec(event), at_ms: event.event_time }
 }

@@ -9,16 +9,8 @@ use schemas::RawEvent;
 use super::{Columns, ReplayError, Rows, record, unreadable};
 use crate::feed::topic_of;
 
-const COLUMNS: [&str; 8] = [
-    "event_time",
-    "event_type",
-    "product_id",
-    "category_code",
-    "brand",
-    "price",
-    "user_id",
-    "user_session",
-];
+const COLUMNS: [&str; 8] =
+    ["event_time", "event_type", "product_id", "category_code", "brand", "price", "user_id", "user_session"];
 
 /// Its rows: view to view, cart to a click named cart, purchase to purchase; the campaign is the
 /// first level of `category_code`, else the brand, else `none`.

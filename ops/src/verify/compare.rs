@@ -15,7 +15,11 @@ pub(super) fn difference(stored: &Value, recomputed: &Value) -> Option<String> {
                 let names = left.keys().chain(right.keys().filter(|k| !left.contains_key(*k)));
                 names.into_iter().find_map(|name| {
                     let under = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    walk(&under, left.get(name).unwrap_or(&Value::Null), right.get(name).unwrap_or(&Value::Null))
+                    walk(
+                        &under,
+                        left.get(name).unwrap_or(&Value::Null),
+                        right.get(name).unwrap_or(&Value::Null),
+                    )
                 })
             }
             (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
@@ -33,8 +37,9 @@ pub(super) fn difference(stored: &Value, recomputed: &Value) -> Option<String> {
 pub(super) fn records(context: &Context, topic: &str, stored: &[u8], recomputed: &[u8]) -> String {
     let both = (value(context, topic, stored), value(context, topic, recomputed));
     match both {
-        (Ok(stored), Ok(recomputed)) => difference(&stored, &recomputed)
-            .unwrap_or_else(|| "the same fields in other bytes".to_owned()),
+        (Ok(stored), Ok(recomputed)) => {
+            difference(&stored, &recomputed).unwrap_or_else(|| "the same fields in other bytes".to_owned())
+        }
         (Err(error), _) => format!("stored bytes cannot be read: {error}"),
         (_, Err(error)) => format!("recomputed bytes cannot be read: {error}"),
     }

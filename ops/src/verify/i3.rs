@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
 use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
+use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
 use serde_json::json;
 
 use super::log::{Cut, Range, scan};
@@ -27,7 +27,10 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
     let vectors = Range::whole(context, &names.feature_vectors)?;
     for (partition, begin) in vectors.begin.iter().enumerate() {
         if *begin > 0 {
-            outcome.out_of_scope(format!("{}[{partition}] below offset {begin}: cut by retention", vectors.topic));
+            outcome.out_of_scope(format!(
+                "{}[{partition}] below offset {begin}: cut by retention",
+                vectors.topic
+            ));
         }
     }
     let mut models = Models::new(context);

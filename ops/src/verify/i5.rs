@@ -28,7 +28,15 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
         let (its, ours) = (&run.code_version, trainer::Run::CODE_VERSION);
         outcome.out_of_scope(format!("{version}: trained by version {its} of the code, this is {ours}"));
     } else if options.recompute {
-        let again = context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new()))?;
+        let again = context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new()));
+        let again = match again {
+            Ok(again) => again,
+            // Its tables at the versions that it names are damaged or gone: I4 says which.
+            Err(error) => {
+                outcome.out_of_scope(format!("{version}: cannot be trained again: {error}"));
+                return Ok(outcome);
+            }
+        };
         if again.checksum == run.checksum {
             outcome.checked(format!("{version}: trained again on {} examples, the same bits", run.data.rows));
         } else {

@@ -44,7 +44,9 @@ impl Admin {
         let group = format!("{}admin", kafka.prefix);
         Ok(Self {
             client: client::admin(kafka).create_with_context(Plain).map_err(config)?,
-            consumer: client::consumer(kafka, Read::Committed, &group).create_with_context(Plain).map_err(config)?,
+            consumer: client::consumer(kafka, Read::Committed, &group)
+                .create_with_context(Plain)
+                .map_err(config)?,
             kafka: kafka.clone(),
             groups: Mutex::default(),
         })

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError as Client;
-use rdkafka::{ClientConfig, ClientContext};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::{ClientConfig, ClientContext};
 use schemas::table::TopicRecord;
 
 use crate::config::Kafka;

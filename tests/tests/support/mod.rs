@@ -1,5 +1,5 @@
 //! A deployment seen from outside: a folder, a config file, a prefix on a cluster, processes.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,11 @@ pub fn salience() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
     let binary = folder.join("salience");
-    assert!(binary.exists(), "{} is not built: run `cargo test --workspace`, or `cargo build`", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is not built: run `cargo test --workspace`, or `cargo build`",
+        binary.display()
+    );
     binary
 }
 
@@ -110,7 +114,8 @@ impl Deployment {
     }
 
     fn spawn(&self, service: &str) -> Child {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log(service)).expect("a log file");
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.log(service)).expect("a log file");
         self.command(&[service]).stdout(Stdio::null()).stderr(log).spawn().expect("the service starts")
     }
 
