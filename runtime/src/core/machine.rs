@@ -3,20 +3,17 @@
 //! The next command is derived from the state, never queued: whatever happened in between, it is
 //! the right one for now.
 
+mod answers;
+mod choose;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::outbox::Outbox;
 use super::rebuild::{Built, Rebuild, is_stateful};
 use super::unit::{Folded, Unit};
-use super::{Clock, Command, CoreError, Delivery, Event, Failure, Rules};
+use super::{Clock, Command, CoreError, Event, Rules};
 use crate::processor::{InRecord, OutRecord, Position, ProcessorFactory, StepError, TopicPartition, UnitId};
-use crate::snapshot::Snapshot;
-
-/// How long after a first abort nothing is begun again, ms; doubled with each further one.
-const FIRST_BACKOFF_MS: u64 = 10;
-/// How often it is doubled.
-const LONGEST_BACKOFF: u32 = 6;
 
 /// Where the transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,109 +255,6 @@ impl Core {
         self.units.values().flat_map(Unit::reading)
     }
 
-    fn choose(&mut self) -> Option<Command> {
-        if self.left {
-            return None;
-        }
-        if self.transaction == Transaction::Closed && !self.is_dirty() {
-            // Whatever failed has been dropped meanwhile: there is nothing to try again.
-            self.stalled = false;
-        }
-        if !self.hold
-            && let Some(command) = self.transact().or_else(|| self.settle_group())
-        {
-            return Some(command);
-        }
-        self.pause_as_needed()
-    }
-
-    fn transact(&mut self) -> Option<Command> {
-        self.commit_wanted |= self.rebuild.is_waiting() || self.releasing.is_some();
-        match (self.rules.delivery, self.transaction) {
-            (_, Transaction::MustAbort) => Some(Command::Abort),
-            (Delivery::ExactlyOnce, Transaction::Closed) => {
-                let begins = self.outbox.has_unsent() || (self.commit_wanted && self.is_dirty());
-                self.commit_wanted &= begins;
-                begins.then_some(Command::Begin)
-            }
-            (_, Transaction::Offered) => Some(Command::Commit),
-            (_, _) if self.outbox.has_unsent() => Some(Command::Produce),
-            (_, _) if !self.commit_wanted => None,
-            (Delivery::ExactlyOnce, Transaction::Open) => {
-                self.committing = (self.positions(), self.outbox.sent());
-                Some(Command::SendOffsets(self.committing.0.clone()))
-            }
-            (Delivery::AtLeastOnce, _) if !self.outbox.is_empty() => Some(Command::Flush),
-            (Delivery::AtLeastOnce, _) if self.is_dirty() => {
-                self.committing = (self.positions(), 0);
-                Some(Command::CommitOffsets(self.committing.0.clone()))
-            }
-            (Delivery::AtLeastOnce, _) => {
-                self.commit_wanted = false;
-                None
-            }
-        }
-    }
-
-    /// Everything that wants a closed transaction: giving back, building, saving, leaving.
-    fn settle_group(&mut self) -> Option<Command> {
-        if self.transaction != Transaction::Closed {
-            return None;
-        }
-        let clean = !self.is_dirty();
-        if clean && let Some(partitions) = self.releasing.take() {
-            self.park(&partitions);
-        }
-        if self.stopping {
-            return if clean { Some(self.save(0).unwrap_or(Command::Leave)) } else { None };
-        }
-        if self.releasing.is_some() {
-            return None;
-        }
-        if let Some(question) = self.rebuild.ask(self.factory.state_fingerprint()) {
-            return Some(question);
-        }
-        if self.rebuild.wants_consume() {
-            let mut from: Vec<_> = self.reading().collect();
-            from.sort();
-            return Some(Command::Consume(from));
-        }
-        if clean && !self.saved_this_round {
-            let saved = self.save(self.rules.snapshot_interval_ms);
-            self.saved_this_round = saved.is_some();
-            return saved;
-        }
-        None
-    }
-
-    fn pause_as_needed(&mut self) -> Option<Command> {
-        let blocked = self.stalled || self.stopping || self.releasing.is_some() || self.rebuild.is_waiting();
-        let mut wanted: Vec<TopicPartition> = if blocked {
-            self.units.values().flat_map(Unit::partitions).cloned().collect()
-        } else {
-            self.units.values().flat_map(Unit::paused).cloned().collect()
-        };
-        wanted.sort();
-        wanted.dedup();
-        if wanted == self.paused {
-            return None;
-        }
-        self.paused.clone_from(&wanted);
-        Some(Command::Pause(wanted))
-    }
-
-    fn save(&mut self, interval_ms: u64) -> Option<Command> {
-        if !is_stateful(self.factory.as_ref()) {
-            return None;
-        }
-        let fingerprint = self.factory.state_fingerprint()?;
-        let steady_ms = self.clock.steady_ms;
-        self.units.values_mut().find_map(|unit| {
-            let (positions, payload) = unit.save(steady_ms, interval_ms)?;
-            Some(Command::Save(Snapshot { unit: unit.id(), fingerprint, positions, payload }))
-        })
-    }
-
     fn polled(&mut self, clock: Clock) {
         self.clock = clock;
         self.hold = clock.steady_ms < self.aborted.1;
@@ -511,107 +405,6 @@ impl Core {
         self.counters.folded += folded.live;
         self.counters.replayed += folded.replayed;
         self.outbox.push(unit, folded.outputs);
-        Ok(())
-    }
-
-    /// The current positions of all units, moved or not: they carry the group's metadata into
-    /// every transaction, which is what fences a zombie that has only ticks to write.
-    fn positions(&self) -> Vec<Position> {
-        self.units.values().flat_map(Unit::positions).cloned().collect()
-    }
-
-    fn done(&mut self) {
-        match self.asked.take() {
-            Some(Asked::Begin) => self.advance_to(Transaction::Open),
-            Some(Asked::Offsets) => self.advance_to(Transaction::Offered),
-            Some(Asked::Commit | Asked::CommitOffsets) => self.committed(),
-            Some(Asked::Flush) => self.outbox.settle(self.outbox.sent()),
-            Some(Asked::Abort) => self.aborted(),
-            Some(Asked::Consume) => {
-                self.rebuild.consumed();
-                if !self.owned.is_empty() {
-                    self.parked.clear();
-                }
-                self.paused.clear();
-            }
-            Some(Asked::Leave) => self.left = true,
-            Some(Asked::Look | Asked::Load | Asked::Pause | Asked::Produce | Asked::Save) | None => {}
-        }
-    }
-
-    fn advance_to(&mut self, next: Transaction) {
-        self.transaction = next;
-    }
-
-    fn committed(&mut self) {
-        let (positions, count) = std::mem::take(&mut self.committing);
-        for position in &positions {
-            for unit in self.units.values_mut().filter(|unit| unit.owns(&position.partition)) {
-                unit.settle(position);
-            }
-        }
-        self.outbox.settle(count);
-        self.transaction = Transaction::Closed;
-        self.in_doubt = false;
-        self.commit_wanted = self.stopping;
-        self.stalled = false;
-        self.aborted = (0, 0);
-        self.dirty_since = self.is_dirty().then_some(self.clock.steady_ms);
-        self.counters.commits += 1;
-    }
-
-    fn aborted(&mut self) {
-        self.counters.aborts += 1;
-        let in_a_row = self.aborted.0.min(LONGEST_BACKOFF);
-        self.aborted = (in_a_row + 1, self.clock.steady_ms + (FIRST_BACKOFF_MS << in_a_row));
-        self.transaction = Transaction::Closed;
-        self.outbox.rewind();
-        self.hold = true;
-        self.stalled = true;
-        if std::mem::take(&mut self.in_doubt) {
-            // The commit may have happened after all: only the group's offsets can tell.
-            let all: BTreeSet<UnitId> = self.units.keys().copied().collect();
-            self.drop_units(&all);
-            self.outbox.clear();
-            self.stalled = false;
-        }
-        if let Some(partitions) = self.releasing.take() {
-            // They could not be given back with their outputs: whoever has them next makes these.
-            self.hold = false;
-            self.lose(&partitions);
-        }
-    }
-
-    fn failed(&mut self, failure: Failure, what: String) -> Result<(), CoreError> {
-        let asked = self.asked.take();
-        match failure {
-            Failure::Fenced => return Err(CoreError::Fenced { what }),
-            Failure::Fatal => return Err(CoreError::Client { what }),
-            Failure::Retriable | Failure::Abortable => {}
-        }
-        self.hold = true;
-        let reads = [Asked::Look, Asked::Load, Asked::Consume, Asked::Pause, Asked::Save, Asked::Leave];
-        self.stalled |= asked.is_some_and(|asked| !reads.contains(&asked));
-        let abortable = failure == Failure::Abortable;
-        match (self.rules.delivery, asked) {
-            (Delivery::ExactlyOnce, Some(Asked::Begin | Asked::Produce | Asked::Offsets | Asked::Commit))
-                if abortable =>
-            {
-                self.transaction = Transaction::MustAbort;
-                // Aborting is urgent: nobody reads past an open transaction.
-                self.hold = false;
-            }
-            (_, Some(Asked::Commit)) => self.in_doubt = true,
-            (Delivery::AtLeastOnce, Some(Asked::Produce | Asked::Flush)) if abortable => self.outbox.rewind(),
-            (Delivery::AtLeastOnce, Some(Asked::CommitOffsets)) if abortable => {
-                if let Some(partitions) = self.releasing.take() {
-                    self.lose(&partitions);
-                }
-            }
-            (_, Some(Asked::Pause)) => self.paused.clear(),
-            _ => {}
-        }
-        tracing::debug!(?asked, ?failure, what, "a command failed");
         Ok(())
     }
 }

@@ -1,0 +1,119 @@
+//! Which command follows from the state.
+
+use super::super::rebuild::is_stateful;
+use super::super::unit::Unit;
+use super::super::{Command, Delivery};
+use super::{Core, Transaction};
+use crate::processor::{Position, TopicPartition};
+use crate::snapshot::Snapshot;
+
+impl Core {
+    pub(super) fn choose(&mut self) -> Option<Command> {
+        if self.left {
+            return None;
+        }
+        if self.transaction == Transaction::Closed && !self.is_dirty() {
+            // Whatever failed has been dropped meanwhile: there is nothing to try again.
+            self.stalled = false;
+        }
+        if !self.hold
+            && let Some(command) = self.transact().or_else(|| self.settle_group())
+        {
+            return Some(command);
+        }
+        self.pause_as_needed()
+    }
+
+    fn transact(&mut self) -> Option<Command> {
+        self.commit_wanted |= self.rebuild.is_waiting() || self.releasing.is_some();
+        match (self.rules.delivery, self.transaction) {
+            (_, Transaction::MustAbort) => Some(Command::Abort),
+            (Delivery::ExactlyOnce, Transaction::Closed) => {
+                let begins = self.outbox.has_unsent() || (self.commit_wanted && self.is_dirty());
+                self.commit_wanted &= begins;
+                begins.then_some(Command::Begin)
+            }
+            (_, Transaction::Offered) => Some(Command::Commit),
+            (_, _) if self.outbox.has_unsent() => Some(Command::Produce),
+            (_, _) if !self.commit_wanted => None,
+            (Delivery::ExactlyOnce, Transaction::Open) => {
+                self.committing = (self.positions(), self.outbox.sent());
+                Some(Command::SendOffsets(self.committing.0.clone()))
+            }
+            (Delivery::AtLeastOnce, _) if !self.outbox.is_empty() => Some(Command::Flush),
+            (Delivery::AtLeastOnce, _) if self.is_dirty() => {
+                self.committing = (self.positions(), 0);
+                Some(Command::CommitOffsets(self.committing.0.clone()))
+            }
+            (Delivery::AtLeastOnce, _) => {
+                self.commit_wanted = false;
+                None
+            }
+        }
+    }
+
+    /// Everything that wants a closed transaction: giving back, building, saving, leaving.
+    fn settle_group(&mut self) -> Option<Command> {
+        if self.transaction != Transaction::Closed {
+            return None;
+        }
+        let clean = !self.is_dirty();
+        if clean && let Some(partitions) = self.releasing.take() {
+            self.park(&partitions);
+        }
+        if self.stopping {
+            return if clean { Some(self.save(0).unwrap_or(Command::Leave)) } else { None };
+        }
+        if self.releasing.is_some() {
+            return None;
+        }
+        if let Some(question) = self.rebuild.ask(self.factory.state_fingerprint()) {
+            return Some(question);
+        }
+        if self.rebuild.wants_consume() {
+            let mut from: Vec<_> = self.reading().collect();
+            from.sort();
+            return Some(Command::Consume(from));
+        }
+        if clean && !self.saved_this_round {
+            let saved = self.save(self.rules.snapshot_interval_ms);
+            self.saved_this_round = saved.is_some();
+            return saved;
+        }
+        None
+    }
+
+    fn pause_as_needed(&mut self) -> Option<Command> {
+        let blocked = self.stalled || self.stopping || self.releasing.is_some() || self.rebuild.is_waiting();
+        let mut wanted: Vec<TopicPartition> = if blocked {
+            self.units.values().flat_map(Unit::partitions).cloned().collect()
+        } else {
+            self.units.values().flat_map(Unit::paused).cloned().collect()
+        };
+        wanted.sort();
+        wanted.dedup();
+        if wanted == self.paused {
+            return None;
+        }
+        self.paused.clone_from(&wanted);
+        Some(Command::Pause(wanted))
+    }
+
+    fn save(&mut self, interval_ms: u64) -> Option<Command> {
+        if !is_stateful(self.factory.as_ref()) {
+            return None;
+        }
+        let fingerprint = self.factory.state_fingerprint()?;
+        let steady_ms = self.clock.steady_ms;
+        self.units.values_mut().find_map(|unit| {
+            let (positions, payload) = unit.save(steady_ms, interval_ms)?;
+            Some(Command::Save(Snapshot { unit: unit.id(), fingerprint, positions, payload }))
+        })
+    }
+
+    /// The current positions of all units, moved or not: they carry the group's metadata into
+    /// every transaction, which is what fences a zombie that has only ticks to write.
+    fn positions(&self) -> Vec<Position> {
+        self.units.values().flat_map(Unit::positions).cloned().collect()
+    }
+}
