@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::super::unit::Unit;
 use super::super::{CoreError, Delivery, Failure};
 use super::{Asked, Core, Transaction};
 use crate::processor::UnitId;
