@@ -241,7 +241,7 @@ pub(crate) enum BenchCommand {
     /// of SALIENCE_KAFKA_BOOTSTRAP or --bootstrap, else an embedded broker.
     Pipeline {
         /// Raw records.
-        #[arg(long, default_value_t = 60_000)]
+        #[arg(long, default_value_t = 150_000)]
         events: u64,
         /// Prints JSON.
         #[arg(long)]

@@ -2,12 +2,11 @@
 //! the same hops on the same broker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use market::Market;
 use runtime::kafka::{Sender, TopicSpec};
 use runtime::processor::{OutRecord, TopicPartition};
@@ -88,19 +87,15 @@ fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
     let services = [Service::Ingest, Service::Features, Service::Scorer];
     let shutdown = Shutdown::new();
     let pipeline = Pipeline::start(context, &services, &shutdown)?;
-    let outcome = until_quiet(context, &context.names.predictions, &shutdown, |seen| {
-        // The last hop is done when it has caught up with the hop before it and nothing is under way.
-        Ok(seen > 0 && Backlog::new(context)?.now()? <= 4)
-    });
+    let outcome = Running { context, shutdown: &shutdown }.measure(options.events);
     shutdown.set();
     pipeline.join()?;
-    let (predictions, took) = outcome?;
-    let copied = copy(context)?;
-    let rate = |took: Duration| options.events as f64 / took.as_secs_f64();
+    let (predictions, events_per_s) = outcome?;
+    let copy_events_per_s = options.events as f64 / copy(context)?.as_secs_f64();
     Ok(Measured {
-        events_per_s: rate(took),
-        copy_events_per_s: rate(copied),
-        ratio_to_copy: copied.as_secs_f64() / took.as_secs_f64(),
+        events_per_s,
+        copy_events_per_s,
+        ratio_to_copy: events_per_s / copy_events_per_s,
         peak_rss_mib: peak_rss_mib(),
         events: options.events,
         predictions,
@@ -128,42 +123,63 @@ fn preload(context: &Context, options: Options) -> Result<()> {
     )
 }
 
-/// Reads a topic until `done` says so and nothing more comes; how many records came, and the time
-/// from the first to the last of them.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
-fn until_quiet(
-    context: &Context,
-    topic: &Arc<str>,
-    shutdown: &Shutdown,
-    done: impl Fn(u64) -> Result<bool>,
-) -> Result<(u64, Duration)> {
-    let mut reader = context.reader()?;
-    let partitions = reader.end_offsets(topic)?.len();
-    let starts: Vec<_> = (0..partitions)
-        .map(|p| (TopicPartition { topic: Arc::clone(topic), partition: p as i32 }, 0))
-        .collect();
-    reader.assign(&starts)?;
-    let began = Instant::now();
-    let (mut seen, mut first, mut last) = (0u64, None, began);
-    loop {
-        let records = reader.poll(10_000, Duration::from_millis(20))?;
-        if records.is_empty() {
-            if last.elapsed() > Duration::from_millis(500) && done(seen)? {
+/// A pipeline under measurement.
+struct Running<'a> {
+    context: &'a Context,
+    shutdown: &'a Shutdown,
+}
+
+impl Running<'_> {
+    /// Predictions that came, and raw records per second from ingest's first commit (what it had
+    /// done by then is not counted) to the last prediction: starting clients and joining groups is
+    /// not throughput.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+    fn measure(&self, events: u64) -> Result<(u64, f64)> {
+        let context = self.context;
+        let topic = &context.names.predictions;
+        let mut reader = context.reader()?;
+        let partitions = reader.end_offsets(topic)?.len();
+        let starts: Vec<_> = (0..partitions)
+            .map(|p| (TopicPartition { topic: Arc::clone(topic), partition: p as i32 }, 0))
+            .collect();
+        reader.assign(&starts)?;
+        let began = Instant::now();
+        let (first, done_by_then) = loop {
+            let seen: i64 = context.reader()?.end_offsets(&context.names.events)?.iter().sum();
+            if seen > 0 {
+                break (Instant::now(), seen as u64);
+            }
+            self.still_running(began)?;
+            thread::yield_now();
+        };
+        let (mut seen, mut last) = (0u64, first);
+        loop {
+            let records = reader.poll(10_000, Duration::from_millis(20))?;
+            if !records.is_empty() {
+                seen += records.len() as u64;
+                last = Instant::now();
+            } else if last.elapsed() > Duration::from_millis(500)
+                && seen > 0
+                // Done when every stage has caught up but for transaction markers.
+                && Backlog::new(context)?.now()? <= 2 * partitions as i64
+            {
                 break;
             }
-        } else {
-            seen += records.len() as u64;
-            last = Instant::now();
-            first.get_or_insert(last);
+            self.still_running(began)?;
         }
-        if shutdown.is_set() {
-            bail!("stopped: {}", shutdown.failure().unwrap_or_default());
+        let rest = events.saturating_sub(done_by_then).max(1);
+        Ok((seen, rest as f64 / (last - first).as_secs_f64()))
+    }
+
+    fn still_running(&self, began: Instant) -> Result<()> {
+        if self.shutdown.is_set() {
+            bail!("stopped: {}", self.shutdown.failure().unwrap_or_default());
         }
         if began.elapsed() > PATIENCE {
-            bail!("{topic}: not done after {PATIENCE:?}, {seen} records came");
+            bail!("the pipeline is not done after {PATIENCE:?}");
         }
+        Ok(())
     }
-    Ok((seen, last - first.unwrap_or(last)))
 }
 
 /// The topics that the copy writes to, one per hop.
@@ -171,8 +187,8 @@ fn copies(context: &Context) -> [Arc<str>; 3] {
     ["copy-1", "copy-2", "copy-3"].map(|name| format!("{}{name}", context.config.kafka.prefix).into())
 }
 
-/// Copies the input of each hop, all hops at once, one thread each; the time of the longest.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+/// Copies the input of each hop, all hops at once, one thread each; the time from the first record
+/// that any of them read until all have been delivered.
 fn copy(context: &Arc<Context>) -> Result<Duration> {
     let n = &context.names;
     let hops = [vec![&n.views, &n.clicks, &n.purchases], vec![&n.events], vec![&n.feature_vectors]];
@@ -187,23 +203,28 @@ fn copy(context: &Arc<Context>) -> Result<Duration> {
         })
         .collect();
     context.admin.create_topics(&specs)?;
-    let records = AtomicU64::new(0);
-    let began = Instant::now();
+    let first = OnceLock::new();
     thread::scope(|scope| {
         let running: Vec<_> = hops
             .iter()
             .zip(&targets)
-            .map(|(inputs, target)| scope.spawn(|| copy_hop(context, inputs, target, &records)))
+            .map(|(inputs, target)| scope.spawn(|| copy_hop(context, inputs, target, &first)))
             .collect();
         running
             .into_iter()
             .try_for_each(|hop| hop.join().map_err(|_| anyhow!("a copying thread panicked"))?)
     })?;
-    tracing::debug!(records = records.load(Ordering::Relaxed), "copied");
-    Ok(began.elapsed())
+    let first = first.get().context("there was nothing to copy")?;
+    Ok(first.elapsed())
 }
 
-fn copy_hop(context: &Context, inputs: &[&Arc<str>], target: &Arc<str>, records: &AtomicU64) -> Result<()> {
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+fn copy_hop(
+    context: &Context,
+    inputs: &[&Arc<str>],
+    target: &Arc<str>,
+    first: &OnceLock<Instant>,
+) -> Result<()> {
     let mut reader = context.reader()?;
     let sender = Sender::new(&context.config.kafka)?;
     let mut open = Vec::new();
@@ -218,7 +239,7 @@ fn copy_hop(context: &Context, inputs: &[&Arc<str>], target: &Arc<str>, records:
     reader.assign(&starts)?;
     while !open.is_empty() {
         for record in reader.poll(10_000, Duration::from_millis(20))? {
-            records.fetch_add(1, Ordering::Relaxed);
+            first.get_or_init(Instant::now);
             sender.send(&OutRecord {
                 topic: Arc::clone(target),
                 partition: None,

@@ -12,5 +12,5 @@ pub mod processor;
 pub mod shutdown;
 pub mod snapshot;
 pub mod store;
-pub mod worker;
 pub mod telemetry;
+pub mod worker;
