@@ -25,7 +25,7 @@ use crate::{broker, topics};
 pub const PRESET: &str = include_str!("../presets/bench.toml");
 
 /// How long either half may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the command line says.
 #[derive(Debug, Clone, Copy)]

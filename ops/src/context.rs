@@ -72,15 +72,14 @@ impl Context {
     /// A client that cannot be made.
     pub fn reader(&self) -> Result<PooledReader<'_>> {
         let pooled = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = match pooled {
-            Some(reader) => reader,
-            None => {
-                let mut kafka = self.config.kafka.clone();
-                // What reads a log to its end learns that it is there from an empty fetch, which the
-                // broker holds back for this long.
-                kafka.consumer.entry("fetch.wait.max.ms".to_owned()).or_insert_with(|| "20".to_owned());
-                Reader::new(&kafka, Isolation::ReadCommitted)?
-            }
+        let reader = if let Some(reader) = pooled {
+            reader
+        } else {
+            let mut kafka = self.config.kafka.clone();
+            // What reads a log to its end learns that it is there from an empty fetch, which the
+            // broker holds back for this long.
+            kafka.consumer.entry("fetch.wait.max.ms".to_owned()).or_insert_with(|| "20".to_owned());
+            Reader::new(&kafka, Isolation::ReadCommitted)?
         };
         Ok(PooledReader { reader: Some(reader), pool: &self.readers })
     }

@@ -66,5 +66,5 @@ pub fn run(context: &Context, options: Options, shutdown: &Shutdown) -> Result<m
         })
     });
     feeder.run(feed, None, |_| {})?;
-    Ok(market.counts().clone())
+    Ok(market.counts())
 }

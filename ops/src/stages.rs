@@ -11,7 +11,7 @@ use schemas::{Codec, Entry, EventClock, Protobuf};
 use crate::context::{Context, PooledReader};
 
 /// How long a stage may make no progress.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Services in the order of the flow, with the topics that each reads.
 pub fn stages(context: &Context) -> [(&'static str, Vec<Arc<str>>); 3] {

@@ -60,8 +60,7 @@ pub fn vacuum(context: &Context, names: &[String]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for mut table in open(context, names)? {
         let kept = pinned.get(table.name()).map_or(&[][..], Vec::as_slice);
-        let kept: Vec<u64> = kept.iter().filter_map(|version| u64::try_from(*version).ok()).collect();
-        let done = context.tokio.block_on(table.vacuum(context.config.lake.retention, &kept))?;
+        let done = context.tokio.block_on(table.vacuum(context.config.lake.retention, kept))?;
         lines.push(format!("{}: {done:?}", table.name()));
     }
     Ok(lines)

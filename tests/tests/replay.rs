@@ -90,10 +90,10 @@ fn every_row_of_open_bandit_is_accounted_for_on_both_brokers() {
     }
 }
 
-/// DuckDB and Polars count the rows of every table. `SALIENCE_PYTHON` names a Python that has them.
+/// `DuckDB` and Polars count the rows of every table. `TEST_PYTHON` names a Python that has them.
 fn other_engines_read(data: &Path, report: &Value) {
-    let Some(python) = std::env::var_os("SALIENCE_PYTHON") else {
-        println!("skipped: SALIENCE_PYTHON names no Python with duckdb, duckdb-extension-delta and polars");
+    let Some(python) = std::env::var_os("TEST_PYTHON") else {
+        println!("skipped: TEST_PYTHON names no Python with duckdb, duckdb-extension-delta and polars");
         return;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("count_rows.py");

@@ -73,10 +73,10 @@ fn nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
             for service in &mut services {
                 let before = predictions(&deployment);
                 service.kill_and_restart();
-                let stalls = matches!(service.service, "ingest" | "features" | "scorer");
+                let stalls = matches!(service.name, "ingest" | "features" | "scorer");
                 if stalls && !market.is_finished() {
                     // Live again: what came after the kill has come out at the end.
-                    wait_for(&format!("predictions after {} was killed", service.service), PATIENCE, || {
+                    wait_for(&format!("predictions after {} was killed", service.name), PATIENCE, || {
                         (predictions(&deployment) > before || market.is_finished()).then_some(())
                     });
                 }
@@ -121,7 +121,7 @@ fn nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
     a_damaged_table_is_named(&deployment);
 }
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn table(status: &Value, name: &str) -> u64 {
     status["tables"][name]["rows"].as_u64().unwrap_or(0)

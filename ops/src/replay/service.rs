@@ -76,7 +76,7 @@ pub fn run(config: Config, options: &Options, shutdown: &Shutdown) -> Result<Fin
 }
 
 /// A key that is forgotten when the process ends: the log's ids cannot be found again from the
-/// tables. Set SALIENCE_PSEUDONYM_KEY to keep pseudonyms over several replays.
+/// tables. Set `SALIENCE_PSEUDONYM_KEY` to keep pseudonyms over several replays.
 fn random_key() -> Result<Vec<u8>> {
     let mut key = vec![0; 32];
     File::open("/dev/urandom").and_then(|mut system| system.read_exact(&mut key)).context("/dev/urandom")?;

@@ -1,6 +1,6 @@
 //! I2: what features wrote for a partition is the fold of that partition of `events`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -63,10 +63,10 @@ fn count(context: &Context, events: &Range, partition: usize, outcome: &mut Outc
         known(&mut views, vector.place.offset, "vector", outcome);
         Ok(())
     })?;
-    let mut dropped: BTreeMap<i64, ()> = BTreeMap::new();
+    let mut dropped: BTreeSet<i64> = BTreeSet::new();
     scan(context, &Range::whole(context, &names.duplicates)?.only(partition), |record| {
         let duplicate = decode::<Duplicate>(&record)?;
-        dropped.insert(duplicate.place.offset, ());
+        dropped.insert(duplicate.place.offset);
         if let Some(count) = views.get_mut(&duplicate.place.offset) {
             *count += 1;
         }
@@ -77,7 +77,7 @@ fn count(context: &Context, events: &Range, partition: usize, outcome: &mut Outc
         let label = decode::<Label>(&record)?;
         labels += 1;
         let offset = label.place.offset;
-        if offset < events.end[partition] && (!views.contains_key(&offset) || dropped.contains_key(&offset)) {
+        if offset < events.end[partition] && (!views.contains_key(&offset) || dropped.contains(&offset)) {
             outcome.differs(format!("label of {}[{partition}] offset {offset}: has no vector", events.topic));
         }
         Ok(())

@@ -57,17 +57,15 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             if prediction.place.partition != partition as i32 {
                 return Ok(());
             }
-            match scored.get_mut(&prediction.place.offset) {
-                Some(slot) => slot.predictions += 1,
-                None => {
-                    outcome.differs(format!(
-                        "{}: of {}, which has no vector",
-                        compare::place(&record.topic, &record.record),
-                        prediction.place
-                    ));
-                    return Ok(());
-                }
-            }
+            let Some(slot) = scored.get_mut(&prediction.place.offset) else {
+                outcome.differs(format!(
+                    "{}: of {}, which has no vector",
+                    compare::place(&record.topic, &record.record),
+                    prediction.place
+                ));
+                return Ok(());
+            };
+            slot.predictions += 1;
             if options.recompute {
                 let batch = waiting
                     .entry((prediction.model_version.clone(), prediction.model_checksum.clone()))

@@ -180,8 +180,8 @@ fn compare(
             }
         };
         rows += count as u64;
-        let empty = found.is_none();
-        if !(empty && count == 0) && !block(&expected, found.as_ref(), &wanted, at, outcome)? {
+        let nothing = found.is_none() && count == 0;
+        if !nothing && !block(&expected, found.as_ref(), &wanted, at, outcome)? {
             return Ok(rows);
         }
         if end {
@@ -224,8 +224,9 @@ fn block(
             batch.column_by_name(name).cloned().ok_or_else(|| anyhow!("{at}: no column {name}"))
         };
         let (a, b) = (column(expected)?, column(found)?);
-        if &a != &b {
-            let row = (0..a.len()).find(|row| &a.slice(*row, 1) != &b.slice(*row, 1)).unwrap_or(0);
+        if a.as_ref() != b.as_ref() {
+            let row =
+                (0..a.len()).find(|row| a.slice(*row, 1).as_ref() != b.slice(*row, 1).as_ref()).unwrap_or(0);
             outcome.differs(format!(
                 "{at} offset {}: {name}: stored {}, recomputed {}",
                 in_topic[row],

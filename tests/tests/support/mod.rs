@@ -110,7 +110,7 @@ impl Deployment {
 
     /// Starts a service as a process of its own.
     pub fn start(&self, service: &'static str) -> Service<'_> {
-        Service { deployment: self, service, child: self.spawn(service) }
+        Service { deployment: self, name: service, child: self.spawn(service) }
     }
 
     fn spawn(&self, service: &str) -> Child {
@@ -140,7 +140,7 @@ impl Deployment {
 pub struct Service<'a> {
     deployment: &'a Deployment,
     /// Its subcommand.
-    pub service: &'static str,
+    pub name: &'static str,
     child: Child,
 }
 
@@ -149,17 +149,17 @@ impl Service<'_> {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("and is gone");
-        self.child = self.deployment.spawn(self.service);
+        self.child = self.deployment.spawn(self.name);
     }
 
     /// SIGTERM; the service must end by itself with success.
     pub fn stop(mut self) {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(told.success(), "{} could not be told to stop", self.service);
-        let (service, deployment) = (self.service, self.deployment);
+        assert!(told.success(), "{} could not be told to stop", self.name);
+        let (service, deployment) = (self.name, self.deployment);
         let child = &mut self.child;
-        wait_for(&format!("{service} to stop"), Duration::from_secs(60), || {
+        wait_for(&format!("{service} to stop"), Duration::from_mins(1), || {
             child.try_wait().expect("its state can be asked").map(|status| {
                 assert!(status.success(), "{service} ended with {status}:\n{}", deployment.tail(service));
             })
@@ -169,7 +169,7 @@ impl Service<'_> {
     /// Fails the test if the process has ended.
     pub fn assert_alive(&mut self) {
         let ended = self.child.try_wait().expect("its state can be asked");
-        assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.service, self.deployment.tail(self.service));
+        assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.name, self.deployment.tail(self.name));
     }
 }
 
