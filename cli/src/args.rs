@@ -87,8 +87,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
-    /// The pseudonym of a user id, for those who hold the key (SALIENCE_PSEUDONYM_KEY or
-    /// ingest.pseudonym_key_file).
+    /// The pseudonym of a user id, for those who hold the key (`SALIENCE_PSEUDONYM_KEY` or
+    /// `ingest.pseudonym_key_file`).
     Pseudonym {
         /// User ids as they stand in raw events.
         #[arg(required = true)]
@@ -142,7 +142,7 @@ pub(crate) struct Replay {
     #[arg(long, value_enum)]
     pub(crate) format: LogFormat,
     /// Which of the log's names stand for which of ours (TOML with [fields], [kinds], [constants],
-    /// time_format).
+    /// `time_format`).
     #[arg(long, value_name = "FILE")]
     pub(crate) map: Option<PathBuf>,
     /// Log time that passes in a second of the wall clock; without it: full speed.
@@ -238,7 +238,7 @@ pub(crate) enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Events per second through all hops, beside a plain copy of the same bytes. Uses the cluster
-    /// of SALIENCE_KAFKA_BOOTSTRAP or --bootstrap, else an embedded broker.
+    /// of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.
     Pipeline {
         /// Raw records.
         #[arg(long, default_value_t = 150_000)]
