@@ -141,8 +141,9 @@ pub(crate) struct Replay {
     /// What they are.
     #[arg(long, value_enum)]
     pub(crate) format: LogFormat,
-    /// Which of the log's names stand for which of ours (TOML with [fields], [kinds], [constants],
-    /// `time_format`).
+    /// Which of the log's names stand for which of ours: TOML with [fields] (ours = "theirs"), [kinds]
+    /// (theirs = "ours"), [constants], and above them `time_format` = "ms", "s", "rfc3339" or a
+    /// strftime pattern.
     #[arg(long, value_name = "FILE")]
     pub(crate) map: Option<PathBuf>,
     /// Log time that passes in a second of the wall clock; without it: full speed.

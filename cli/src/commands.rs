@@ -102,7 +102,7 @@ fn run_demo(global: &Global, demo: &Demo) -> Result<u8> {
         seed: demo.seed,
         report: demo.report.clone(),
         recompute: !demo.quick_verify,
-        cluster: demo.cluster,
+        cluster: demo.cluster || global.bootstrap.is_some(),
     };
     Ok(show(&ops::demo::run(config, &options, &shutdown()?)?))
 }
@@ -131,7 +131,7 @@ fn run_replay(global: &Global, replay: &Replay) -> Result<u8> {
 /// A mark that a folder was made by a demo or a replay and may be emptied by the next.
 const MARK: &str = ".salience-session";
 
-/// An empty folder for a run that begins from nothing, unless the user set a root.
+/// An empty folder for a run that begins from nothing: `--data`, whatever `storage.root` says.
 fn own_folder(config: &mut Config, folder: &Path) -> Result<()> {
     if folder.exists() {
         let empty = folder.read_dir().context("--data")?.next().is_none();
@@ -186,7 +186,7 @@ fn show(finished: &Finished) -> u8 {
         );
     }
     if let Some(query) = &finished.how_to_query {
-        println!("query the tables:\n  {query}");
+        println!("the tables are in {}; query them:\n  {}", query.folder.display(), query.duckdb);
     }
     finished.verdict.exit_code()
 }

@@ -1,7 +1,7 @@
 //! What a demo or a replay was: counts, latency, tables, the verdict.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -94,12 +94,21 @@ pub fn tables(context: &Context) -> Result<BTreeMap<String, TableReport>> {
 }
 
 /// For people: where the tables are and how to ask them something.
-pub fn how_to_query(context: &Context) -> Option<String> {
-    let root = context.store.local_root()?;
-    let table = std::path::absolute(root.join("tables/predictions")).ok()?;
-    Some(format!(
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The folder of the tables.
+    pub folder: PathBuf,
+    /// A command line that asks one of them.
+    pub duckdb: String,
+}
+
+/// How to query tables that lie in a folder; `None` where they lie elsewhere.
+pub fn how_to_query(context: &Context) -> Option<Query> {
+    let folder = std::path::absolute(context.store.local_root()?.join(lake::TABLES)).ok()?;
+    let duckdb = format!(
         "duckdb -c \"INSTALL delta; LOAD delta; SELECT status, count(*), avg(p_click) FROM \
          delta_scan('{}') GROUP BY status\"",
-        table.display()
-    ))
+        folder.join("predictions").display()
+    );
+    Some(Query { folder, duckdb })
 }

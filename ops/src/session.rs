@@ -45,7 +45,7 @@ pub struct Finished {
     /// The verdict in detail.
     pub verdict: verify::Report,
     /// How to query the tables.
-    pub how_to_query: Option<String>,
+    pub how_to_query: Option<report::Query>,
 }
 
 /// Runs it. `sink` sees predictions while they come; `before` each raw record as it is sent.
@@ -63,6 +63,9 @@ pub fn run(
 ) -> Result<Finished> {
     // Dropped last, after every client: a client that loses its broker complains.
     let _held = if plan.embedded { broker::embed(&mut plan.config)? } else { broker::given() };
+    if plan.embedded {
+        live.say(&format!("embedded broker at {}", plan.config.kafka.bootstrap));
+    }
     let context = Arc::new(Context::open(plan.config)?.with_fallback_key(plan.key));
     topics::create(&context)?;
     let sender = Sender::new(&context.config.kafka)?;

@@ -94,6 +94,11 @@ impl Place {
     fn new(name: &str) -> Self {
         log();
         let given = std::env::var("SALIENCE_KAFKA_BOOTSTRAP").ok();
+        let required = std::env::var_os("SALIENCE_REQUIRE_KAFKA").is_some();
+        assert!(
+            given.is_some() || !required,
+            "SALIENCE_REQUIRE_KAFKA is set, SALIENCE_KAFKA_BOOTSTRAP is not"
+        );
         let broker = given.is_none().then(|| embedded::spawn().unwrap());
         let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
         let mut kafka = Kafka::at(bootstrap);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{cluster, data, salience};
+use support::{cluster, data, salience, skipped};
 
 /// Replays into a folder of the test's own; the report, and the folder.
 fn replay(files: &[PathBuf], format: &str, cluster: Option<&str>) -> (Value, tempfile::TempDir) {
@@ -93,7 +93,7 @@ fn every_row_of_open_bandit_is_accounted_for_on_both_brokers() {
 /// `DuckDB` and Polars count the rows of every table. `TEST_PYTHON` names a Python that has them.
 fn other_engines_read(data: &Path, report: &Value) {
     let Some(python) = std::env::var_os("TEST_PYTHON") else {
-        println!("skipped: TEST_PYTHON names no Python with duckdb, duckdb-extension-delta and polars");
+        skipped("TEST_PYTHON names no Python with duckdb, duckdb-extension-delta and polars");
         return;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("count_rows.py");

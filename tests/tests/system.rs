@@ -1,4 +1,4 @@
-//! The whole system on a real broker: services as processes, killed and restarted, over a seeded
+//! The whole system on Apache Kafka and on the embedded broker: services as processes, killed and restarted, over a seeded
 //! stream with duplicates, late events, garbage, wrong types, huge values and future times. At the
 //! end every invariant holds, recomputed, and the counts are the seed's.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed setup is a failed test")]
@@ -58,9 +58,20 @@ const SERVICES: [&str; 5] = ["ingest", "features", "scorer", "lake", "trainer"];
 const RECORDS: &str = "16000";
 
 #[test]
-fn nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
-    let Some(bootstrap) = cluster() else { return };
-    let deployment = Deployment::new(&bootstrap, "system", SETTINGS);
+fn on_apache_kafka_nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
+    if let Some(bootstrap) = cluster() {
+        every_service_is_killed_twice(&bootstrap);
+    }
+}
+
+#[test]
+fn on_the_embedded_broker_nothing_is_lost_repeated_or_skewed_though_every_service_is_killed_twice() {
+    let broker = runtime::embedded::spawn().unwrap();
+    every_service_is_killed_twice(&broker.bootstrap());
+}
+
+fn every_service_is_killed_twice(bootstrap: &str) {
+    let deployment = Deployment::new(bootstrap, "system", SETTINGS);
     let (code, out) = deployment.run(&["topics", "create"]);
     assert_eq!(code, 0, "{out}");
     let mut services: Vec<Service<'_>> = SERVICES.iter().map(|name| deployment.start(name)).collect();

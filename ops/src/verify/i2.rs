@@ -17,14 +17,24 @@ const BLOCK: usize = 4096;
 pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Outcome> {
     let mut outcome = Outcome::new("I2", "features' outputs are the fold of events, byte for byte");
     let events = Range::to(context, &context.names.events, cut.of(&context.names.events))?;
+    let recomputable = options.recompute && !context.at_least_once();
+    if options.recompute && !recomputable {
+        outcome
+            .out_of_scope("the bytes: delivery is at-least-once, repeats have no place in a fold".to_owned());
+    }
+    let n = &context.names;
+    let logs = [&n.events, &n.feature_vectors, &n.labels, &n.duplicates, &n.aggregates];
+    let begins = logs.map(|topic| Ok((topic, context.reader()?.begin_offsets(topic)?)));
+    let begins = begins.into_iter().collect::<Result<Vec<_>>>()?;
     for partition in 0..events.begin.len() {
-        if events.begin[partition] > 0 {
+        let cut = begins.iter().find(|(_, begin)| begin.get(partition).is_some_and(|begin| *begin > 0));
+        if let Some((topic, begin)) = cut {
             outcome.out_of_scope(format!(
-                "{}[{partition}]: begins at offset {}, cut by retention",
-                events.topic, events.begin[partition]
+                "{}[{partition}]: {topic}[{partition}] is cut by retention, it begins at offset {}",
+                events.topic, begin[partition]
             ));
         } else if events.end[partition] > 0 {
-            if options.recompute {
+            if recomputable {
                 recompute(context, &events, partition, &mut outcome)?;
             } else {
                 count(context, &events, partition, &mut outcome)?;

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,19 +31,25 @@ pub fn cluster() -> Option<String> {
             std::env::var_os("SALIENCE_REQUIRE_KAFKA").is_none(),
             "SALIENCE_REQUIRE_KAFKA is set and SALIENCE_KAFKA_BOOTSTRAP is not"
         );
-        println!("skipped: SALIENCE_KAFKA_BOOTSTRAP names no cluster (deploy/kafka/start.sh starts one)");
+        skipped("SALIENCE_KAFKA_BOOTSTRAP names no cluster (deploy/kafka/start.sh starts one)");
     }
     bootstrap
 }
 
 /// A public data set beside the checkout; `None` (said plainly) where it is absent.
 pub fn data(path: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let shared = std::env::var_os("SALIENCE_DATA").map_or_else(beside, PathBuf::from).join(path);
     if !shared.exists() {
-        println!("skipped: {} is not here", shared.display());
+        skipped(&format!("{} is not here", shared.display()));
         return None;
     }
     Some(shared)
+}
+
+/// Says why a test, or a part of one, does not run; past the capture of a passing test's output.
+pub fn skipped(why: &str) {
+    let _closed = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// One deployment on a cluster, under a prefix of its own.
