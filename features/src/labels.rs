@@ -241,8 +241,10 @@ impl Pending {
                 break;
             }
             let named = click.view != 0 && click.view == id;
+            // Only the first answer counts: looking for more would make a busy user's clicks cubic.
             let answers = named
-                || (click.item == item
+                || (first == NEVER
+                    && click.item == item
                     && click.campaign == campaign
                     && (click.view == 0 || !(click.taken || self.is_known(click, window))));
             if answers && first == NEVER {

@@ -90,10 +90,9 @@ impl Table {
                 }
                 Err(error) if attempt < ATTEMPTS && not_made(&error) => {
                     self.refresh().await?;
-                    if let Err(error) = self.expect(progress).await {
-                        self.discard(&files).await;
-                        return Err(error);
-                    }
+                    // What was in the way may be this very commit, whose answer was lost: its
+                    // files must stay. Files that no commit names are vacuum's.
+                    self.expect(progress).await?;
                 }
                 Err(error) => return Err(Error::delta(&self.name)(error)),
             }
@@ -186,7 +185,8 @@ impl Table {
     }
 }
 
-/// Errors after which it is certain that the commit was not made and worth another look.
+/// Errors after which another look tells whether the commit was made: a store that retries a put
+/// by itself may report a conflict with the very entry that it has written.
 pub(crate) fn not_made(error: &DeltaTableError) -> bool {
     matches!(
         error,

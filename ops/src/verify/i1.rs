@@ -110,7 +110,8 @@ fn origin(place: usize, record: &InRecord) -> Result<Option<Origin>> {
         }
         _ => {
             let header = |name: &str| {
-                let found = record.record.headers.iter().find(|(n, _)| n == name);
+                // A dead letter that was sent in again has two origins: the last is this one's.
+                let found = record.record.headers.iter().rev().find(|(n, _)| n == name);
                 found.and_then(|(_, v)| v.as_ref()).and_then(|v| std::str::from_utf8(v).ok())
             };
             let origin = || {

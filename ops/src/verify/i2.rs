@@ -15,7 +15,12 @@ use crate::context::Context;
 const BLOCK: usize = 4096;
 
 pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Outcome> {
-    let mut outcome = Outcome::new("I2", "features' outputs are the fold of events, byte for byte");
+    let says = if options.recompute {
+        "features' outputs are the fold of events, byte for byte"
+    } else {
+        "every view has its vector, every label its vector"
+    };
+    let mut outcome = Outcome::new("I2", says);
     let events = Range::to(context, &context.names.events, cut.of(&context.names.events))?;
     let recomputable = options.recompute && !context.at_least_once();
     if options.recompute && !recomputable {

@@ -24,7 +24,12 @@ struct Scored {
 }
 
 pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Outcome> {
-    let mut outcome = Outcome::new("I3", "one prediction per vector, recomputed to the bit");
+    let says = if options.recompute {
+        "one prediction per vector, recomputed to the bit"
+    } else {
+        "one prediction per vector"
+    };
+    let mut outcome = Outcome::new("I3", says);
     let names = &context.names;
     let due = cut.of(&names.feature_vectors);
     let vectors = Range::whole(context, &names.feature_vectors)?;
@@ -35,6 +40,11 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
                 vectors.topic
             ));
         }
+    }
+    let predictions_cut = context.reader()?.begin_offsets(&names.predictions)?.iter().any(|begin| *begin > 0);
+    if predictions_cut {
+        outcome
+            .out_of_scope(format!("vectors without a prediction: {} is cut by retention", names.predictions));
     }
     let mut models = Models::new(context);
     let (mut checked, mut repeats, mut recomputed) = (0u64, 0u64, 0u64);
@@ -60,10 +70,12 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             if prediction.place.partition != partition as i32 {
                 return Ok(());
             }
+            // Of vectors that were cut, or that came after they were read.
+            let offset = prediction.vector_offset;
+            if offset < vectors.begin[partition] || offset >= vectors.end[partition] {
+                return Ok(());
+            }
             let Some(slot) = scored.get_mut(&prediction.place.offset) else {
-                if vectors.begin[partition] > 0 {
-                    return Ok(());
-                }
                 outcome.differs(format!(
                     "{}: of {}, which has no vector",
                     compare::place(&record.topic, &record.record),
@@ -90,7 +102,9 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             let place = || format!("vector of {}[{partition}] offset {offset}", names.events);
             checked += u64::from(slot.due);
             match slot.predictions {
-                0 if slot.due => outcome.differs(format!("{}: has no prediction", place())),
+                0 if slot.due && !predictions_cut => {
+                    outcome.differs(format!("{}: has no prediction", place()));
+                }
                 0 | 1 => {}
                 _ if context.at_least_once() => repeats += 1,
                 n => outcome.differs(format!("{}: has {n} predictions", place())),
@@ -109,6 +123,12 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
     for (theirs, ours) in &models.other_kernels {
         outcome
             .checked(format!("those by kernel class {theirs} only to within {TOLERANCE}: here it is {ours}"));
+    }
+    if models.other_settings > 0 {
+        let count = models.other_settings;
+        outcome.out_of_scope(format!(
+            "the bits of {count} predictions by base rates: scorer.fallback has changed"
+        ));
     }
     for ((version, _), model) in &models.loaded {
         if let Err(error) = model {
@@ -144,6 +164,8 @@ struct Models<'a> {
     loaded: BTreeMap<(String, String), Result<Option<Loaded>, String>>,
     /// Kernel classes of predictions that this machine recomputed with another.
     other_kernels: BTreeSet<(String, String)>,
+    /// Predictions by base rates whose settings are not those of now.
+    other_settings: u64,
 }
 
 impl<'a> Models<'a> {
@@ -155,6 +177,7 @@ impl<'a> Models<'a> {
             scorer: Scorer::new(config, fallback),
             loaded: BTreeMap::new(),
             other_kernels: BTreeSet::new(),
+            other_settings: 0,
         }
     }
 
@@ -174,9 +197,24 @@ impl<'a> Models<'a> {
                 return Ok(None);
             }
             let uri = context.registry().uri(version);
-            Loaded::read(&context.store, &uri, version, checksum).map(Some).map_err(|e| e.to_string())
+            match Loaded::read(&context.store, &uri, version, checksum) {
+                Ok(loaded) => Ok(Some(loaded)),
+                Err(error) => {
+                    // A model that is there and is not the one named is a broken promise; one that
+                    // cannot be had only keeps us from looking.
+                    if matches!(error, scorer::Error::Refused { .. }) {
+                        outcome.differs(format!("model {version}: {error}"));
+                    }
+                    Err(error.to_string())
+                }
+            }
         });
         let Ok(model) = model else { return 0 };
+        if first.model_version == FALLBACK_VERSION && first.model_checksum != self.scorer.fallback_checksum()
+        {
+            self.other_settings += stored.len() as u64;
+            return 0;
+        }
         let known = stored.into_iter().filter_map(|prediction| {
             let (vector, offset) = scored.get(&prediction.place.offset)?.vector.clone()?;
             Some((prediction, Vector { vector, offset }))

@@ -83,7 +83,9 @@ fn image(
         }
     }
     let what = if options.recompute { "column by column" } else { "by place" };
-    outcome.checked(format!("{}: {rows} rows against {}, {what}", spec.table, spec.topic));
+    if range.begin.iter().zip(&range.end).any(|(begin, end)| begin < end) {
+        outcome.checked(format!("{}: {rows} rows against {}, {what}", spec.table, spec.topic));
+    }
     Ok(())
 }
 

@@ -22,29 +22,28 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
         outcome.differs(format!("{version}: {error}"));
         return Ok(outcome);
     }
-    outcome.checked(format!("{version}: every file has the checksum that was announced"));
+    let whole = format!("{version}: every file has the checksum that was announced");
     let run = context.tokio.block_on(registry.run(version))?;
+    if !options.recompute {
+        outcome.out_of_scope(format!("{whole}; it was not trained again"));
+        return Ok(outcome);
+    }
     if run.code_version != trainer::Run::CODE_VERSION {
         let (its, ours) = (&run.code_version, trainer::Run::CODE_VERSION);
         outcome.out_of_scope(format!("{version}: trained by version {its} of the code, this is {ours}"));
-    } else if options.recompute {
-        let again = context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new()));
-        let again = match again {
-            Ok(again) => again,
-            // Its tables at the versions that it names are damaged or gone: I4 says which.
-            Err(error) => {
-                outcome.out_of_scope(format!("{version}: cannot be trained again: {error}"));
-                return Ok(outcome);
-            }
-        };
-        if again.checksum == run.checksum {
+        return Ok(outcome);
+    }
+    match context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new())) {
+        Ok(again) if again.checksum == run.checksum => {
+            outcome.checked(whole);
             outcome.checked(format!("{version}: trained again on {} examples, the same bits", run.data.rows));
-        } else {
-            outcome.differs(format!(
-                "{version}: artefact checksum: stored {}, recomputed {} (weights {})",
-                run.checksum, again.checksum, again.weights_checksum
-            ));
         }
+        Ok(again) => outcome.differs(format!(
+            "{version}: artefact checksum: stored {}, recomputed {} (weights {})",
+            run.checksum, again.checksum, again.weights_checksum
+        )),
+        // Its tables at the versions that it names are damaged or gone: I4 says which.
+        Err(error) => outcome.out_of_scope(format!("{version}: cannot be trained again: {error}")),
     }
     Ok(outcome)
 }

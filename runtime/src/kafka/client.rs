@@ -2,6 +2,7 @@
 //! those that the guarantees rest on.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -106,6 +107,10 @@ pub(crate) fn member(kafka: &Kafka, read: Read, group: &str, instance: &str) -> 
     config
 }
 
+/// The largest record that Salience writes, bytes: a raw record of the most that brokers take by
+/// default with all that is added to it, with room. Internal topics are made to take it.
+pub(super) const LARGEST_RECORD: &str = "8388608";
+
 /// An idempotent producer. `linger` in milliseconds, unless the user says otherwise.
 pub(crate) fn producer(kafka: &Kafka, linger: &str) -> ClientConfig {
     with(
@@ -116,6 +121,7 @@ pub(crate) fn producer(kafka: &Kafka, linger: &str) -> ClientConfig {
             // As Java clients do, so that a key meets its partition whoever wrote it.
             ("partitioner", "murmur2_random"),
             ("reconnect.backoff.max.ms", "1000"),
+            ("message.max.bytes", LARGEST_RECORD),
         ],
         &[&kafka.properties, &kafka.producer],
         &[("bootstrap.servers", &kafka.bootstrap), ("enable.idempotence", "true"), ("acks", "all")],
@@ -136,12 +142,17 @@ pub(crate) fn transactional(kafka: &Kafka, id: &str) -> ClientConfig {
 
 /// A consumed message as a record of ours. `topic`: its topic, shared.
 pub(crate) fn in_record(message: &BorrowedMessage<'_>, topic: Arc<str>) -> InRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
-            .collect()
-    });
+    // rdkafka panics at a header's name that is not UTF-8; a customer's record must not stop a
+    // service. Such a record loses its headers, which nothing here reads of a raw record.
+    let headers = catch_unwind(AssertUnwindSafe(|| {
+        message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(Bytes::copy_from_slice)))
+                .collect()
+        })
+    }))
+    .unwrap_or_default();
     InRecord {
         topic,
         record: TopicRecord {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use schemas::topic::{self, Names};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, KafkaError, Result};
+use super::{Admin, KafkaError, Result, client};
 use crate::config::Topics;
 use crate::store::Store;
 
@@ -40,6 +40,7 @@ pub fn specs(topics: &Topics, prefix: &str) -> Vec<TopicSpec> {
                 setting("cleanup.policy", "delete".to_owned()),
                 setting("retention.ms", kept.as_ms().to_string()),
                 setting("retention.bytes", topics.retention_bytes.to_string()),
+                setting("max.message.bytes", client::LARGEST_RECORD.to_owned()),
             ]
         };
         let partitions = match name {

@@ -2,6 +2,7 @@
 //!
 //! Knows when to poll and for how long; everything else the core decides.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -50,7 +51,9 @@ impl Seat {
     pub(super) fn work(self) -> Result<(), WorkerError> {
         let kafka = &self.settings.kafka;
         let names = Names::new(kafka, &self.service, &self.settings.service.instance_name(), self.number);
-        let result = self.work_as(&names);
+        let result = catch_unwind(AssertUnwindSafe(|| self.work_as(&names))).unwrap_or_else(|_| {
+            Err(WorkerError::Thread { service: self.service.clone(), what: "panicked".to_owned() })
+        });
         if result.is_err() {
             stop_all(&self.stop);
         }
@@ -65,7 +68,6 @@ impl Seat {
             if worker.core.counters().commits > 0 {
                 in_a_row = 0;
             }
-            worker.hands.input.close();
             drop(worker);
             match result {
                 Err(WorkerError::Loop { source: CoreError::Client { what }, .. }) if in_a_row < REBUILDS => {
@@ -78,6 +80,13 @@ impl Seat {
                 result => return result,
             }
         }
+    }
+}
+
+impl Drop for Worker<'_> {
+    /// The consumer waits, when it is dropped, until nothing is assigned to it; while unwinding too.
+    fn drop(&mut self) {
+        self.hands.input.close();
     }
 }
 
