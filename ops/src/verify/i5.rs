@@ -1,6 +1,7 @@
 //! I5: a model is a function of table versions, config, seed and parent.
 
 use anyhow::Result;
+use lake::Table;
 use runtime::shutdown::Shutdown;
 use scorer::Loaded;
 
@@ -33,6 +34,10 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
         outcome.out_of_scope(format!("{version}: trained by version {its} of the code, this is {ours}"));
         return Ok(outcome);
     }
+    if let Some(damage) = damaged(context, &run)? {
+        outcome.out_of_scope(format!("{version}: cannot be trained again: {damage}"));
+        return Ok(outcome);
+    }
     match context.tokio.block_on(trainer::retrain(&run, &context.store, &Shutdown::new())) {
         Ok(again) if again.checksum == run.checksum => {
             outcome.checked(whole);
@@ -42,8 +47,23 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
             "{version}: artefact checksum: stored {}, recomputed {} (weights {})",
             run.checksum, again.checksum, again.weights_checksum
         )),
-        // Its tables at the versions that it names are damaged or gone: I4 says which.
         Err(error) => outcome.out_of_scope(format!("{version}: cannot be trained again: {error}")),
     }
     Ok(outcome)
+}
+
+/// What is wrong with the tables at the versions that the run read, if anything is.
+fn damaged(context: &Context, run: &trainer::Run) -> Result<Option<String>> {
+    for (name, version) in &run.tables {
+        let opened = context.tokio.block_on(Table::try_open(context.store.root_url(), name, Some(*version)));
+        let table = match opened {
+            Ok(Some(table)) => table,
+            Ok(None) => return Ok(Some(format!("there is no table {name}"))),
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if let Some(damage) = context.tokio.block_on(table.check_files())?.damaged.first() {
+            return Ok(Some(damage.to_string()));
+        }
+    }
+    Ok(None)
 }
