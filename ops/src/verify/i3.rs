@@ -7,7 +7,7 @@ use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
 use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
 use serde_json::json;
 
-use super::log::{Cut, Range, scan};
+use super::log::{Cursor, Cut, Range, scan_from_the_first};
 use super::{Options, Outcome, compare};
 use crate::context::Context;
 
@@ -33,26 +33,28 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
     let names = &context.names;
     let due = cut.of(&names.feature_vectors);
     let vectors = Range::whole(context, &names.feature_vectors)?;
-    for (partition, begin) in vectors.begin.iter().enumerate() {
-        if *begin > 0 {
-            outcome.out_of_scope(format!(
-                "{}[{partition}] below offset {begin}: cut by retention",
-                vectors.topic
-            ));
+    let predictions = Range::whole(context, &names.predictions)?;
+    let mut first = vectors.begin.clone();
+    for (partition, first) in first.iter_mut().enumerate().filter(|(_, begin)| **begin > 0) {
+        match Cursor::from_the_first(context, &vectors, partition)? {
+            Ok(_) => *first = 0,
+            Err(why) => outcome.out_of_scope(why),
         }
     }
-    let predictions_cut = context.reader()?.begin_offsets(&names.predictions)?.iter().any(|begin| *begin > 0);
-    if predictions_cut {
-        outcome
-            .out_of_scope(format!("vectors without a prediction: {} is cut by retention", names.predictions));
+    let mut predictions_cut = false;
+    for partition in 0..predictions.begin.len() {
+        if let Err(why) = Cursor::from_the_first(context, &predictions, partition)? {
+            predictions_cut = true;
+            outcome.out_of_scope(format!("vectors without a prediction: {why}"));
+        }
     }
     let mut models = Models::new(context);
     let (mut checked, mut repeats, mut recomputed) = (0u64, 0u64, 0u64);
     // One partition of vectors in memory at a time; the predictions are keyed by campaign, so all of
     // their partitions are read for each.
-    for partition in 0..vectors.begin.len() {
+    for (partition, first) in first.into_iter().enumerate() {
         let mut scored: BTreeMap<i64, Scored> = BTreeMap::new();
-        scan(context, &vectors.only(partition), |record| {
+        scan_from_the_first(context, &vectors, Some(partition), |record| {
             let value = record.record.value.clone().unwrap_or_default();
             let vector: FeatureVector =
                 Protobuf::decode(&value).with_context(|| compare::place(&record.topic, &record.record))?;
@@ -63,7 +65,7 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             Ok(())
         })?;
         let mut waiting: BTreeMap<(String, String), Vec<Prediction>> = BTreeMap::new();
-        scan(context, &Range::whole(context, &names.predictions)?, |record| {
+        scan_from_the_first(context, &predictions, None, |record| {
             let value = record.record.value.clone().unwrap_or_default();
             let prediction: Prediction =
                 Json::decode(&value).with_context(|| compare::place(&record.topic, &record.record))?;
@@ -72,7 +74,7 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             }
             // Of vectors that were cut, or that came after they were read.
             let offset = prediction.vector_offset;
-            if offset < vectors.begin[partition] || offset >= vectors.end[partition] {
+            if offset < first || offset >= vectors.end[partition] {
                 return Ok(());
             }
             let Some(slot) = scored.get_mut(&prediction.place.offset) else {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use runtime::processor::{InRecord, TopicPartition};
 
+use super::prefix::Prefix;
 use crate::context::{Context, PooledReader};
 
 /// How long a log may give nothing before it is an error.
@@ -135,6 +136,8 @@ fn topic_partition(topic: &Arc<str>, partition: i32) -> TopicPartition {
 
 /// One partition of a range, record by record.
 pub(super) struct Cursor<'a> {
+    /// What retention cut, from the tables; read first.
+    prefix: Option<Prefix>,
     reader: PooledReader<'a>,
     at: TopicPartition,
     end: i64,
@@ -151,11 +154,44 @@ impl<'a> Cursor<'a> {
         if begin < end {
             reader.assign(&[(at.clone(), begin)])?;
         }
-        Ok(Self { reader, at, end, ready: std::collections::VecDeque::new(), done: begin >= end })
+        Ok(Self {
+            prefix: None,
+            reader,
+            at,
+            end,
+            ready: std::collections::VecDeque::new(),
+            done: begin >= end,
+        })
+    }
+
+    /// The same from the very first record: what retention cut from the log is read from the
+    /// tables. Where these do not have it, why not.
+    pub(super) fn from_the_first(
+        context: &'a Context,
+        range: &Range,
+        partition: usize,
+    ) -> Result<Result<Self, String>> {
+        let mut cursor = Self::new(context, range, partition)?;
+        let begin = range.begin[partition];
+        if begin > 0 {
+            match Prefix::open(context, &range.topic, partition, begin)? {
+                Ok(prefix) => cursor.prefix = Some(prefix),
+                Err(why) => {
+                    let topic = &range.topic;
+                    return Ok(Err(format!("{topic}[{partition}] is cut below offset {begin}, and {why}")));
+                }
+            }
+        }
+        Ok(Ok(cursor))
     }
 
     /// The next committed record; `None` at the end of the range.
     pub(super) fn next(&mut self) -> Result<Option<InRecord>> {
+        if let Some(prefix) = &mut self.prefix
+            && let Some(record) = prefix.next()?
+        {
+            return Ok(Some(record));
+        }
         let mut quiet = Duration::ZERO;
         let step = Duration::from_millis(100);
         while self.ready.is_empty() && !self.done {
@@ -174,5 +210,30 @@ impl<'a> Cursor<'a> {
             }
         }
         Ok(self.ready.pop_front())
+    }
+}
+
+/// As [`scan`], of one partition or of all, from the very first record where the tables have what
+/// retention cut from the log, else from where the log begins.
+pub(super) fn scan_from_the_first(
+    context: &Context,
+    range: &Range,
+    only: Option<usize>,
+    mut each: impl FnMut(InRecord) -> Result<()>,
+) -> Result<()> {
+    for partition in 0..range.begin.len() {
+        let begin = range.begin[partition];
+        if begin > 0
+            && only.is_none_or(|only| only == partition)
+            && let Ok(mut prefix) = Prefix::open(context, &range.topic, partition, begin)?
+        {
+            while let Some(record) = prefix.next()? {
+                each(record)?;
+            }
+        }
+    }
+    match only {
+        Some(partition) => scan(context, &range.only(partition), each),
+        None => scan(context, range, each),
     }
 }

@@ -11,6 +11,7 @@ mod i3;
 mod i4;
 mod i5;
 mod log;
+mod prefix;
 
 use std::fmt;
 
