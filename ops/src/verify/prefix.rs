@@ -1,6 +1,7 @@
 //! What retention has cut from a log, read from the lake: the rows as the records that they were.
 
 use std::collections::VecDeque;
+use std::iter::Fuse;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -58,7 +59,7 @@ pub(super) struct Prefix {
 }
 
 struct Lane {
-    batches: BlockingBatches,
+    batches: Fuse<BlockingBatches>,
     decode: Decode,
     ready: VecDeque<(i64, Bytes)>,
 }
@@ -87,7 +88,11 @@ impl Prefix {
                 order: Order::Place,
                 ..ScanOptions::default()
             };
-            lanes.push(Lane { batches: table.scan_blocking(&options)?, decode, ready: VecDeque::new() });
+            lanes.push(Lane {
+                batches: table.scan_blocking(&options)?.fuse(),
+                decode,
+                ready: VecDeque::new(),
+            });
         }
         let schema = context.vector_schema.clone();
         let mut prefix = Self { topic: Arc::clone(topic), partition, schema, lanes };
