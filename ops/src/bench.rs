@@ -119,6 +119,7 @@ fn preload(context: &Context, options: Options) -> Result<()> {
     Feeder::new(&sender, prefix, pace, backlog, Arc::new(Fed::default()), Shutdown::new()).run(
         feed,
         None,
+        &Shutdown::new(),
         |_| {},
     )
 }

@@ -16,6 +16,9 @@ use crate::stages::Backlog;
 /// How often the backlog is asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// The longest that a paced feed sleeps without looking whether it should end.
+const SLICE: Duration = Duration::from_millis(100);
+
 /// What a feeder has done so far; shared with whoever shows it.
 #[derive(Debug, Default)]
 pub struct Fed {
@@ -57,7 +60,8 @@ impl<'a> Feeder<'a> {
         Self { sender, prefix, pace, backlog, fed, shutdown }
     }
 
-    /// Feeds; `before` sees each record as it is sent.
+    /// Feeds until the feed ends, `until` has passed or `stop` is set; `before` sees each record as
+    /// it is sent.
     ///
     /// # Errors
     /// A record that cannot be sent, or a feed that cannot be read.
@@ -66,6 +70,7 @@ impl<'a> Feeder<'a> {
         mut self,
         feed: impl Iterator<Item = Result<FeedRecord>>,
         until: Option<Duration>,
+        stop: &Shutdown,
         mut before: impl FnMut(&FeedRecord),
     ) -> Result<()> {
         let topics = [schemas::topic::VIEWS, schemas::topic::CLICKS, schemas::topic::PURCHASES]
@@ -88,10 +93,17 @@ impl<'a> Feeder<'a> {
             if let Some(speed) = self.pace.speed {
                 let (since, from_ms) = *anchor.get_or_insert((Instant::now(), record.at_ms));
                 let due = Duration::from_secs_f64(((record.at_ms - from_ms).max(0)) as f64 / 1000.0 / speed);
-                let wait = due.saturating_sub(since.elapsed());
-                // Shorter waits add up to longer ones; sleeping for each would cost more than it paces.
-                if wait > Duration::from_millis(2) && self.shutdown.sleep(wait) {
-                    break;
+                // In slices, so that a slow feed still ends in time and at a signal. Waits shorter than
+                // 2 ms add up to longer ones; sleeping for each would cost more than it paces.
+                loop {
+                    let wait = due.saturating_sub(since.elapsed());
+                    if wait <= Duration::from_millis(2) {
+                        break;
+                    }
+                    let over = until.is_some_and(|until| began.elapsed() >= until);
+                    if over || stop.is_set() || self.shutdown.sleep(wait.min(SLICE)) {
+                        return Ok(self.sender.flush(Duration::from_secs(30))?);
+                    }
                 }
             }
             before(&record);

@@ -90,7 +90,7 @@ pub fn run(
         let backlog = Backlog::new(&context)?;
         let prefix = &context.config.kafka.prefix;
         let feeder = Feeder::new(&sender, prefix, plan.pace, backlog, Arc::clone(&fed), services.clone());
-        feeder.run(feed.take_while(|_| !shutdown.is_set()), plan.feed_for, before)?;
+        feeder.run(feed.take_while(|_| !shutdown.is_set()), plan.feed_for, shutdown, before)?;
         let ending = Ending { context: &context, pipeline, services: &services, sink, fed: &fed, began };
         let finished = ending.finish(plan.recompute, live);
         drop(stop_watching);

@@ -65,6 +65,6 @@ pub fn run(context: &Context, options: Options, shutdown: &Shutdown) -> Result<m
             at_ms: emission.arrival_ms,
         })
     });
-    feeder.run(feed, None, |_| {})?;
+    feeder.run(feed, None, shutdown, |_| {})?;
     Ok(market.counts())
 }
