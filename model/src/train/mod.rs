@@ -7,6 +7,7 @@ mod activation;
 #[cfg(test)]
 mod agreement;
 mod batch;
+mod forward;
 mod loss;
 mod operation;
 mod optimizer;

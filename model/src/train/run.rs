@@ -3,14 +3,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::Device;
 
-use super::activation::Activation;
 use super::batch::{Batch, Gatherer};
+use super::forward::{Gradients, Pass};
 use super::loss::{HeadWeights, gradient, total};
-use super::operation::FrontOperation;
 use super::optimizer::{Optimizer, Settings};
-use super::{History, Progress, TrainError, Trained, Validation, stock};
+use super::{History, Progress, TrainError, Trained, Validation};
 use crate::config::{Config, DeviceKind};
 use crate::encode::{Examples, Statistics};
 use crate::metrics::Metrics;
@@ -59,43 +58,15 @@ struct Run<'a> {
     validation: &'a Examples<'a>,
     config: &'a Config,
     seed: u64,
-    device: Device,
     class: KernelClass,
     layout: Arc<Layout>,
     statistics: Arc<Statistics>,
     weights: Weights,
     optimizer: Optimizer,
     gatherer: Gatherer,
-    dropout: Random,
+    pass: Pass,
     head_weights: HeadWeights,
     history: History,
-}
-
-/// Gradients of everything that a batch moved.
-struct Gradients {
-    front: Vec<f32>,
-    rows: Vec<f32>,
-    /// Weight and bias of each layer.
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
-impl Gradients {
-    fn parts_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        let layers = self.layers.iter_mut().flat_map(|(weight, bias)| [weight, bias]);
-        [&mut self.front, &mut self.rows].into_iter().chain(layers)
-    }
-
-    /// L2 norm of everything, summed in a fixed order.
-    fn norm(&mut self) -> f64 {
-        self.parts_mut()
-            .map(|part| part.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>())
-            .sum::<f64>()
-            .sqrt()
-    }
-
-    fn scale(&mut self, factor: f32) {
-        self.parts_mut().flatten().for_each(|value| *value *= factor);
-    }
 }
 
 impl<'a> Run<'a> {
@@ -123,19 +94,27 @@ impl<'a> Run<'a> {
                 Weights::initial(&layout, encoder, config, base_logits(training), seed),
             ),
         };
+        let (layout, statistics) = (Arc::new(layout), Arc::new(statistics));
+        let class = KernelClass::detect();
         Self {
             training,
             validation,
             config,
             seed,
-            device,
-            class: KernelClass::detect(),
-            layout: Arc::new(layout),
-            statistics: Arc::new(statistics),
+            class,
+            pass: Pass {
+                device,
+                class,
+                layout: Arc::clone(&layout),
+                statistics: Arc::clone(&statistics),
+                dropout: config.network.dropout,
+                seed,
+            },
+            layout,
+            statistics,
             weights,
             optimizer: Optimizer::new(config.training.optimizer),
             gatherer: Gatherer::new(encoder.table_rows()),
-            dropout: Random::new(seed, "dropout"),
             head_weights: HeadWeights {
                 conversion: f64::from(config.training.conversion_weight),
                 view_through: f64::from(config.training.view_through_weight),
@@ -249,86 +228,22 @@ impl<'a> Run<'a> {
                 (self.training.outcome(position as usize), self.training.weight(position as usize))
             })
         };
-        let width = self.layout.width;
-        let device = &self.device;
-        let front = Var::from_vec(self.weights.front.clone(), self.weights.front.len(), device)?;
-        let mut gathered = Vec::with_capacity(batch.unique.len() * width);
-        for &row in &batch.unique {
-            let first = row as usize * width;
-            gathered.extend_from_slice(&self.weights.tables[first..first + width]);
-        }
-        let rows = Var::from_vec(gathered, (batch.unique.len(), width), device)?;
-        let layers = self
-            .weights
-            .layers
-            .iter()
-            .map(|layer| {
-                let weight = Var::from_slice(&layer.weight, (layer.inputs, layer.outputs), device)?;
-                Ok((weight, Var::from_slice(&layer.bias, layer.outputs, device)?))
-            })
-            .collect::<Result<Vec<(Var, Var)>, candle_core::Error>>()?;
-
-        let mut values = if device.is_cpu() {
-            let operation = FrontOperation {
-                batch: Arc::clone(&batch),
-                layout: Arc::clone(&self.layout),
-                statistics: Arc::clone(&self.statistics),
-                class: self.class,
-            };
-            front.apply_op2(&rows, operation)?
-        } else {
-            stock::front(&batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?
-        };
-        let rate = self.config.network.dropout;
-        let hidden = layers.len() - 1;
-        for (number, (weight, bias)) in layers.iter().enumerate() {
-            values = values.matmul(weight)?;
-            if number == hidden {
-                values = values.broadcast_add(bias)?;
-                break;
+        let head_weights = self.head_weights;
+        let mut loss = 0.0;
+        let judge = |logits: &[f32]| {
+            let logits = logits.as_chunks::<HEADS>().0;
+            let (sum, count) = total(logits, outcomes(), head_weights);
+            if count <= 0.0 {
+                return Ok(None);
             }
-            let keep = 1.0 / (1.0 - rate);
-            let mask =
-                if rate > 0.0 { mask(&mut self.dropout, values.elem_count(), rate) } else { Vec::new() };
-            values = if device.is_cpu() {
-                values.apply_op2(bias, Activation { mask, keep })?
-            } else {
-                let values = values.broadcast_add(bias)?.relu()?;
-                if mask.is_empty() {
-                    values
-                } else {
-                    (&values * Tensor::from_vec(mask, values.shape(), device)?)?
-                }
-            };
-        }
-        let flat: Vec<f32> = values.flatten_all()?.to_vec1()?;
-        let logits = flat.as_chunks::<HEADS>().0;
-        let (sum, count) = total(logits, outcomes(), self.head_weights);
-        if count <= 0.0 {
+            loss = sum / count;
+            if !loss.is_finite() {
+                return Err(Wrong::NotFinite("loss"));
+            }
+            Ok(Some(gradient(logits, outcomes(), head_weights, count)))
+        };
+        let Some(mut gradients) = self.pass.run(&self.weights, &batch, self.history.steps, judge)? else {
             return Ok(0.0);
-        }
-        let loss = sum / count;
-        if !loss.is_finite() {
-            return Err(Wrong::NotFinite("loss"));
-        }
-        // The loss's slope at the logits is known in closed form, in double precision: the sum of
-        // logits times slopes has the loss's gradient and none of its overflows.
-        let slopes = gradient(logits, outcomes(), self.head_weights, count);
-        let surrogate = (&values * Tensor::from_vec(slopes, values.shape(), device)?)?.sum_all()?;
-        let store = surrogate.backward()?;
-        let take = |var: &Var| -> Result<Vec<f32>, candle_core::Error> {
-            match store.get(var.as_tensor()) {
-                Some(gradient) => gradient.flatten_all()?.to_vec1(),
-                None => Ok(vec![0.0; var.elem_count()]),
-            }
-        };
-        let mut gradients = Gradients {
-            front: take(&front)?,
-            rows: take(&rows)?,
-            layers: layers
-                .iter()
-                .map(|(weight, bias)| Ok((take(weight)?, take(bias)?)))
-                .collect::<Result<_, candle_core::Error>>()?,
         };
         let norm = gradients.norm();
         if !norm.is_finite() {
@@ -392,22 +307,6 @@ impl From<candle_core::Error> for Wrong {
     fn from(error: candle_core::Error) -> Self {
         Self::Tensor(error)
     }
-}
-
-/// 0 with probability `rate`, else what keeps the mean at 1.
-fn mask(random: &mut Random, count: usize, rate: f32) -> Vec<f32> {
-    let keep = 1.0 / (1.0 - rate);
-    // Four masks of 16 bits from each draw.
-    let limit = (f64::from(rate) * 65_536.0) as u64;
-    let mut mask = Vec::with_capacity(count + 3);
-    while mask.len() < count {
-        let bits = random.next_u64();
-        for part in 0..4 {
-            mask.push(if (bits >> (16 * part)) & 0xFFFF < limit { 0.0 } else { keep });
-        }
-    }
-    mask.truncate(count);
-    mask
 }
 
 /// Where the heads start: the logits of the base rates, drawn towards what is usual where there
