@@ -1,5 +1,6 @@
 //! The `[market]` section.
 
+use crate::kind::MarketKind;
 use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// The law of a click.
+    pub kind: MarketKind,
     /// Consumers.
     pub users: u32,
     /// Items.

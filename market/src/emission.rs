@@ -2,6 +2,8 @@
 
 use schemas::Kind;
 
+use crate::drivers::Drivers;
+
 /// One record on its way to a raw topic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emission {
@@ -35,6 +37,8 @@ pub struct Truth {
     pub p_click: f64,
     /// Probability that a purchase comes of it, clicked or not.
     pub p_purchase: f64,
+    /// What the click depends on, and how much.
+    pub drivers: Drivers,
     /// Whether it is (or will be) clicked.
     pub clicked: bool,
     /// Whether a purchase comes (or will come) of it.

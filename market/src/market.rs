@@ -31,11 +31,13 @@ const QUIET_MS: i64 = 5 * HOUR_MS;
 /// A late view is late by at least this much.
 const LATE_MS: i64 = 10 * MINUTE_MS;
 
-/// Independent streams of a seed: what happens, how it travels, the trial for calibration.
+/// Independent streams of a seed: the world, what happens in it, how it travels, the trial for
+/// calibration, what a kind of market draws of its own.
 const WORLD_STREAM: u64 = 0;
 const LIFE_STREAM: u64 = 1;
 const POST_STREAM: u64 = 2;
 const TRIAL_STREAM: u64 = 3;
+const KIND_STREAM: u64 = 4;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl Market {
     /// A setting out of its range.
     pub fn new(config: &Config, seed: u64) -> Result<Self, ConfigError> {
         config.check()?;
-        let world = World::new(config, &mut Dice::new(seed, WORLD_STREAM));
+        let world = World::new(config, &mut Dice::new(seed, WORLD_STREAM), &mut Dice::new(seed, KIND_STREAM));
         let levels = trial(config, &world, &mut Dice::new(seed, TRIAL_STREAM));
         let habits = Habits::new(world.users.len(), config.categories as usize, world.campaigns.len());
         let mut market = Self {
@@ -187,7 +189,7 @@ impl Market {
     /// One impression: its truth, what comes of it, and how the visit goes on.
     fn impression(&mut self, visit: Visit, at_ms: i64) {
         let seen = scene::impression(&self.world, &self.habits, &visit, at_ms, &mut self.life);
-        let logits = truth::logits(&self.world, &self.habits, self.config.drift, &seen);
+        let (logits, drivers) = truth::logits(&self.world, &self.habits, self.config.drift, &seen);
         let outcome = truth::outcome(logits, &self.levels);
         let clicked = self.life.chance(outcome.click);
         let purchased = self.life.chance(if clicked { outcome.conversion } else { outcome.view_through });
@@ -196,8 +198,14 @@ impl Market {
 
         let event_id = self.id('v');
         let view = record::view(&self.world, &self.config, &visit, &seen, event_id.clone());
-        let truth =
-            Truth { event_id, p_click: outcome.click, p_purchase: outcome.purchase(), clicked, purchased };
+        let truth = Truth {
+            event_id,
+            p_click: outcome.click,
+            p_purchase: outcome.purchase(),
+            drivers,
+            clicked,
+            purchased,
+        };
         self.send(topic::VIEWS, Kind::View, &view, Some(truth));
         let click_ms = clicked.then(|| self.click(&view, at_ms));
         if purchased {
@@ -392,7 +400,7 @@ fn trial(config: &Config, world: &World, dice: &mut Dice) -> Levels {
         let visit = scene::visit(world, users, 0, dice);
         loop {
             let impression = scene::impression(world, &habits, &visit, at_ms, dice);
-            let logits = truth::logits(world, &habits, config.drift, &impression);
+            let (logits, _) = truth::logits(world, &habits, config.drift, &impression);
             let clicked = dice.chance(truth::outcome(logits, &levels).click);
             habits.note(&impression, world.items[impression.item].category, clicked);
             seen.push(logits);

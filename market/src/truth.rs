@@ -1,6 +1,8 @@
 //! The true probabilities of an impression.
 
+use crate::drivers::{Driver, Drivers};
 use crate::habit::Habits;
+use crate::kind::{Leanings, MarketKind};
 use crate::world::{CHANNELS, DEVICES, PLACEMENTS, World, agree};
 
 /// One impression as the world sees it.
@@ -56,34 +58,107 @@ pub(crate) fn evening(at_ms: i64) -> f64 {
     libm::cos((hour(at_ms) - 20.0) / 24.0 * std::f64::consts::TAU)
 }
 
-/// Logits without intercepts. `drift` scales the campaigns' swing.
-pub(crate) fn logits(world: &World, habits: &Habits, drift: f64, seen: &Impression) -> Outcome {
+/// Logits without intercepts, and what makes the click's. `drift` scales the campaigns' swing.
+pub(crate) fn logits(world: &World, habits: &Habits, drift: f64, seen: &Impression) -> (Outcome, Drivers) {
     let user = &world.users[seen.user];
     let item = &world.items[seen.item];
-    let campaign = &world.campaigns[seen.campaign];
-    let taste = agree(&user.taste, &item.taste);
     let liking = user.liking[item.category];
     let habit = libm::log1p(habits.habit(seen.user, item.category, seen.at_ms));
     let fatigue = libm::log1p(habits.fatigue(seen.user, seen.campaign, seen.at_ms));
-    let swing =
-        drift * libm::sin(seen.at_ms as f64 / campaign.period_ms * std::f64::consts::TAU + campaign.phase);
-    let click = 0.75 * user.clicks
-        + 0.65 * taste
-        + 0.55 * liking
-        + 0.45 * campaign.appeal
-        + 0.35 * agree(&user.taste, &campaign.style)
-        + 0.30 * item.appeal
-        + 0.40 * habit
-        - 0.35 * fatigue
-        + 0.15 * evening(seen.at_ms)
-        + swing
-        + PLACEMENTS[seen.placement].1
-        + DEVICES[seen.device].1
-        + CHANNELS[seen.channel].1;
+    let drivers = match &world.leanings {
+        None => by_default(world, drift, seen, habit, fatigue),
+        Some(leanings) => by_kind(world, leanings, drift, seen, habit, fatigue),
+    };
+    // Tastes of many dimensions matter in the default market alone.
+    let taste = if world.leanings.is_none() { agree(&user.taste, &item.taste) } else { 0.0 };
     let conversion =
         0.6 * user.buys + 0.5 * taste + 0.3 * liking + 0.3 * habit - (0.3 + 0.3 * user.thrift) * item.dear;
     let view_through = 0.6 * user.buys + 0.6 * taste + 0.4 * liking + 0.2 * habit - 0.3 * item.dear;
-    Outcome { click, conversion, view_through }
+    (Outcome { click: drivers.sum(), conversion, view_through }, drivers)
+}
+
+fn by_default(world: &World, drift: f64, seen: &Impression, habit: f64, fatigue: f64) -> Drivers {
+    let user = &world.users[seen.user];
+    let item = &world.items[seen.item];
+    let campaign = &world.campaigns[seen.campaign];
+    let swing =
+        drift * libm::sin(seen.at_ms as f64 / campaign.period_ms * std::f64::consts::TAU + campaign.phase);
+    Drivers::from_pairs(&[
+        (Driver::User, 0.75 * user.clicks),
+        (Driver::Taste, 0.65 * agree(&user.taste, &item.taste)),
+        (Driver::Liking, 0.55 * user.liking[item.category]),
+        (Driver::Campaign, 0.45 * campaign.appeal),
+        (Driver::Style, 0.35 * agree(&user.taste, &campaign.style)),
+        (Driver::Item, 0.30 * item.appeal),
+        (Driver::Habit, 0.40 * habit),
+        (Driver::Fatigue, -0.35 * fatigue),
+        (Driver::Hour, 0.15 * evening(seen.at_ms)),
+        (Driver::Swing, swing),
+        (Driver::Placement, PLACEMENTS[seen.placement].1),
+        (Driver::Device, DEVICES[seen.device].1),
+        (Driver::Channel, CHANNELS[seen.channel].1),
+    ])
+}
+
+/// The other kinds. Their weights give the click's logit a standard deviation of about 1.4, as in
+/// the default market.
+fn by_kind(
+    world: &World,
+    leanings: &Leanings,
+    drift: f64,
+    seen: &Impression,
+    habit: f64,
+    fatigue: f64,
+) -> Drivers {
+    let user = &world.users[seen.user];
+    let item = &world.items[seen.item];
+    let campaign = &world.campaigns[seen.campaign];
+    let place = [
+        (Driver::Placement, PLACEMENTS[seen.placement].1),
+        (Driver::Device, DEVICES[seen.device].1),
+        (Driver::Channel, CHANNELS[seen.channel].1),
+    ];
+    let own = match world.kind {
+        MarketKind::Default | MarketKind::Linear => vec![
+            (Driver::User, 0.75 * user.clicks),
+            (Driver::Campaign, 0.45 * campaign.appeal),
+            (Driver::Item, 0.55 * item.appeal),
+            (Driver::Category, 0.45 * leanings.appeal[item.category]),
+            (Driver::Price, -0.30 * item.dear),
+            (Driver::Habit, 0.20 * habit),
+            (Driver::Fatigue, -0.25 * fatigue),
+            (Driver::Hour, 0.40 * evening(seen.at_ms)),
+        ],
+        MarketKind::Crossed => {
+            let from_best = (hour(seen.at_ms) - leanings.best_hour[seen.campaign]) / 24.0;
+            vec![
+                (Driver::User, 0.50 * user.clicks),
+                (Driver::Campaign, 0.35 * campaign.appeal),
+                (Driver::Item, 0.35 * item.appeal),
+                (Driver::Liking, 0.90 * user.liking[item.category]),
+                (Driver::CategoryDevice, 0.50 * leanings.devices[item.category][seen.device]),
+                (Driver::CampaignHour, 0.60 * libm::cos(from_best * std::f64::consts::TAU)),
+                (Driver::Price, -0.35 * user.thrift * item.dear),
+                (Driver::Habit, 0.10 * habit),
+                (Driver::Fatigue, -0.15 * fatigue),
+            ]
+        }
+        MarketKind::Drifting => {
+            let passing = leanings.passing(seen.user, item.category, seen.at_ms);
+            vec![
+                (Driver::User, 0.65 * user.clicks),
+                (Driver::Campaign, 0.45 * campaign.appeal),
+                (Driver::Item, 0.45 * item.appeal),
+                (Driver::Liking, 0.55 * user.liking[item.category]),
+                (Driver::Drift, 0.35 * passing),
+                (Driver::Swing, drift * leanings.swing(seen.campaign, seen.at_ms)),
+                (Driver::Habit, 0.20 * habit),
+                (Driver::Fatigue, -0.20 * fatigue),
+                (Driver::Hour, 0.30 * evening(seen.at_ms)),
+            ]
+        }
+    };
+    Drivers::from_pairs(&[own.as_slice(), &place].concat())
 }
 
 /// Probabilities from logits.

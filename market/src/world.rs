@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::dice::{Dice, running};
+use crate::kind::{Leanings, MarketKind};
 
 /// Dimensions of tastes.
 pub(crate) const DIM: usize = 8;
@@ -71,6 +72,7 @@ pub(crate) struct Campaign {
 /// Everything that does not change.
 #[derive(Debug)]
 pub(crate) struct World {
+    pub(crate) kind: MarketKind,
     pub(crate) users: Vec<User>,
     pub(crate) items: Vec<Item>,
     pub(crate) campaigns: Vec<Campaign>,
@@ -80,6 +82,8 @@ pub(crate) struct World {
     pub(crate) by_category: Vec<Vec<usize>>,
     /// Their popularity: running sums of weights.
     pub(crate) popularity: Vec<Vec<f64>>,
+    /// What kinds other than the default go by.
+    pub(crate) leanings: Option<Leanings>,
 }
 
 fn taste(dice: &mut Dice) -> Taste {
@@ -92,9 +96,10 @@ pub(crate) fn agree(a: &Taste, b: &Taste) -> f64 {
 }
 
 impl World {
-    pub(crate) fn new(config: &Config, dice: &mut Dice) -> Self {
+    /// `own` is for what a kind other than the default draws beside.
+    pub(crate) fn new(config: &Config, dice: &mut Dice, own: &mut Dice) -> Self {
         let categories = config.categories as usize;
-        let campaigns = (0..config.campaigns)
+        let campaigns: Vec<Campaign> = (0..config.campaigns)
             .map(|_| Campaign {
                 appeal: dice.normal(),
                 style: taste(dice),
@@ -103,7 +108,7 @@ impl World {
             })
             .collect();
         let items = items(config, dice);
-        let users: Vec<User> = (0..config.users).map(|_| user(categories, dice)).collect();
+        let mut users: Vec<User> = (0..config.users).map(|_| user(categories, dice)).collect();
         let activity = running(users.iter().map(|_| dice.lognormal(1.0, 0.8)));
         let by_category: Vec<Vec<usize>> = (0..categories)
             .map(|category| (0..items.len()).filter(|item| items[*item].category == category).collect())
@@ -112,7 +117,12 @@ impl World {
             .iter()
             .map(|members| running(members.iter().map(|_| dice.lognormal(1.0, 0.9))))
             .collect();
-        Self { users, items, campaigns, activity, by_category, popularity }
+        let leanings = (config.kind != MarketKind::Default)
+            .then(|| Leanings::new(users.len(), categories, campaigns.len(), own));
+        if let Some(leanings) = &leanings {
+            leanings.teach(&mut users);
+        }
+        Self { kind: config.kind, users, items, campaigns, activity, by_category, popularity, leanings }
     }
 }
 
