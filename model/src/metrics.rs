@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encode::Examples;
+use crate::encode::Outcome;
 use crate::predict::Probabilities;
 use crate::random::Random;
 
@@ -63,12 +63,14 @@ pub struct Judged {
 }
 
 impl Metrics {
-    /// Measures predictions of `examples`, in the same order.
-    pub fn measure(predictions: &[Probabilities], examples: &Examples<'_>) -> Self {
+    /// Measures predictions by what came of their examples and how much each counts, in the same
+    /// order (see [`Examples::outcomes`](crate::Examples::outcomes)).
+    pub fn measure(
+        predictions: &[Probabilities],
+        outcomes: impl IntoIterator<Item = (Outcome, f32)>,
+    ) -> Self {
         let mut heads: [Vec<Judged>; 4] = Default::default();
-        for (position, prediction) in predictions.iter().enumerate().take(examples.len()) {
-            let outcome = examples.outcome(position);
-            let weight = examples.weight(position);
+        for (prediction, (outcome, weight)) in predictions.iter().zip(outcomes) {
             let mut judge = |head: usize, probability: f32, positive: bool| {
                 heads[head].push(Judged { probability, positive, weight });
             };

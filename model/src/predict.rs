@@ -436,5 +436,5 @@ fn forward_rows<const D: usize>(
 /// # Errors
 /// Examples that another encoder made.
 pub fn evaluate(model: &Model, examples: &Examples<'_>) -> Result<Metrics, PredictError> {
-    Ok(Metrics::measure(&model.predict_examples(examples)?, examples))
+    Ok(Metrics::measure(&model.predict_examples(examples)?, examples.outcomes()))
 }

@@ -292,7 +292,7 @@ fn judge(
     let test = dataset.part(&parts.test);
     let said = trained.model.predict_examples(&test).map_err(broken)?;
     let ours = Columns::new(&said);
-    let metrics = Metrics::measure(&said, &test);
+    let metrics = Metrics::measure(&said, test.outcomes());
     let theirs = match champion {
         Some(champion) => champion_says(champion, root, plan, dataset, &parts.test, handle, stop)?,
         None => None,
@@ -303,7 +303,7 @@ fn judge(
         let columns = Columns::new(theirs);
         let rival = Rival::Champion(columns.said());
         let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
-        (decision, Some(Metrics::measure(theirs, &test)))
+        (decision, Some(Metrics::measure(theirs, test.outcomes())))
     } else {
         let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
         (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)

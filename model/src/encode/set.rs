@@ -207,6 +207,11 @@ impl<'a> Examples<'a> {
         self.set.outcomes[self.indices[position] as usize]
     }
 
+    /// Their outcomes and weights.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Outcome, f32)> + '_ {
+        (0..self.len()).map(|position| (self.outcome(position), self.weight(position)))
+    }
+
     /// The weight at `position` of these examples.
     pub fn weight(&self, position: usize) -> f32 {
         self.set.weights[self.indices[position] as usize]

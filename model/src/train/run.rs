@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
         let predictions: Vec<Probabilities> =
             model.logits(self.validation).into_iter().map(Probabilities::from_logits).collect();
         Ok(Trained {
-            validation: Metrics::measure(&predictions, self.validation),
+            validation: Metrics::measure(&predictions, self.validation.outcomes()),
             golden: self.training.set().samples().to_vec(),
             history: self.history,
             model,
