@@ -11,8 +11,6 @@ use crate::encode::{EncodedBehaviour, Row, Statistics};
 
 /// Tokens computed side by side in the attention scores.
 pub(crate) const LANES: usize = 16;
-/// Width of a slice of a head.
-pub(crate) const SLICE: usize = 8;
 /// Added to the mean square of a token before it divides: a token near zero stays near zero, so
 /// that an embedding that has learned nothing says nothing.
 pub(crate) const NORM_FLOOR: f32 = 0.01;
@@ -62,6 +60,20 @@ pub(crate) struct Trace<const D: usize> {
 }
 
 impl<const D: usize> Trace<D> {
+    /// For [`embed_row`] alone.
+    pub(crate) fn of_embedding(layout: &Layout) -> Self {
+        Self {
+            tokens: vec![vec![[0.0; D]; layout.tokens.len()]],
+            layers: Vec::new(),
+            pooling: Vec::new(),
+            behaviours: Vec::new(),
+            target: [0.0; D],
+            probe: [0.0; D],
+            behaviour_weights: Vec::new(),
+            lanes: Vec::new(),
+        }
+    }
+
     pub(crate) fn new(layout: &Layout) -> Self {
         let tokens = layout.tokens.len();
         let blocks = tokens.div_ceil(LANES);
@@ -89,6 +101,13 @@ impl<const D: usize> Trace<D> {
             lanes: vec![[0.0; LANES]; D * blocks],
         }
     }
+}
+
+multiversion! {
+    /// Computes one row's tokens before the first layer, into `trace.tokens[0]`.
+    pub(crate) fn embed_row<const D: usize>(
+        front: Front<'_, D>, row: Row<'_>, trace: &mut Trace<D>,
+    ) = embed::<D>
 }
 
 multiversion! {

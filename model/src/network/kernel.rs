@@ -1,8 +1,8 @@
 //! Kernel classes, and the few scalar functions that must give the same bits in all of them.
 //!
-//! Every kernel is one generic body compiled three times. None uses fused multiply-add and none
-//! lets the compiler reorder a sum, so all classes give equal bits; the class is still reported,
-//! for the day when one of them differs.
+//! Every kernel is one generic body compiled three times, and none lets the compiler reorder a sum:
+//! within a class a row's bits are its own. AVX-512 and AVX2 round a product and its sum once where
+//! portable code rounds twice (see [`super::lanes`]), so that classes agree within 1e-5.
 
 use std::fmt;
 
@@ -22,10 +22,10 @@ impl KernelClass {
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                    return Self::Avx512;
+                }
                 return Self::Avx2;
             }
         }

@@ -10,9 +10,11 @@
 )]
 
 pub(crate) mod backward;
+pub(crate) mod block;
 mod dense;
 pub(crate) mod front;
 pub(crate) mod kernel;
+pub(crate) mod lanes;
 pub(crate) mod layout;
 mod weights;
 

@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::operation::{floats, tensor_floats};
+use super::operation::{cpu_floats, floats};
 
 /// Rows whose bias gradients are summed together.
 const CHUNK: usize = 64;
@@ -101,8 +101,11 @@ impl CustomOp2 for Activation {
         of_out: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let width = bias.elem_count();
-        let out = tensor_floats(out)?;
-        let mut of_values = tensor_floats(&of_out.contiguous()?)?;
+        let (out, out_strides) = out.storage_and_layout();
+        let out = cpu_floats(&out, out_strides)?;
+        let of_out = of_out.contiguous()?;
+        let (of_out, of_out_strides) = of_out.storage_and_layout();
+        let mut of_values = cpu_floats(&of_out, of_out_strides)?.to_vec();
         let keep = self.dropout.keep;
         let sums: Vec<Vec<f32>> = of_values
             .par_chunks_mut(CHUNK * width)

@@ -109,6 +109,7 @@ fn the_fused_front_agrees_with_candle_in_values_and_gradients() {
                 layout: Arc::clone(&layout),
                 statistics: Arc::clone(&statistics),
                 class,
+                workspace: Arc::default(),
             };
             let fused = measure(&front.apply_op2(&rows, operation).unwrap());
             for (what, (ours, theirs)) in

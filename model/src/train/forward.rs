@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor, Var};
 
 use super::activation::{Activation, Dropout};
 use super::batch::Batch;
-use super::operation::FrontOperation;
+use super::operation::{FrontOperation, Workspace};
 use super::stock;
 use crate::encode::Statistics;
 use crate::network::{KernelClass, Layout, Weights};
@@ -66,6 +66,8 @@ pub(crate) struct Pass {
     pub(crate) dropout: f32,
     /// Seed of which units are dropped.
     pub(crate) seed: u64,
+    /// Memory used again from step to step.
+    pub(crate) workspace: Arc<Workspace>,
 }
 
 impl Pass {
@@ -135,6 +137,7 @@ impl Pass {
                 layout: Arc::clone(&self.layout),
                 statistics: Arc::clone(&self.statistics),
                 class: self.class,
+                workspace: Arc::clone(&self.workspace),
             };
             front.apply_op2(rows, operation)?
         } else {

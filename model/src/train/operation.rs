@@ -1,20 +1,21 @@
 //! The network's front as one candle operation, forward and backward: the rows of a batch in
 //! parallel, gradients summed over fixed chunks in a fixed order, so that threads change nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 use super::batch::Batch;
 use crate::encode::{FIELDS, Statistics};
-use crate::network::backward::{Gradients, Scratch, Transposed, backward};
-use crate::network::front::{Front, Trace, forward};
+use crate::network::backward::{Gradients, Transposed, embed_backward};
+use crate::network::block::{self, BlockGradients, GROUP, Prepared, Values};
+use crate::network::front::{Front, Trace, embed_row};
 use crate::network::{KernelClass, Layout};
 use crate::predict::with_width;
 
-/// Rows whose gradients are summed together.
-const CHUNK: usize = 32;
+/// Rows whose gradients are summed together: whole groups.
+const CHUNK: usize = 4 * GROUP;
 
 /// (parameters, embeddings) to the batch's weighted tokens.
 pub(crate) struct FrontOperation {
@@ -22,6 +23,38 @@ pub(crate) struct FrontOperation {
     pub(crate) layout: Arc<Layout>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) class: KernelClass,
+    /// Memory that outlives the operation.
+    pub(crate) workspace: Arc<Workspace>,
+}
+
+/// Memory of the block's passes, used again from step to step: made anew it would be zeroed, and
+/// fetched page by page, each time.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    spare: Mutex<Vec<Memory>>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    values: Values,
+    gradients: BlockGradients,
+    rows: Vec<f32>,
+}
+
+impl Workspace {
+    /// Calls `f` with memory that no one else uses meanwhile.
+    fn with<T>(&self, layout: &Layout, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let lock = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = lock().pop();
+        let mut memory = spare.unwrap_or_else(|| Memory {
+            values: Values::new(layout),
+            gradients: BlockGradients::new(layout),
+            rows: vec![0.0; GROUP * layout.outputs()],
+        });
+        let result = f(&mut memory);
+        lock().push(memory);
+        result
+    }
 }
 
 /// The floats of a contiguous tensor in memory.
@@ -33,35 +66,111 @@ pub(super) fn floats<'a>(storage: &'a CpuStorage, strides: &Strides) -> Result<&
     }
 }
 
-/// A copy of a contiguous tensor's floats.
-pub(super) fn tensor_floats(tensor: &Tensor) -> Result<Vec<f32>> {
-    let (storage, strides) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(floats(storage, strides)?.to_vec()),
+/// The floats of a contiguous tensor in memory.
+pub(super) fn cpu_floats<'a>(storage: &'a Storage, strides: &Strides) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => floats(storage, strides),
         _ => bail!("the front computes on CPU"),
     }
 }
 
+/// A chunk's gradients.
+struct Part<const D: usize> {
+    parameters: Vec<[f32; D]>,
+    ids: Vec<[f32; D]>,
+    behaviours: Vec<[f32; D]>,
+}
+
 impl FrontOperation {
-    fn forward_all<const D: usize>(&self, parameters: &[f32], embeddings: &[f32]) -> Vec<f32> {
-        let front = Front::<D> {
+    fn front<'a, const D: usize>(&'a self, parameters: &'a [f32], embeddings: &'a [f32]) -> Front<'a, D> {
+        Front {
             layout: &self.layout,
             statistics: &self.statistics,
             parameters: parameters.as_chunks::<D>().0,
             embeddings: embeddings.as_chunks::<D>().0,
-        };
+        }
+    }
+
+    fn forward_all<const D: usize>(&self, parameters: &[f32], embeddings: &[f32]) -> Vec<f32> {
+        let front = self.front::<D>(parameters, embeddings);
+        let prepared = Prepared::new(&self.layout, parameters);
         let width = self.layout.outputs();
         let mut out = vec![0.0; self.batch.len() * width];
-        out.par_chunks_mut(CHUNK * width).enumerate().for_each_init(
-            || Trace::new(&self.layout),
-            |trace, (chunk, out)| {
-                for (position, out) in out.chunks_exact_mut(width).enumerate() {
-                    let row = self.batch.row(chunk * CHUNK + position);
-                    forward::<D>(self.class, front, row, trace, out);
+        out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, out)| {
+            self.workspace.with(&self.layout, |memory| {
+                let mut trace = Trace::of_embedding(&self.layout);
+                for (group, out) in out.chunks_mut(GROUP * width).enumerate() {
+                    let first = chunk * CHUNK + group * GROUP;
+                    let count = out.len() / width;
+                    for (position, tokens) in memory.rows.chunks_exact_mut(width).take(count).enumerate() {
+                        embed_row::<D>(self.class, front, self.batch.row(first + position), &mut trace);
+                        tokens.copy_from_slice(trace.tokens[0].as_flattened());
+                    }
+                    let rows = &memory.rows[..count * width];
+                    let values = &mut memory.values;
+                    block::gather_rows(self.class, values.shape, rows, &mut values.tokens[0]);
+                    block::forward(self.class, &prepared, values, out);
                 }
-            },
-        );
+            });
+        });
         out
+    }
+
+    /// One chunk's gradients.
+    fn backward_chunk<const D: usize>(
+        &self,
+        front: Front<'_, D>,
+        prepared: &Prepared,
+        transposed: &Transposed<D>,
+        of_output: &[f32],
+        chunk: usize,
+        memory: &mut Memory,
+    ) -> Part<D> {
+        let width = self.layout.outputs();
+        let (first, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(self.batch.len()));
+        let ends = self.batch.behaviour_ends();
+        let before = |row: usize| if row == 0 { 0 } else { ends[row - 1] };
+        let mut part = Part {
+            parameters: vec![[0.0; D]; front.parameters.len()],
+            ids: vec![[0.0; D]; (end - first) * FIELDS.len()],
+            behaviours: vec![[0.0; D]; before(end) - before(first)],
+        };
+        let mut traces: [Trace<D>; GROUP] = std::array::from_fn(|_| Trace::of_embedding(&self.layout));
+        let mut weights = Vec::new();
+        for start in (first..end).step_by(GROUP) {
+            let count = (end - start).min(GROUP);
+            let rows = &mut memory.rows[..count * width];
+            for (position, tokens) in rows.chunks_exact_mut(width).enumerate() {
+                let trace = &mut traces[position];
+                embed_row::<D>(self.class, front, self.batch.row(start + position), trace);
+                tokens.copy_from_slice(trace.tokens[0].as_flattened());
+            }
+            let values = &mut memory.values;
+            block::gather_rows(self.class, values.shape, rows, &mut values.tokens[0]);
+            rows.copy_from_slice(&of_output[start * width..(start + count) * width]);
+            block::backward(self.class, prepared, values, &mut memory.gradients, rows);
+            for (position, of_tokens) in rows.chunks_exact(width).enumerate() {
+                let row = start + position;
+                let behaviours = before(row) - before(first)..ends[row] - before(first);
+                let ids = (row - first) * FIELDS.len()..(row - first + 1) * FIELDS.len();
+                embed_backward::<D>(
+                    self.class,
+                    front,
+                    self.batch.row(row),
+                    &traces[position],
+                    transposed,
+                    of_tokens.as_chunks::<D>().0,
+                    &mut weights,
+                    &mut Gradients {
+                        parameters: &mut part.parameters,
+                        ids: &mut part.ids[ids],
+                        behaviours: &mut part.behaviours[behaviours],
+                    },
+                );
+            }
+        }
+        memory.gradients.flush(&self.layout, prepared.query_scale, part.parameters.as_flattened_mut());
+        part
     }
 
     /// Gradients of parameters and embeddings.
@@ -71,73 +180,58 @@ impl FrontOperation {
         embeddings: &[f32],
         of_output: &[f32],
     ) -> (Vec<f32>, Vec<f32>) {
-        let front = Front::<D> {
-            layout: &self.layout,
-            statistics: &self.statistics,
-            parameters: parameters.as_chunks::<D>().0,
-            embeddings: embeddings.as_chunks::<D>().0,
-        };
+        let front = self.front::<D>(parameters, embeddings);
+        let prepared = Prepared::new(&self.layout, parameters);
         let transposed = Transposed::new(&self.layout, front.parameters);
-        let width = self.layout.outputs();
-        let count = self.batch.len();
-        let chunks = count.div_ceil(CHUNK);
-        let chunk_parts = |chunk: usize| {
-            let (first, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(count));
-            let ends = self.batch.behaviour_ends();
-            let before = |row: usize| if row == 0 { 0 } else { ends[row - 1] };
-            let mut of_parameters = vec![[0.0; D]; front.parameters.len()];
-            let mut of_ids = vec![[0.0; D]; (end - first) * FIELDS.len()];
-            let mut of_behaviours = vec![[0.0; D]; before(end) - before(first)];
-            let (mut trace, mut scratch) = (Trace::new(&self.layout), Scratch::new(&self.layout));
-            let mut output = vec![0.0; width];
-            for row in first..end {
-                let encoded = self.batch.row(row);
-                forward::<D>(self.class, front, encoded, &mut trace, &mut output);
-                let behaviours = before(row) - before(first)..ends[row] - before(first);
-                let mut gradients = Gradients {
-                    parameters: &mut of_parameters,
-                    ids: &mut of_ids[(row - first) * FIELDS.len()..(row - first + 1) * FIELDS.len()],
-                    behaviours: &mut of_behaviours[behaviours],
-                };
-                backward::<D>(
-                    self.class,
-                    front,
-                    encoded,
-                    &trace,
-                    &transposed,
-                    &of_output[row * width..(row + 1) * width],
-                    &mut scratch,
-                    &mut gradients,
-                );
-            }
-            (of_parameters, of_ids, of_behaviours)
-        };
-        let parts: Vec<_> = (0..chunks).into_par_iter().map(chunk_parts).collect();
+        let parts: Vec<Part<D>> = (0..self.batch.len().div_ceil(CHUNK))
+            .into_par_iter()
+            .map(|chunk| {
+                self.workspace.with(&self.layout, |memory| {
+                    self.backward_chunk(front, &prepared, &transposed, of_output, chunk, memory)
+                })
+            })
+            .collect();
         let mut of_parameters = vec![[0.0_f32; D]; front.parameters.len()];
-        let mut of_embeddings = vec![[0.0_f32; D]; front.embeddings.len()];
-        let add = |sum: &mut [f32; D], x: &[f32; D]| {
-            for lane in 0..D {
-                sum[lane] += x[lane];
-            }
-        };
-        for (chunk, (parameters, ids, behaviours)) in parts.iter().enumerate() {
-            for (sum, x) in of_parameters.iter_mut().zip(parameters) {
+        for part in &parts {
+            for (sum, x) in of_parameters.iter_mut().zip(&part.parameters) {
                 add(sum, x);
             }
-            let mut behaviours = behaviours.iter();
-            for (position, ids) in ids.chunks_exact(FIELDS.len()).enumerate() {
+        }
+        let mut of_embeddings = vec![[0.0_f32; D]; front.embeddings.len()];
+        // Each thread adds up the embeddings of a range of its own, all in the order of the batch.
+        let share = front.embeddings.len().div_ceil(rayon::current_num_threads()).max(1);
+        of_embeddings.par_chunks_mut(share).enumerate().for_each(|(number, sums)| {
+            self.scatter(&parts, number * share, sums);
+        });
+        (of_parameters.into_flattened(), of_embeddings.into_flattened())
+    }
+
+    /// Adds to `sums`, which begins at embedding `first`.
+    fn scatter<const D: usize>(&self, parts: &[Part<D>], first: usize, sums: &mut [[f32; D]]) {
+        for (chunk, part) in parts.iter().enumerate() {
+            let mut behaviours = part.behaviours.iter();
+            for (position, ids) in part.ids.chunks_exact(FIELDS.len()).enumerate() {
                 let row = self.batch.row(chunk * CHUNK + position);
                 for (&id, of_id) in row.ids.iter().zip(ids) {
-                    add(&mut of_embeddings[id as usize], of_id);
+                    if let Some(sum) = sums.get_mut((id as usize).wrapping_sub(first)) {
+                        add(sum, of_id);
+                    }
                 }
                 for (behaviour, of_vector) in row.behaviours.iter().zip(&mut behaviours) {
                     for id in behaviour.rows {
-                        add(&mut of_embeddings[id as usize], of_vector);
+                        if let Some(sum) = sums.get_mut((id as usize).wrapping_sub(first)) {
+                            add(sum, of_vector);
+                        }
                     }
                 }
             }
         }
-        (of_parameters.into_flattened(), of_embeddings.into_flattened())
+    }
+}
+
+fn add<const D: usize>(sum: &mut [f32; D], x: &[f32; D]) {
+    for lane in 0..D {
+        sum[lane] += x[lane];
     }
 }
 
@@ -166,10 +260,15 @@ impl CustomOp2 for FrontOperation {
         _out: &Tensor,
         of_output: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let of_output = tensor_floats(&of_output.contiguous()?)?;
+        let of_output = of_output.contiguous()?;
+        let (of_output, out_strides) = of_output.storage_and_layout();
         let (of_parameters, of_embeddings) = {
-            let (parameters, embeddings) = (tensor_floats(parameters)?, tensor_floats(embeddings)?);
-            with_width!(self.layout.width, D => self.backward_all::<D>(&parameters, &embeddings, &of_output))
+            let (parameters, parameter_strides) = parameters.storage_and_layout();
+            let (embeddings, embedding_strides) = embeddings.storage_and_layout();
+            let parameters = cpu_floats(&parameters, parameter_strides)?;
+            let embeddings = cpu_floats(&embeddings, embedding_strides)?;
+            let of_output = cpu_floats(&of_output, out_strides)?;
+            with_width!(self.layout.width, D => self.backward_all::<D>(parameters, embeddings, of_output))
         };
         Ok((
             Some(Tensor::from_vec(of_parameters, parameters.shape(), parameters.device())?),

@@ -109,6 +109,7 @@ impl<'a> Run<'a> {
                 statistics: Arc::clone(&statistics),
                 dropout: config.network.dropout,
                 seed,
+                workspace: Arc::default(),
             },
             layout,
             statistics,
