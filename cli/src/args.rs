@@ -248,6 +248,34 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// The default network beside `LightGBM`, `AutoInt` and DIN on the same impressions and split: three
+    /// simulated markets, whose truth is known, and public logs. Takes hours at its full size.
+    Quality(Quality),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quality {
+    /// Impressions of each simulated market.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) impressions: u64,
+    /// A folder with the public logs, in `rees46` and `open-bandit`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// The Python that tests/peers/setup has made; without it there are no peers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// Only these sets: linear, crossed, drifting, rees46, `open_bandit`.
+    #[arg(long, value_delimiter = ',', value_name = "SETS")]
+    pub(crate) only: Vec<String>,
+    /// Seed of the markets.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keeps the rows and predictions there, as numpy files.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -11,8 +11,8 @@ use ops::session::Finished;
 use runtime::shutdown::Shutdown;
 
 use crate::args::{
-    BenchCommand, Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Replay,
-    Simulate, TopicsCommand, Verify,
+    BenchCommand, Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Quality,
+    Replay, Simulate, TopicsCommand, Verify,
 };
 
 /// Runs the command; its exit code.
@@ -49,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Config { command } => config(global, &command),
         Command::Models { command } => models(global, &command),
         Command::Bench { command: BenchCommand::Pipeline { events, json } } => bench(global, events, json),
+        Command::Bench { command: BenchCommand::Quality(quality) } => bench_quality(global, quality),
         Command::Pseudonym { user } => {
             let config = load(global, None)?;
             for user in &user {
@@ -246,6 +247,26 @@ fn models(global: &Global, command: &ModelsCommand) -> Result<u8> {
         ModelsCommand::Show { version } => println!("{}", ops::models::show(&context, version)?),
         ModelsCommand::Promote { version } => println!("{}", ops::models::promote(&context, version)?),
         ModelsCommand::Rollback => println!("{}", ops::models::rollback(&context)?),
+    }
+    Ok(0)
+}
+
+fn bench_quality(global: &Global, quality: Quality) -> Result<u8> {
+    let sources = sources(global, None);
+    load(global, Some(ops::bench::quality::PRESET))?;
+    let options = ops::bench::quality::Options {
+        impressions: quality.impressions,
+        seed: quality.seed,
+        data: quality.data,
+        only: quality.only,
+        python: quality.python,
+        keep: quality.keep,
+    };
+    let report = ops::bench::quality::run(&sources, &options)?;
+    if quality.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
     }
     Ok(0)
 }

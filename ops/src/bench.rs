@@ -1,6 +1,8 @@
 //! `bench pipeline`: events per second through all hops, beside a plain copy of the same bytes over
 //! the same hops on the same broker.
 
+pub mod quality;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::thread;

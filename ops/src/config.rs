@@ -146,6 +146,7 @@ mod tests {
             Some(crate::replay::Format::OpenBandit.preset()),
             Some(crate::replay::Format::Csv.preset()),
             Some(crate::bench::PRESET),
+            Some(crate::bench::quality::PRESET),
         ];
         for preset in presets {
             let sources = Sources { preset, ..Sources::default() };
@@ -180,6 +181,7 @@ mod tests {
             crate::replay::Format::OpenBandit.preset(),
             crate::replay::Format::Csv.preset(),
             crate::bench::PRESET,
+            crate::bench::quality::PRESET,
         ] {
             known(&defaults, &toml::from_str(preset).unwrap(), "");
         }

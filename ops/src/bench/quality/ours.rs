@@ -1,0 +1,52 @@
+//! Our network on the rows: encoded, trained and asked as the trainer does it.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use anyhow::Result;
+use model::encode::Outcome;
+use model::{EncodedSet, Encoder, History};
+use trainer::split::Parts;
+
+use super::rows::Rows;
+
+/// What came out.
+#[derive(Debug)]
+pub struct Ours {
+    /// Probability of a click for each test impression.
+    pub predictions: Vec<f32>,
+    /// How training went.
+    pub history: History,
+    /// Encoding and training, seconds.
+    pub seconds: f64,
+}
+
+/// Trains on the first part, stops by the second, predicts the third.
+///
+/// # Errors
+/// What training says.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+pub fn train(rows: &Rows, parts: &Parts, config: &model::Config, seed: u64) -> Result<Ours> {
+    let began = Instant::now();
+    let encoder = Encoder::new(&rows.schema, &config.encoder);
+    let mut set = EncodedSet::new(&encoder);
+    for row in &rows.impressions {
+        set.push_outcome(&rows.vector(row), Outcome::from(&row.label), 1.0)?;
+    }
+    let part = |range: &std::ops::Range<usize>| set.select(range.clone());
+    let trained =
+        model::train(&part(&parts.train), &part(&parts.validation), config, seed, None, &mut |progress| {
+            if let Some(loss) = progress.validation_loss {
+                eprintln!(
+                    "  epoch {} step {}/{}: validation loss {loss:.5}, {:.0} s",
+                    progress.epoch,
+                    progress.step + 1,
+                    progress.steps,
+                    began.elapsed().as_secs_f64()
+                );
+            }
+            ControlFlow::Continue(())
+        })?;
+    let predictions = trained.model.predict_examples(&part(&parts.test))?.iter().map(|p| p.p_click).collect();
+    Ok(Ours { predictions, history: trained.history, seconds: began.elapsed().as_secs_f64() })
+}
