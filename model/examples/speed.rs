@@ -9,7 +9,7 @@ mod synthetic;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use model::{Config, EncodedSet, Encoder, Explain};
+use model::{Config, EncodedSet, Encoder, Explain, Job, Progress};
 use schemas::FeatureVector;
 
 fn main() {
@@ -28,7 +28,7 @@ fn main() {
     println!("encode: {:.0} vectors/s", made.len() as f64 / start.elapsed().as_secs_f64());
     let (training, validation) = (set.select(0..42_000), set.select(42_000..50_000));
     let start = Instant::now();
-    let trained = model::train(&training, &validation, &config, 1, None, &mut |progress| {
+    let trained = model::train(Job::new(&training, &validation, &config), &mut |progress: &Progress| {
         if let Some(loss) = progress.validation_loss {
             println!("epoch {} step {}: {:.4} {loss:.4}", progress.epoch, progress.step, progress.loss);
         }

@@ -93,6 +93,67 @@ pub enum OptimizerKind {
     AdamW,
     /// Steps divided by a running root mean square of the gradient.
     RmsProp,
+    /// Steps divided by the root of the sum of all squared gradients.
+    Adagrad,
+    /// Stochastic gradient descent, with momentum.
+    Sgd,
+}
+
+/// How the step size changes after its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls along half a cosine, over all `max_epochs`.
+    Cosine,
+}
+
+/// What is learned from impressions whose purchase window is still open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatured {
+    /// Nothing of purchases.
+    #[default]
+    Mask,
+    /// No purchase yet counts as none.
+    Naive,
+    /// The likelihood of "not yet" under an exponential delay (Chapelle 2014).
+    Delayed,
+    /// Each is a negative first and a positive when its purchase comes, weighted so that the
+    /// true rate is learned (Ktena et al. 2019).
+    FakeNegativeWeighted,
+}
+
+/// What early stopping compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopMetric {
+    /// The loss of all heads, weighted as in training.
+    #[default]
+    Loss,
+    /// Log loss of one head.
+    LogLoss,
+    /// Area under the ROC curve of one head.
+    Auc,
+    /// Log loss of one head beside that of its base rate.
+    NormalisedEntropy,
+}
+
+/// Whose metric early stopping compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopHead {
+    /// Clicks.
+    #[default]
+    Click,
+    /// Purchases given a click.
+    Conversion,
+    /// Purchases given no click.
+    ViewThrough,
+    /// Purchases.
+    Purchase,
 }
 
 /// Where training computes.
@@ -115,6 +176,18 @@ pub struct TrainingConfig {
     pub learning_rate: f32,
     /// Step size of the embedding rows.
     pub embedding_learning_rate: f32,
+    /// What SGD keeps of its last step.
+    #[serde(default)]
+    pub momentum: f32,
+    /// How the step size changes after its warm-up.
+    #[serde(default)]
+    pub schedule: ScheduleKind,
+    /// Steps over which the step size rises to the whole.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// Share of the step size that a cosine ends at.
+    #[serde(default)]
+    pub final_rate_share: f32,
     /// Decoupled weight decay of weight matrices.
     pub weight_decay: f32,
     /// Decoupled weight decay of the embedding rows that a step reads.
@@ -133,12 +206,53 @@ pub struct TrainingConfig {
     pub conversion_weight: f32,
     /// Weight of the loss of a purchase given no click.
     pub view_through_weight: f32,
+    /// How far targets are drawn towards one half.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// How much a positive counts beside a negative.
+    #[serde(default = "one")]
+    pub positive_weight: f32,
+    /// Share of the impressions without a click that are learned from.
+    #[serde(default = "one")]
+    pub negative_rate: f32,
+    /// What is learned from impressions whose purchase window is still open.
+    #[serde(default)]
+    pub unmatured: Unmatured,
+    /// Names of weights that stay as they are.
+    #[serde(default)]
+    pub frozen: Vec<String>,
+    /// Parameter of the distribution of mixing shares; 0 mixes nothing.
+    #[serde(default)]
+    pub mixup: f32,
+    /// Share of field tokens that an example is shown without.
+    #[serde(default)]
+    pub feature_dropout: f32,
+    /// Share of examples of whose behaviours only a run is shown.
+    #[serde(default)]
+    pub behaviour_crop: f32,
+    /// What early stopping compares.
+    #[serde(default)]
+    pub stop_metric: StopMetric,
+    /// Whose metric, where it is one head's.
+    #[serde(default)]
+    pub stop_head: StopHead,
+    /// Blocks of examples that are shuffled together.
+    #[serde(default = "four")]
+    pub shuffle_blocks: usize,
     /// Seed of initial weights, dropout and shuffling.
     pub seed: u64,
     /// Threads; 0 uses all cores. Never changes the result.
     pub threads: usize,
     /// Where training computes.
     pub device: DeviceKind,
+}
+
+const fn one() -> f32 {
+    1.0
+}
+
+const fn four() -> usize {
+    4
 }
 
 /// A value that no model can be built with.
@@ -245,10 +359,51 @@ impl Config {
             ("training.max_epochs", training.max_epochs),
             ("training.validations_per_epoch", training.validations_per_epoch),
             ("training.patience", training.patience),
+            ("training.shuffle_blocks", training.shuffle_blocks),
         ] {
             check(count > 0, key, &count, "must be at least 1")?;
         }
-        Ok(())
+        training.validate_learning()
+    }
+}
+
+impl TrainingConfig {
+    fn validate_learning(&self) -> Result<(), ConfigError> {
+        for (key, share) in [
+            ("training.momentum", self.momentum),
+            ("training.label_smoothing", self.label_smoothing),
+            ("training.feature_dropout", self.feature_dropout),
+        ] {
+            check((0.0..1.0).contains(&share), key, &share, "must be 0 to less than 1")?;
+        }
+        for (key, share) in [
+            ("training.final_rate_share", self.final_rate_share),
+            ("training.mixup", self.mixup),
+            ("training.behaviour_crop", self.behaviour_crop),
+        ] {
+            check((0.0..=1.0).contains(&share), key, &share, "must be 0 to 1")?;
+        }
+        let rate = self.negative_rate;
+        check(
+            rate > 0.0 && rate <= 1.0,
+            "training.negative_rate",
+            &rate,
+            "must be greater than 0, at most 1",
+        )?;
+        let weight = self.positive_weight;
+        check(
+            weight.is_finite() && weight > 0.0,
+            "training.positive_weight",
+            &weight,
+            "must be greater than 0",
+        )?;
+        let corrected = matches!(self.unmatured, Unmatured::Delayed | Unmatured::FakeNegativeWeighted);
+        check(
+            !corrected || (weight - 1.0).abs() < f32::EPSILON,
+            "training.positive_weight",
+            &weight,
+            "must be 1 where training.unmatured corrects for delays",
+        )
     }
 }
 

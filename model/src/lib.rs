@@ -24,4 +24,7 @@ pub use network::KernelClass;
 pub use predict::{
     BehaviourWeight, Explain, FieldWeight, Model, PredictError, Probabilities, Scored, evaluate,
 };
-pub use train::{History, Progress, TrainError, Trained, train};
+pub use train::{
+    Block, Checkpoint, CheckpointError, History, Job, Observer, Progress, Snapshot, Source, SourceError,
+    TrainError, Trained, Validated, train,
+};

@@ -4,14 +4,12 @@
 
 mod synthetic;
 
-use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use model::train::train;
 use model::{
-    Artefact, ArtefactError, Config, EncodeError, EncodedSet, Encoder, Explain, KernelClass, Model, Scored,
-    Trained,
+    Artefact, ArtefactError, Config, EncodeError, EncodedSet, Encoder, Explain, Job, KernelClass, Model,
+    Scored, Trained, train,
 };
 use schemas::FeatureVector;
 
@@ -42,7 +40,7 @@ fn trained() -> &'static Trained {
             set.push(&made.vector, &made.label, 1.0).unwrap();
         }
         let (training, validation) = (set.select(0..3_000), set.select(3_000..4_000));
-        train(&training, &validation, &config, 1, None, &mut |_| ControlFlow::Continue(())).unwrap()
+        train(Job::new(&training, &validation, &config), &mut ()).unwrap()
     })
 }
 

@@ -6,8 +6,7 @@ mod synthetic;
 
 use std::ops::ControlFlow;
 
-use model::train::train;
-use model::{Config, EncodedSet, Encoder, Model, TrainError, Trained, evaluate};
+use model::{Config, EncodedSet, Encoder, Job, Model, Progress, TrainError, Trained, evaluate, train};
 
 fn defaults() -> Config {
     #[derive(serde::Deserialize)]
@@ -36,8 +35,7 @@ fn made(config: &Config, count: usize, seed: u64, from: usize) -> (EncodedSet, f
 
 fn run(set: &EncodedSet, split: usize, config: &Config, parent: Option<&Model>) -> Trained {
     let (training, validation) = (set.select(0..split), set.select(split..set.len()));
-    let seed = config.training.seed;
-    train(&training, &validation, config, seed, parent, &mut |_| ControlFlow::Continue(())).unwrap()
+    train(Job::new(&training, &validation, config).with_parent(parent), &mut ()).unwrap()
 }
 
 #[test]
@@ -137,10 +135,11 @@ fn whoever_watches_may_end_it() {
     let config = defaults();
     let (set, _) = made(&config, 3_000, 6, 2_000);
     let (training, validation) = (set.select(0..2_000), set.select(2_000..3_000));
-    let stopped = train(&training, &validation, &config, 1, None, &mut |_| ControlFlow::Break(()));
+    let stopped =
+        train(Job::new(&training, &validation, &config), &mut |_: &Progress| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(TrainError::Stopped)));
     let mut validations = 0;
-    let trained = train(&training, &validation, &config, 1, None, &mut |progress| {
+    let trained = train(Job::new(&training, &validation, &config), &mut |progress: &Progress| {
         validations += usize::from(progress.validation_loss.is_some());
         if validations == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
@@ -155,7 +154,7 @@ fn a_loss_that_is_no_number_is_refused_with_its_batch() {
     config.training.clip_norm = 0.0;
     let (set, _) = made(&config, 3_000, 7, 2_000);
     let (training, validation) = (set.select(0..2_000), set.select(2_000..3_000));
-    let result = train(&training, &validation, &config, 1, None, &mut |_| ControlFlow::Continue(()));
+    let result = train(Job::new(&training, &validation, &config), &mut ());
     assert!(matches!(result, Err(TrainError::NotFinite { epoch: 0, .. })), "{result:?}");
 }
 
@@ -164,13 +163,12 @@ fn nothing_to_learn_from_is_refused() {
     let config = defaults();
     let (set, _) = made(&config, 10, 8, 5);
     let (none, all) = (set.select([]), set.all());
-    let mut go = |_| ControlFlow::Continue(());
     assert!(matches!(
-        train(&none, &all, &config, 1, None, &mut go),
+        train(Job::new(&none, &all, &config), &mut ()),
         Err(TrainError::Empty { which: "training" })
     ));
     assert!(matches!(
-        train(&all, &none, &config, 1, None, &mut go),
+        train(Job::new(&all, &none, &config), &mut ()),
         Err(TrainError::Empty { which: "validation" })
     ));
 }

@@ -46,8 +46,6 @@ pub(crate) fn vector(schema: &VectorSchema, numbers: &[f32]) -> FeatureVector {
 
 /// A small model of `schema`, trained on random vectors; another seed, another model.
 pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
-    use std::ops::ControlFlow;
-
     #[derive(Deserialize)]
     struct File {
         model: model::Config,
@@ -70,13 +68,17 @@ pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
     let mut set = model::EncodedSet::new(&encoder);
     for i in 0..256_usize {
         let numbers: Vec<f32> = (0..schema.fields.len()).map(|at| ((i * (at + 3)) % 17) as f32).collect();
-        let outcome = model::encode::Outcome { clicked: i % 3 == 0, purchased: i % 9 == 0, matured: true };
+        let outcome = model::encode::Outcome {
+            clicked: i % 3 == 0,
+            purchased: i % 9 == 0,
+            matured: true,
+            ..Default::default()
+        };
         set.push_outcome(&vector(schema, &numbers), outcome, 1.0).unwrap();
     }
-    let trained = model::train(&set.select(0..192), &set.select(192..256), &config, seed, None, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let (training, validation) = (set.select(0..192), set.select(192..256));
+    let job = model::Job::new(&training, &validation, &config).with_seed(seed);
+    let trained = model::train(job, &mut ()).unwrap();
     trained.artefact(&serde_json::json!({})).unwrap()
 }
 

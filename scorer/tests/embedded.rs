@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,12 +65,17 @@ fn publish(store: &Store, version: &str, seed: u64) -> ModelAnnouncement {
     config.training.threads = 1;
     let mut set = model::EncodedSet::new(&model::Encoder::new(&schema(), &config.encoder));
     for at in 0..128 {
-        let outcome = model::encode::Outcome { clicked: at % 3 == 0, purchased: at % 6 == 0, matured: true };
+        let outcome = model::encode::Outcome {
+            clicked: at % 3 == 0,
+            purchased: at % 6 == 0,
+            matured: true,
+            ..Default::default()
+        };
         set.push_outcome(&vector(0, at), outcome, 1.0).unwrap();
     }
     let (train, validation) = (set.select(0..96), set.select(96..128));
-    let trained =
-        model::train(&train, &validation, &config, seed, None, &mut |_| ControlFlow::Continue(())).unwrap();
+    let job = model::Job::new(&train, &validation, &config).with_seed(seed);
+    let trained = model::train(job, &mut ()).unwrap();
     let artefact = trained.artefact(&serde_json::json!({})).unwrap();
     let uri = format!("models/default/versions/{version}/artefact");
     for (name, bytes) in artefact.files() {

@@ -114,7 +114,7 @@ impl Dataset {
         self.order[range.clone()]
             .iter()
             .map(|&at| {
-                let Outcome { clicked, purchased, matured } = outcomes[at];
+                let Outcome { clicked, purchased, matured, .. } = outcomes[at];
                 gate::Outcome {
                     campaign: &self.campaigns[self.campaign[at] as usize],
                     clicked,
@@ -164,7 +164,7 @@ impl<'a> Builder<'a> {
         }
         for vector in features::decode(&ours, self.schema)? {
             let Some(&rank) = self.selection.index.get(&vector.place) else { continue };
-            let outcome = self.selection.targets[rank].outcome();
+            let outcome = self.selection.targets[rank].outcome(self.selection.clock_ms);
             self.set.push_outcome(&vector, outcome, 1.0).map_err(|error| Error::Model(error.to_string()))?;
             self.rank.push(rank);
             let next = self.known.len() as u32;

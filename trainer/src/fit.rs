@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use model::{Encoder, Model, Progress, TrainError, Trained};
+use model::{Encoder, Job, Model, Progress, TrainError, Trained};
 use runtime::shutdown::Shutdown;
 use schemas::VectorSchema;
 use serde_json::{Value, json};
@@ -91,17 +91,13 @@ pub fn fit(
         Dataset::read(root, &plan.tables, &plan.schema, &encoder, plan.config.max_rows, handle, stop)?;
     watch.read(dataset.data().rows);
     let (boundaries, parts) = split::split(dataset.times(), &plan.config.split, plan.judged_after_ms)?;
-    let trained = model::train(
-        &dataset.part(&parts.train),
-        &dataset.part(&parts.validation),
-        &plan.network,
-        plan.network.training.seed,
-        parent,
-        &mut |progress| {
-            watch.step(&progress);
-            if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-    );
+    let (training, validation) = (dataset.part(&parts.train), dataset.part(&parts.validation));
+    let job = Job::new(&training, &validation, &plan.network).with_parent(parent);
+    let trained = model::train(job, &mut |progress: &Progress| {
+        watch.step(progress);
+        if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    drop((training, validation));
     // A stopped training has kept its best weights so far, which nobody could make again.
     if stop.is_set() {
         return Err(Error::Stopped);

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use model::encode::Outcome;
+use model::encode::{Outcome, seconds};
 use schemas::{Label, Place};
 
-/// What a learner needs of a label. 16 bytes, where a label is hundreds.
+/// What a learner needs of a label. 24 bytes, where a label is hundreds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
     /// Event time of the impression, ms.
@@ -19,12 +19,20 @@ pub struct Target {
     pub purchased: bool,
     /// The purchase window has closed, so that the above is final.
     pub matured: bool,
+    /// How long after the impression the purchase came, s.
+    pub delay_s: f32,
 }
 
 impl Target {
-    /// The same as the model reads it.
-    pub const fn outcome(&self) -> Outcome {
-        Outcome { clicked: self.clicked, purchased: self.purchased, matured: self.matured }
+    /// The same as the model reads it, known at `clock_ms`.
+    pub fn outcome(&self, clock_ms: i64) -> Outcome {
+        Outcome {
+            clicked: self.clicked,
+            purchased: self.purchased,
+            matured: self.matured,
+            elapsed_s: seconds(self.event_time_ms, clock_ms),
+            delay_s: self.delay_s,
+        }
     }
 }
 
@@ -37,6 +45,7 @@ impl From<&Label> for Target {
             clicked: outcome.clicked,
             purchased: outcome.purchased,
             matured: outcome.matured,
+            delay_s: outcome.delay_s,
         }
     }
 }
@@ -47,6 +56,7 @@ impl From<&Label> for Target {
 pub struct Labels {
     last: HashMap<Place, Target>,
     max_rows: usize,
+    clock_ms: i64,
     /// Label records seen.
     pub seen: u64,
 }
@@ -54,12 +64,13 @@ pub struct Labels {
 impl Labels {
     /// An empty collection.
     pub fn new(max_rows: usize) -> Self {
-        Self { last: HashMap::new(), max_rows: max_rows.max(1), seen: 0 }
+        Self { last: HashMap::new(), max_rows: max_rows.max(1), clock_ms: i64::MIN, seen: 0 }
     }
 
     /// Takes one label record; they come in any order.
     pub fn add(&mut self, label: &Label) {
         self.seen += 1;
+        self.clock_ms = self.clock_ms.max(label.clock_ms);
         let target = Target::from(label);
         let kept = self.last.entry(label.place).or_insert(target);
         if target.revision >= kept.revision {
@@ -89,7 +100,8 @@ impl Labels {
         order.sort_unstable();
         let index = order.iter().enumerate().map(|(at, (_, place))| (*place, at)).collect();
         let targets = order.iter().filter_map(|(_, place)| self.last.get(place).copied()).collect();
-        Selection { index, targets, places: order.into_iter().map(|(_, place)| place).collect() }
+        let places = order.into_iter().map(|(_, place)| place).collect();
+        Selection { index, targets, places, clock_ms: self.clock_ms }
     }
 }
 
@@ -102,6 +114,8 @@ pub struct Selection {
     pub targets: Vec<Target>,
     /// Places, in order.
     pub places: Vec<Place>,
+    /// The newest event clock of all labels, ms: a label without a later one still holds then.
+    pub clock_ms: i64,
 }
 
 #[cfg(test)]

@@ -9,5 +9,5 @@ mod statistics;
 
 pub use encoder::{EncodeError, EncodedBehaviour, Encoder, FIELDS, Row, RowBuffer};
 pub use groups::{Group, group_fields};
-pub use set::{EncodedSet, Examples, Outcome};
-pub use statistics::Statistics;
+pub use set::{EncodedSet, Examples, Outcome, seconds};
+pub use statistics::{Fitting, Statistics};

@@ -8,7 +8,7 @@ use super::encoder::{EncodeError, EncodedBehaviour, Encoder, FIELDS, Row, RowBuf
 const SAMPLES: usize = 8;
 
 /// What came of an impression, as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Outcome {
     /// A click answered it. Always final.
     pub clicked: bool,
@@ -17,14 +17,26 @@ pub struct Outcome {
     /// No more purchase can come: only then is the absence (and, so that neither side of the
     /// scale is favoured, the presence) of a purchase learned from.
     pub matured: bool,
+    /// How long the impression had been watched when this was known, s.
+    pub elapsed_s: f32,
+    /// How long after the impression the purchase came, s; 0 where none did.
+    pub delay_s: f32,
+}
+
+/// Seconds from one time to a later one, both in ms; 0 where it is not later.
+pub fn seconds(from_ms: i64, to_ms: i64) -> f32 {
+    to_ms.saturating_sub(from_ms).max(0) as f32 / 1000.0
 }
 
 impl From<&Label> for Outcome {
     fn from(label: &Label) -> Self {
+        let purchased = if label.clicked { label.purchased_after_click } else { label.purchased_after_view };
         Self {
             clicked: label.clicked,
-            purchased: if label.clicked { label.purchased_after_click } else { label.purchased_after_view },
+            purchased,
             matured: label.matured,
+            elapsed_s: seconds(label.event_time_ms, label.clock_ms),
+            delay_s: if purchased { seconds(label.event_time_ms, label.purchase_time_ms) } else { 0.0 },
         }
     }
 }
@@ -132,8 +144,13 @@ impl EncodedSet {
         &self.outcomes
     }
 
+    /// Weights of the examples.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
     /// The first few vectors, without the person's data.
-    pub(crate) fn samples(&self) -> &[FeatureVector] {
+    pub fn samples(&self) -> &[FeatureVector] {
         &self.samples
     }
 

@@ -110,7 +110,11 @@ impl Weights {
     }
 
     /// Name, shape and values of every tensor, by name.
-    fn named<'a>(&'a self, layout: &Layout, encoder: &Encoder) -> BTreeMap<String, (Vec<usize>, &'a [f32])> {
+    pub(crate) fn named<'a>(
+        &'a self,
+        layout: &Layout,
+        encoder: &Encoder,
+    ) -> BTreeMap<String, (Vec<usize>, &'a [f32])> {
         let width = layout.width;
         let mut named = BTreeMap::new();
         for segment in &layout.segments {

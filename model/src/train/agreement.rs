@@ -79,7 +79,7 @@ fn the_fused_front_agrees_with_candle_in_values_and_gradients() {
         let (set, model) = prepare(&config, 70);
         let examples = set.all();
         let positions: Vec<u32> = (0..70).collect();
-        let batch = Arc::new(Gatherer::new(set.encoder().table_rows()).gather(&examples, &positions));
+        let batch = Arc::new(Gatherer::new(set.encoder()).gather(&examples, &positions));
         let layout = Arc::new(model.layout.clone());
         let statistics = Arc::new(model.statistics.clone());
         let width = layout.width;
@@ -128,7 +128,7 @@ fn serving_agrees_with_candle_over_the_whole_network() {
         let (set, model) = prepare(&config, 50);
         let examples = set.all();
         let positions: Vec<u32> = (0..50).collect();
-        let batch = Gatherer::new(set.encoder().table_rows()).gather(&examples, &positions);
+        let batch = Gatherer::new(set.encoder()).gather(&examples, &positions);
         let width = model.layout.width;
         let device = Device::Cpu;
         let front = Tensor::from_slice(&model.weights.front, model.weights.front.len(), &device).unwrap();

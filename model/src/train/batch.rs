@@ -1,7 +1,9 @@
 //! A batch of examples with its own numbering of the embedding rows that it reads, so that a step
 //! touches these alone.
 
-use crate::encode::{EncodedBehaviour, Examples, FIELDS, Row};
+#[cfg(test)]
+use crate::encode::Examples;
+use crate::encode::{EncodedBehaviour, Encoder, FIELDS, Row};
 
 /// A batch that owns its rows; ids count into `unique`.
 #[derive(Debug)]
@@ -42,15 +44,18 @@ impl Batch {
 
 /// Makes batches; remembers which rows a batch has numbered.
 pub(crate) struct Gatherer {
+    width: usize,
     seen_in: Vec<u32>,
     number: Vec<u32>,
     batch: u32,
 }
 
 impl Gatherer {
-    /// For a matrix of `rows` embeddings.
-    pub(crate) fn new(rows: usize) -> Self {
-        Self { seen_in: vec![0; rows], number: vec![0; rows], batch: 0 }
+    /// For the rows of `encoder`.
+    pub(crate) fn new(encoder: &Encoder) -> Self {
+        let rows = encoder.table_rows();
+        let width = encoder.number_names().len();
+        Self { width, seen_in: vec![0; rows], number: vec![0; rows], batch: 0 }
     }
 
     fn renumber(&mut self, row: u32, unique: &mut Vec<u32>) -> u32 {
@@ -63,32 +68,41 @@ impl Gatherer {
         self.number[at]
     }
 
-    /// The examples at `positions`, in that order.
-    pub(crate) fn gather(&mut self, examples: &Examples<'_>, positions: &[u32]) -> Batch {
+    /// An empty batch, to be filled by [`Self::add`].
+    pub(crate) fn start(&mut self) -> Batch {
         // 2^32 batches of one run are out of reach; a wrap would only mix up one batch.
         self.batch = self.batch.wrapping_add(1).max(1);
-        let width = examples.set().encoder().number_names().len();
-        let mut batch = Batch {
+        Batch {
             unique: Vec::new(),
-            numbers: Vec::with_capacity(positions.len() * width),
-            width,
-            ids: Vec::with_capacity(positions.len()),
+            numbers: Vec::new(),
+            width: self.width,
+            ids: Vec::new(),
             behaviours: Vec::new(),
-            behaviour_ends: Vec::with_capacity(positions.len()),
+            behaviour_ends: Vec::new(),
             embeddings: Vec::new(),
-            embedding_ends: Vec::with_capacity(positions.len()),
-        };
+            embedding_ends: Vec::new(),
+        }
+    }
+
+    /// Appends an example to the batch that was started last.
+    pub(crate) fn add(&mut self, batch: &mut Batch, row: &Row<'_>) {
+        batch.numbers.extend_from_slice(row.numbers);
+        batch.ids.push(row.ids.map(|id| self.renumber(id, &mut batch.unique)));
+        for behaviour in row.behaviours {
+            let rows = behaviour.rows.map(|id| self.renumber(id, &mut batch.unique));
+            batch.behaviours.push(EncodedBehaviour { rows, ..*behaviour });
+        }
+        batch.behaviour_ends.push(batch.behaviours.len());
+        batch.embeddings.extend_from_slice(row.embedding);
+        batch.embedding_ends.push(batch.embeddings.len());
+    }
+
+    /// The examples at `positions`, in that order.
+    #[cfg(test)]
+    pub(crate) fn gather(&mut self, examples: &Examples<'_>, positions: &[u32]) -> Batch {
+        let mut batch = self.start();
         for &position in positions {
-            let row = examples.row(position as usize);
-            batch.numbers.extend_from_slice(row.numbers);
-            batch.ids.push(row.ids.map(|id| self.renumber(id, &mut batch.unique)));
-            for behaviour in row.behaviours {
-                let rows = behaviour.rows.map(|id| self.renumber(id, &mut batch.unique));
-                batch.behaviours.push(EncodedBehaviour { rows, ..*behaviour });
-            }
-            batch.behaviour_ends.push(batch.behaviours.len());
-            batch.embeddings.extend_from_slice(row.embedding);
-            batch.embedding_ends.push(batch.embeddings.len());
+            self.add(&mut batch, &examples.row(position as usize));
         }
         batch
     }

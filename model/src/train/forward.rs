@@ -8,6 +8,8 @@ use candle_core::{Device, Tensor, Var};
 
 use super::activation::{Activation, Dropout};
 use super::batch::Batch;
+use super::mixture::Mixture;
+use super::objective::Mixing;
 use super::operation::{FrontOperation, Workspace};
 use super::stock;
 use crate::encode::Statistics;
@@ -74,12 +76,14 @@ impl Pass {
     /// Forward, then backward from the slopes that `judge` gives at the logits (rows of as many
     /// floats as the last layer has outputs); `None` where it says that there is nothing to learn.
     ///
-    /// Which units are dropped follows from the seed and `step` alone.
+    /// Which units are dropped follows from the seed and `step` alone. `mixing` mixes what the MLP
+    /// reads.
     pub(crate) fn run<E: From<candle_core::Error>>(
         &self,
         weights: &Weights,
         batch: &Arc<Batch>,
         step: u64,
+        mixing: Option<&Mixing>,
         judge: impl FnOnce(&[f32]) -> Result<Option<Vec<f32>>, E>,
     ) -> Result<Option<Gradients>, E> {
         let width = self.layout.width;
@@ -99,7 +103,7 @@ impl Pass {
                 Ok((weight, Var::from_slice(&layer.bias, layer.outputs, device)?))
             })
             .collect::<Result<Vec<(Var, Var)>, candle_core::Error>>()?;
-        let values = self.forward(batch, step, &front, &rows, &layers)?;
+        let values = self.forward(batch, step, mixing, &front, &rows, &layers)?;
         let flat: Vec<f32> = values.flatten_all()?.to_vec1()?;
         let Some(slopes) = judge(&flat)? else { return Ok(None) };
         // The loss's slope at the logits is known in closed form, in double precision: the sum of
@@ -127,6 +131,7 @@ impl Pass {
         &self,
         batch: &Arc<Batch>,
         step: u64,
+        mixing: Option<&Mixing>,
         front: &Var,
         rows: &Var,
         layers: &[(Var, Var)],
@@ -143,6 +148,11 @@ impl Pass {
         } else {
             stock::front(batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?
         };
+        if let Some(mixing) = mixing {
+            let mixture = Mixture(mixing.clone());
+            values =
+                if self.device.is_cpu() { values.apply_op1(mixture)? } else { mixture.stock(&values)? };
+        }
         let hidden = layers.len() - 1;
         for (number, (weight, bias)) in layers.iter().enumerate() {
             values = values.matmul(weight)?;

@@ -6,26 +6,46 @@
 mod activation;
 #[cfg(test)]
 mod agreement;
+mod ahead;
+mod augment;
 mod batch;
+mod checkpoint;
 mod forward;
-mod loss;
+mod frozen;
+mod job;
+mod keep;
+mod losses;
+mod mixture;
+mod objective;
 mod operation;
 mod optimizer;
+mod rate;
 mod run;
+mod sampler;
+mod source;
+mod state;
 pub(crate) mod stock;
+mod stopping;
+mod survey;
+mod touched;
 
-use std::ops::ControlFlow;
+use std::fmt;
 
 use schemas::FeatureVector;
 use serde::{Deserialize, Serialize};
 
 use crate::artefact::{Artefact, ArtefactError};
-use crate::config::{Config, ConfigError};
-use crate::encode::Examples;
+use crate::config::ConfigError;
 use crate::metrics::Metrics;
 use crate::predict::Model;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use job::{Job, Observer, Snapshot, Validated};
 pub use optimizer::{Optimizer, Settings, State};
+pub use source::{Block, Source, SourceError};
+
+/// Most places that an error lists.
+const LISTED: usize = 16;
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +63,7 @@ pub enum TrainError {
     #[error("training and validation examples were made by different encoders")]
     Encoders,
     /// The loss or a gradient is no number: nothing that was learned can be trusted.
-    #[error("{what} is not finite in batch {step} of epoch {epoch} (first example: {first})")]
+    #[error("{what} is not finite in batch {step} of epoch {epoch}; examples: {places}")]
     NotFinite {
         /// What: `loss`, `gradient`, or `validation loss`.
         what: &'static str,
@@ -51,8 +71,22 @@ pub enum TrainError {
         epoch: usize,
         /// Batch of the epoch, from 0.
         step: usize,
-        /// Position in its set of the batch's first example.
-        first: u32,
+        /// The examples that made it so, as far as that can be told, else all of the batch.
+        places: Places,
+    },
+    /// The source could not be read.
+    #[error("training examples: {0}")]
+    Source(SourceError),
+    /// The checkpoint to go on from is damaged or of another training.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A name in `training.frozen` that no weight has.
+    #[error("model.training.frozen: no weight is called {name:?}; there are {known:?}")]
+    Frozen {
+        /// The name.
+        name: String,
+        /// Names that there are.
+        known: Vec<String>,
     },
     /// What the tensor engine says.
     #[error("tensors: {0}")]
@@ -73,6 +107,22 @@ pub enum TrainError {
     Stopped,
 }
 
+/// Where examples are: block of the source, position in it. An error lists the first few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places(pub Vec<(u32, u32)>);
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed: Vec<String> =
+            self.0.iter().take(LISTED).map(|(block, position)| format!("{block}:{position}")).collect();
+        f.write_str(&listed.join(" "))?;
+        match self.0.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 /// Told after every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
@@ -88,6 +138,14 @@ pub struct Progress {
     pub loss: f64,
     /// The latest validation, where this step was followed by one.
     pub validation_loss: Option<f64>,
+    /// Steps taken in all epochs.
+    pub done: u64,
+    /// Steps of all epochs, if nothing ends training early.
+    pub total: u64,
+    /// Step size of the dense weights in this step.
+    pub learning_rate: f32,
+    /// Examples seen in all epochs.
+    pub examples: u64,
 }
 
 /// One validation.
@@ -101,6 +159,9 @@ pub struct Validation {
     pub training_loss: f64,
     /// Loss on the validation examples, without dropout.
     pub validation_loss: f64,
+    /// What early stopping compared, where that was not the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
 }
 
 /// How training went.
@@ -145,21 +206,14 @@ impl Trained {
     }
 }
 
-/// Trains a model on `training`, keeping the weights that do best on `validation`.
+/// Trains a model, keeping the weights that do best on the validation examples.
 ///
-/// The order of the examples is part of the input. `parent` gives initial weights and the
-/// statistics for a warm start; it is passed over where its encoder or network differs.
-/// `progress` is told after each step and may end training; the best weights so far are kept.
+/// The order of the examples is part of the input. `observer` is told of every step and may end
+/// training; the best weights so far are kept.
 ///
 /// # Errors
-/// No examples, a config that no model can be built with, a loss that is not finite.
-pub fn train(
-    training: &Examples<'_>,
-    validation: &Examples<'_>,
-    config: &Config,
-    seed: u64,
-    parent: Option<&Model>,
-    progress: &mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
-) -> Result<Trained, TrainError> {
-    run::train(training, validation, config, seed, parent, progress)
+/// No examples, a config that no model can be built with, a loss that is not finite, a source that
+/// can't be read, a checkpoint of another training.
+pub fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+    run::train(job, observer)
 }

@@ -1,43 +1,60 @@
-//! `AdamW` and `RMSprop` over plain arrays, their state keyed by name; for tables row by row, so that
-//! rows that a batch did not name cost nothing.
+//! Optimizers over plain arrays, their state keyed by name; for tables row by row, so that rows that
+//! no batch has named cost nothing, not even memory for their state.
 
 use std::collections::BTreeMap;
 
+use super::touched::Touched;
 use crate::config::OptimizerKind;
 
+/// Share that stays of Adam's first moment (Kingma and Ba 2015).
 const FIRST: f32 = 0.9;
+/// Share that stays of Adam's second moment.
 const SECOND: f32 = 0.999;
+/// Share that stays of `RMSprop`'s mean square (Tieleman and Hinton 2012).
 const RMS: f32 = 0.9;
+/// Keeps a division by a root finite.
 const SMALL: f32 = 1e-8;
+/// The same for Adagrad, whose sum never shrinks.
+const SMALL_ADAGRAD: f32 = 1e-10;
 
 /// How large a step is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// Step size.
     pub learning_rate: f32,
-    /// Decoupled decay, per step and unit of step size.
+    /// Decoupled decay, per step and unit of step size (Loshchilov and Hutter 2019).
     pub weight_decay: f32,
 }
 
-/// Running moments of one array's gradient.
+/// Running moments of one array's gradient; empty where the rule needs none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     first: Vec<f32>,
     second: Vec<f32>,
 }
 
-/// An optimizer with its state.
-#[derive(Debug, Clone)]
+/// An optimizer with its state: SGD with momentum (Sutskever et al. 2013, without Nesterov's look
+/// ahead), `RMSprop`, Adagrad (Duchi et al. 2011) or `AdamW`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     kind: OptimizerKind,
+    momentum: f32,
     states: BTreeMap<String, State>,
-    step: i32,
+    /// State of table rows, by slot.
+    rows: State,
+    step: u64,
 }
 
 impl Optimizer {
-    /// Without any state yet.
-    pub const fn new(kind: OptimizerKind) -> Self {
-        Self { kind, states: BTreeMap::new(), step: 0 }
+    /// Without any state yet. `momentum` (0 to less than 1) is SGD's.
+    pub const fn new(kind: OptimizerKind, momentum: f32) -> Self {
+        Self {
+            kind,
+            momentum,
+            states: BTreeMap::new(),
+            rows: State { first: Vec::new(), second: Vec::new() },
+            step: 0,
+        }
     }
 
     /// Counts a step: call it once before the updates of a batch.
@@ -47,54 +64,105 @@ impl Optimizer {
 
     /// Moves `values` against `gradients`.
     pub fn update(&mut self, name: &str, values: &mut [f32], gradients: &[f32], settings: Settings) {
-        let length = values.len();
         let rule = self.rule(settings);
-        let state = self.state(name, length);
-        rule.apply(values, gradients, &mut state.first, &mut state.second);
-    }
-
-    /// Moves rows of `width` of `values`: `rows` says which, each at most once, and `gradients`
-    /// holds theirs in that order. Rows that are not named keep their values and their state.
-    pub fn update_rows(
-        &mut self,
-        name: &str,
-        values: &mut [f32],
-        width: usize,
-        rows: &[u32],
-        gradients: &[f32],
-        settings: Settings,
-    ) {
+        let (first, second) = self.wants();
         let length = values.len();
-        let rule = self.rule(settings);
-        let adam = self.kind == OptimizerKind::AdamW;
-        let state = self.state(name, length);
-        for (&row, gradients) in rows.iter().zip(gradients.chunks_exact(width)) {
-            let range = row as usize * width..(row as usize + 1) * width;
-            let first = if adam { &mut state.first[range.clone()] } else { &mut [] };
-            rule.apply(&mut values[range.clone()], gradients, first, &mut state.second[range]);
+        if !self.states.contains_key(name) {
+            let state = State {
+                first: vec![0.0; if first { length } else { 0 }],
+                second: vec![0.0; if second { length } else { 0 }],
+            };
+            self.states.insert(name.to_owned(), state);
+        }
+        if let Some(state) = self.states.get_mut(name) {
+            rule.apply(values, gradients, &mut state.first, &mut state.second);
         }
     }
 
-    fn state(&mut self, name: &str, length: usize) -> &mut State {
-        let adam = self.kind == OptimizerKind::AdamW;
-        self.states.entry(name.to_owned()).or_insert_with(|| State {
-            first: if adam { vec![0.0; length] } else { Vec::new() },
-            second: vec![0.0; length],
-        })
+    /// Moves rows of `width` of the table `values`: `rows` says which, each at most once, `slots`
+    /// where `touched` keeps them (as [`Touched::name`] gave them), and `gradients` holds theirs in
+    /// that order. Rows that are not named keep their values and their state.
+    #[expect(clippy::too_many_arguments, reason = "a sparse gradient is four arrays")]
+    pub(crate) fn update_rows(
+        &mut self,
+        values: &mut [f32],
+        width: usize,
+        touched: &Touched,
+        rows: &[u32],
+        slots: &[u32],
+        gradients: &[f32],
+        settings: Settings,
+    ) {
+        let rule = self.rule(settings);
+        let (first, second) = self.wants();
+        let length = touched.rows().len() * width;
+        self.rows.first.resize(if first { length } else { 0 }, 0.0);
+        self.rows.second.resize(if second { length } else { 0 }, 0.0);
+        for ((&row, &slot), gradients) in rows.iter().zip(slots).zip(gradients.chunks_exact(width)) {
+            let values = &mut values[row as usize * width..(row as usize + 1) * width];
+            let state = slot as usize * width..(slot as usize + 1) * width;
+            let first = if first { &mut self.rows.first[state.clone()] } else { &mut [] };
+            let second = if second { &mut self.rows.second[state] } else { &mut [] };
+            rule.apply(values, gradients, first, second);
+        }
+    }
+
+    /// Which moments the rule keeps.
+    fn wants(&self) -> (bool, bool) {
+        match self.kind {
+            OptimizerKind::AdamW => (true, true),
+            OptimizerKind::RmsProp | OptimizerKind::Adagrad => (false, true),
+            OptimizerKind::Sgd => (self.momentum > 0.0, false),
+        }
     }
 
     fn rule(&self, settings: Settings) -> Rule {
-        let decay = 1.0 - settings.learning_rate * settings.weight_decay;
+        let Settings { learning_rate, weight_decay } = settings;
         // Corrections in double precision: 0.999 to the power of a large step count.
-        let correct = |rate: f32| 1.0 - libm::pow(f64::from(rate), f64::from(self.step.max(1)));
-        match self.kind {
-            OptimizerKind::AdamW => Rule {
-                adam: true,
-                decay,
-                step: (f64::from(settings.learning_rate) / correct(FIRST)) as f32,
-                root: (1.0 / correct(SECOND).sqrt()) as f32,
-            },
-            OptimizerKind::RmsProp => Rule { adam: false, decay, step: settings.learning_rate, root: 1.0 },
+        let correct = |rate: f32| 1.0 - libm::pow(f64::from(rate), self.step.max(1) as f64);
+        let (step, root) = match self.kind {
+            OptimizerKind::AdamW => {
+                ((f64::from(learning_rate) / correct(FIRST)) as f32, (1.0 / correct(SECOND).sqrt()) as f32)
+            }
+            _ => (learning_rate, 1.0),
+        };
+        Rule {
+            kind: self.kind,
+            momentum: self.momentum,
+            decay: 1.0 - learning_rate * weight_decay,
+            step,
+            root,
+        }
+    }
+
+    /// Its state as named arrays, in a fixed order, and the steps counted.
+    pub(crate) fn parts(&self) -> (u64, Vec<(String, &[f32])>) {
+        let mut parts = vec![
+            ("rows.first".to_owned(), self.rows.first.as_slice()),
+            ("rows.second".to_owned(), self.rows.second.as_slice()),
+        ];
+        for (name, state) in &self.states {
+            parts.push((format!("first.{name}"), &state.first));
+            parts.push((format!("second.{name}"), &state.second));
+        }
+        (self.step, parts)
+    }
+
+    /// The same optimizer with the state that [`Self::parts`] gave; unknown names are passed over.
+    pub(crate) fn restore(&mut self, step: u64, parts: impl IntoIterator<Item = (String, Vec<f32>)>) {
+        self.step = step;
+        for (name, values) in parts {
+            match name.as_str() {
+                "rows.first" => self.rows.first = values,
+                "rows.second" => self.rows.second = values,
+                _ => {
+                    if let Some(name) = name.strip_prefix("first.") {
+                        self.states.entry(name.to_owned()).or_default().first = values;
+                    } else if let Some(name) = name.strip_prefix("second.") {
+                        self.states.entry(name.to_owned()).or_default().second = values;
+                    }
+                }
+            }
         }
     }
 }
@@ -102,7 +170,8 @@ impl Optimizer {
 /// One step's constants.
 #[derive(Clone, Copy)]
 struct Rule {
-    adam: bool,
+    kind: OptimizerKind,
+    momentum: f32,
     decay: f32,
     step: f32,
     root: f32,
@@ -110,17 +179,38 @@ struct Rule {
 
 impl Rule {
     fn apply(self, values: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
-        if self.adam {
-            let state = first.iter_mut().zip(second);
-            for ((value, gradient), (first, second)) in values.iter_mut().zip(gradients).zip(state) {
-                *first = FIRST * *first + (1.0 - FIRST) * gradient;
-                *second = SECOND * *second + (1.0 - SECOND) * gradient * gradient;
-                *value = *value * self.decay - self.step * *first / (second.sqrt() * self.root + SMALL);
+        let Self { kind, momentum, decay, step, root } = self;
+        let moved = values.iter_mut().zip(gradients);
+        match kind {
+            OptimizerKind::AdamW => {
+                for ((value, gradient), (first, second)) in moved.zip(first.iter_mut().zip(second)) {
+                    *first = FIRST * *first + (1.0 - FIRST) * gradient;
+                    *second = SECOND * *second + (1.0 - SECOND) * gradient * gradient;
+                    *value = *value * decay - step * *first / (second.sqrt() * root + SMALL);
+                }
             }
-        } else {
-            for ((value, gradient), second) in values.iter_mut().zip(gradients).zip(second) {
-                *second = RMS * *second + (1.0 - RMS) * gradient * gradient;
-                *value = *value * self.decay - self.step * gradient / (second.sqrt() + SMALL);
+            OptimizerKind::RmsProp => {
+                for ((value, gradient), second) in moved.zip(second) {
+                    *second = RMS * *second + (1.0 - RMS) * gradient * gradient;
+                    *value = *value * decay - step * gradient / (second.sqrt() + SMALL);
+                }
+            }
+            OptimizerKind::Adagrad => {
+                for ((value, gradient), second) in moved.zip(second) {
+                    *second += gradient * gradient;
+                    *value = *value * decay - step * gradient / (second.sqrt() + SMALL_ADAGRAD);
+                }
+            }
+            OptimizerKind::Sgd if momentum > 0.0 => {
+                for ((value, gradient), first) in moved.zip(first) {
+                    *first = momentum * *first + gradient;
+                    *value = *value * decay - step * *first;
+                }
+            }
+            OptimizerKind::Sgd => {
+                for (value, gradient) in moved {
+                    *value = *value * decay - step * gradient;
+                }
             }
         }
     }
@@ -128,69 +218,132 @@ impl Rule {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde::Deserialize;
+
     use super::*;
 
+    /// Made by `tests/reference/optimizers.py` with `PyTorch`, in double precision.
+    const REFERENCE: &str = include_str!("../../tests/reference/optimizers.json");
+    /// Furthest from `PyTorch`'s, as a share of the value: we compute in single precision.
+    const TOLERANCE: f32 = 2e-5;
     const SETTINGS: Settings = Settings { learning_rate: 0.1, weight_decay: 0.01 };
+    const KINDS: [OptimizerKind; 4] =
+        [OptimizerKind::AdamW, OptimizerKind::RmsProp, OptimizerKind::Adagrad, OptimizerKind::Sgd];
 
-    fn close(a: &[f32], b: &[f32]) {
-        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-6), "{a:?} {b:?}");
+    #[derive(Deserialize)]
+    struct Reference {
+        start: Vec<f32>,
+        gradients: Vec<Vec<f32>>,
+        table: Vec<Vec<f32>>,
+        rows: Vec<Vec<u32>>,
+        row_gradients: Vec<Vec<Vec<f32>>>,
+        cases: Vec<Case>,
     }
 
-    /// Reference: the published update rules in double precision, three steps of gradients
-    /// (0.5, -1), (0.25, 2), (-0.125, 0.5) from (1, -2) at rate 0.1, decay 0.01.
-    fn run(kind: OptimizerKind) -> Vec<f32> {
-        let mut optimizer = Optimizer::new(kind);
-        let mut values = vec![1.0, -2.0];
-        for gradients in [[0.5, -1.0], [0.25, 2.0], [-0.125, 0.5]] {
-            optimizer.next_step();
-            optimizer.update("w", &mut values, &gradients, SETTINGS);
-        }
-        values
+    #[derive(Deserialize)]
+    struct Case {
+        optimizer: OptimizerKind,
+        momentum: f32,
+        learning_rate: f32,
+        weight_decay: f32,
+        /// The array after each step.
+        dense: Vec<Vec<f32>>,
+        /// The table after the last step, without decay; absent where `PyTorch` has no sparse rule.
+        sparse: Option<Vec<Vec<f32>>>,
     }
 
-    fn reference(kind: OptimizerKind) -> Vec<f32> {
-        let mut values = [1.0_f64, -2.0];
-        let (mut m, mut v) = ([0.0_f64; 2], [0.0_f64; 2]);
-        for (t, g) in [[0.5, -1.0], [0.25, 2.0], [-0.125, 0.5]].into_iter().enumerate() {
-            for i in 0..2 {
-                values[i] -= 0.1 * 0.01 * values[i];
-                match kind {
-                    OptimizerKind::AdamW => {
-                        m[i] = 0.9 * m[i] + 0.1 * g[i];
-                        v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
-                        let m_hat = m[i] / (1.0 - 0.9_f64.powi(t as i32 + 1));
-                        let v_hat = v[i] / (1.0 - 0.999_f64.powi(t as i32 + 1));
-                        values[i] -= 0.1 * m_hat / (v_hat.sqrt() + 1e-8);
-                    }
-                    OptimizerKind::RmsProp => {
-                        v[i] = 0.9 * v[i] + 0.1 * g[i] * g[i];
-                        values[i] -= 0.1 * g[i] / (v[i].sqrt() + 1e-8);
-                    }
-                }
-            }
+    fn close(ours: &[f32], theirs: &[f32], what: &str) {
+        assert_eq!(ours.len(), theirs.len());
+        for (a, b) in ours.iter().zip(theirs) {
+            assert!((a - b).abs() <= TOLERANCE * b.abs().max(0.1), "{what}: {ours:?} {theirs:?}");
         }
-        values.map(|value| value as f32).to_vec()
     }
 
     #[test]
-    fn steps_are_those_of_the_published_rules() {
-        for kind in [OptimizerKind::AdamW, OptimizerKind::RmsProp] {
-            close(&run(kind), &reference(kind));
+    fn dense_steps_are_those_of_pytorch() {
+        let reference: Reference = serde_json::from_str(REFERENCE).unwrap();
+        for case in &reference.cases {
+            let mut optimizer = Optimizer::new(case.optimizer, case.momentum);
+            let settings = Settings { learning_rate: case.learning_rate, weight_decay: case.weight_decay };
+            let mut values = reference.start.clone();
+            for (gradients, theirs) in reference.gradients.iter().zip(&case.dense) {
+                optimizer.next_step();
+                optimizer.update("w", &mut values, gradients, settings);
+                close(&values, theirs, &format!("{:?} {settings:?}", case.optimizer));
+            }
         }
+    }
+
+    #[test]
+    fn sparse_steps_are_those_of_pytorch() {
+        let reference: Reference = serde_json::from_str(REFERENCE).unwrap();
+        let mut compared = 0;
+        for case in &reference.cases {
+            let Some(theirs) = &case.sparse else { continue };
+            compared += 1;
+            let mut optimizer = Optimizer::new(case.optimizer, case.momentum);
+            let settings = Settings { learning_rate: case.learning_rate, weight_decay: 0.0 };
+            let width = reference.table[0].len();
+            let mut values = reference.table.concat();
+            let mut touched = Touched::new(reference.table.len());
+            for (rows, gradients) in reference.rows.iter().zip(&reference.row_gradients) {
+                optimizer.next_step();
+                let slots = touched.name(rows);
+                let gradients = gradients.concat();
+                optimizer.update_rows(&mut values, width, &touched, rows, &slots, &gradients, settings);
+            }
+            close(&values, &theirs.concat(), &format!("{:?}", case.optimizer));
+        }
+        assert!(compared >= 3, "AdamW, Adagrad and SGD have sparse rules");
     }
 
     #[test]
     fn rows_move_alone_and_as_a_whole_array_would() {
-        for kind in [OptimizerKind::AdamW, OptimizerKind::RmsProp] {
-            let (mut all, mut some) = (Optimizer::new(kind), Optimizer::new(kind));
+        for kind in KINDS {
+            let (mut all, mut some) = (Optimizer::new(kind, 0.9), Optimizer::new(kind, 0.9));
             let (mut whole, mut table) = (vec![1.0, -2.0], vec![9.0, 9.0, 1.0, -2.0, 7.0, 7.0]);
+            let mut touched = Touched::new(3);
             for gradients in [[0.5, -1.0], [0.25, 2.0]] {
                 all.next_step();
                 some.next_step();
                 all.update("w", &mut whole, &gradients, SETTINGS);
-                some.update_rows("t", &mut table, 2, &[1], &gradients, SETTINGS);
+                let slots = touched.name(&[1]);
+                some.update_rows(&mut table, 2, &touched, &[1], &slots, &gradients, SETTINGS);
             }
             assert_eq!(table, [9.0, 9.0, whole[0], whole[1], 7.0, 7.0]);
+            assert!(some.rows.first.len().max(some.rows.second.len()) <= 2, "state of one row only");
+        }
+    }
+
+    #[test]
+    fn an_optimizer_goes_on_from_its_parts_bit_for_bit() {
+        for kind in KINDS {
+            let mut touched = Touched::new(2);
+            let mut step = |optimizer: &mut Optimizer, w: &mut [f32], t: &mut [f32], gradient: f32| {
+                optimizer.next_step();
+                optimizer.update("w", w, &[gradient, 1.0 - gradient], SETTINGS);
+                let slots = touched.name(&[1]);
+                optimizer.update_rows(t, 1, &touched, &[1], &slots, &[gradient], SETTINGS);
+            };
+            let mut one = Optimizer::new(kind, 0.9);
+            let (mut w, mut t) = ([1.0, 2.0], [3.0, 4.0]);
+            step(&mut one, &mut w, &mut t, 0.3);
+            step(&mut one, &mut w, &mut t, -0.7);
+            let (count, parts) = one.parts();
+            let parts: Vec<(String, Vec<f32>)> =
+                parts.into_iter().map(|(name, values)| (name, values.to_vec())).collect();
+            let mut other = Optimizer::new(kind, 0.9);
+            other.restore(count, parts);
+            assert_eq!(one, other);
+            let (mut w2, mut t2) = (w, t);
+            step(&mut one, &mut w, &mut t, 0.1);
+            step(&mut other, &mut w2, &mut t2, 0.1);
+            assert_eq!(
+                (w.map(f32::to_bits), t.map(f32::to_bits)),
+                (w2.map(f32::to_bits), t2.map(f32::to_bits))
+            );
         }
     }
 }

@@ -5,330 +5,351 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use super::batch::{Batch, Gatherer};
-use super::forward::{Gradients, Pass};
-use super::loss::{HeadWeights, gradient, total};
-use super::optimizer::{Optimizer, Settings};
-use super::{History, Progress, TrainError, Trained, Validation};
+use super::ahead::windows;
+use super::augment::{Augmentation, mixing};
+use super::batch::Gatherer;
+use super::checkpoint::{CheckpointError, Identity, Position};
+use super::forward::Pass;
+use super::frozen::Frozen;
+use super::job::{Job, Observer, Snapshot, Validated};
+use super::keep::Kept;
+use super::objective::Objective;
+use super::optimizer::Optimizer;
+use super::rate::Schedule;
+use super::sampler::{Filled, Sampler};
+use super::state::{State, served, trained};
+use super::stopping::score;
+use super::survey::Survey;
+use super::touched::Touched;
+use super::{History, Places, Progress, TrainError, Trained, Validation};
 use crate::config::{Config, DeviceKind};
-use crate::encode::{Examples, Statistics};
+use crate::encode::{Encoder, Examples, Statistics};
 use crate::metrics::Metrics;
 use crate::network::{HEADS, KernelClass, Layout, Weights};
 use crate::predict::{Model, Probabilities, logits, pack};
-use crate::random::Random;
 
 /// A shorter validation gain than this is none.
 const GAIN: f64 = 1e-6;
 
-pub(super) fn train(
-    training: &Examples<'_>,
-    validation: &Examples<'_>,
-    config: &Config,
-    seed: u64,
-    parent: Option<&Model>,
-    progress: &mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
-) -> Result<Trained, TrainError> {
-    config.validate()?;
-    if training.is_empty() {
-        return Err(TrainError::Empty { which: "training" });
-    }
-    if validation.is_empty() {
+pub(super) fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+    job.config.validate()?;
+    if job.validation.is_empty() {
         return Err(TrainError::Empty { which: "validation" });
     }
-    if training.set().encoder() != validation.set().encoder() {
+    if job.source.encoder() != job.validation.set().encoder() {
         return Err(TrainError::Encoders);
     }
-    let device = match config.training.device {
+    let device = match job.config.training.device {
         DeviceKind::Cpu => Device::Cpu,
         DeviceKind::Cuda => Device::new_cuda(0).map_err(TrainError::Cuda)?,
     };
-    let threads = config.training.threads;
+    let threads = job.config.training.threads;
     // Threads of its own: serving shares none with it, and the tensor engine keeps to them.
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|number| format!("train-{number}"))
         .build()
         .map_err(|error| TrainError::Threads { threads, what: error.to_string() })?;
-    pool.install(|| Run::new(training, validation, config, seed, parent, device).train(progress))
+    pool.install(|| Run::new(job, device)?.train(observer))
 }
 
 /// One training.
 struct Run<'a> {
-    training: &'a Examples<'a>,
-    validation: &'a Examples<'a>,
-    config: &'a Config,
-    seed: u64,
-    class: KernelClass,
-    layout: Arc<Layout>,
+    job: Job<'a>,
     statistics: Arc<Statistics>,
-    weights: Weights,
-    optimizer: Optimizer,
-    gatherer: Gatherer,
+    class: KernelClass,
     pass: Pass,
-    head_weights: HeadWeights,
-    history: History,
+    objective: Objective,
+    schedule: Schedule,
+    /// Steps of an epoch.
+    steps: usize,
+    state: State<'a>,
+}
+
+/// The parent, if the weights can start from it.
+fn usable<'a>(parent: Option<&'a Model>, encoder: &Encoder, config: &Config) -> Option<&'a Model> {
+    parent.filter(|parent| {
+        let same = parent.encoder == *encoder && parent.config.network == config.network;
+        if !same {
+            tracing::info!("parent has another encoder or network: training starts from the seed");
+        }
+        same
+    })
+}
+
+/// What tells a training from others.
+fn identity(job: &Job<'_>, examples: u64, parent: Option<&Model>) -> Result<Identity, CheckpointError> {
+    let mut config = job.config.clone();
+    config.training.threads = 0;
+    let json = |error: serde_json::Error| CheckpointError::Read(error.into());
+    Ok(Identity {
+        config: serde_json::to_value(&config).map_err(json)?,
+        seed: job.seed,
+        parent: parent.and_then(|parent| parent.weights_checksum().ok()),
+        encoder: blake3::hash(&serde_json::to_vec(job.source.encoder()).map_err(json)?).to_hex().to_string(),
+        examples,
+        validation: job.validation.len() as u64,
+    })
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        training: &'a Examples<'a>,
-        validation: &'a Examples<'a>,
-        config: &'a Config,
-        seed: u64,
-        parent: Option<&Model>,
-        device: Device,
-    ) -> Self {
-        let encoder = training.set().encoder();
-        let layout = Layout::new(encoder, config);
-        let parent = parent.filter(|parent| {
-            let same = parent.encoder == *encoder && parent.config.network == config.network;
-            if !same {
-                tracing::info!("parent has another encoder or network: training starts from the seed");
-            }
-            same
-        });
-        let (statistics, weights) = match parent {
+    fn new(mut job: Job<'a>, device: Device) -> Result<Self, TrainError> {
+        let Job { source, config, seed, .. } = job;
+        let training = &config.training;
+        let encoder = source.encoder();
+        let layout = Arc::new(Layout::new(encoder, config));
+        let survey = Survey::take(source, training, seed).map_err(TrainError::Source)?;
+        if survey.kept == 0 {
+            return Err(TrainError::Empty { which: "training" });
+        }
+        let objective = Objective::new(training, &survey);
+        let parent = usable(job.parent, encoder, config);
+        let (statistics, mut weights) = match parent {
             Some(parent) => (parent.statistics.clone(), parent.weights.clone()),
-            None => (
-                Statistics::fit(training),
-                Weights::initial(&layout, encoder, config, base_logits(training), seed),
-            ),
+            None => (survey.statistics, Weights::initial(&layout, encoder, config, survey.base, seed)),
         };
-        let (layout, statistics) = (Arc::new(layout), Arc::new(statistics));
+        trained(&mut weights.layers, objective.served_shift(), objective.extra());
+        let frozen = Frozen::new(&training.frozen, &layout, encoder, weights.layers.len())?;
+        let identity = identity(&job, survey.examples, parent)?;
+        let steps = survey.kept.div_ceil(training.batch_size as u64) as usize;
+        let statistics = Arc::new(statistics);
         let class = KernelClass::detect();
-        Self {
-            training,
-            validation,
-            config,
-            seed,
+        let mut state = State {
+            encoder,
+            config: training,
+            layout: Arc::clone(&layout),
+            frozen,
+            history: History {
+                examples: survey.examples,
+                seed,
+                parent: identity.parent.clone(),
+                ..History::default()
+            },
+            identity,
+            touched: Touched::new(encoder.table_rows()),
+            weights,
+            optimizer: Optimizer::new(training.optimizer, training.momentum),
+            kept: Kept::default(),
+            position: Position::default(),
+        };
+        if let Some(checkpoint) = job.resume.take() {
+            state.resume(checkpoint)?;
+        }
+        Ok(Self {
             class,
             pass: Pass {
                 device,
                 class,
-                layout: Arc::clone(&layout),
+                layout,
                 statistics: Arc::clone(&statistics),
                 dropout: config.network.dropout,
                 seed,
                 workspace: Arc::default(),
             },
-            layout,
             statistics,
-            weights,
-            optimizer: Optimizer::new(config.training.optimizer),
-            gatherer: Gatherer::new(encoder.table_rows()),
-            head_weights: HeadWeights {
-                conversion: f64::from(config.training.conversion_weight),
-                view_through: f64::from(config.training.view_through_weight),
+            objective,
+            schedule: Schedule {
+                kind: training.schedule,
+                warmup: training.warmup_steps,
+                total: (steps * training.max_epochs) as u64,
+                last: training.final_rate_share,
             },
-            history: History {
-                examples: training.len() as u64,
-                seed,
-                parent: parent.and_then(|parent| parent.weights_checksum().ok()),
-                ..History::default()
-            },
-        }
-    }
-
-    fn train(
-        mut self,
-        progress: &mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
-    ) -> Result<Trained, TrainError> {
-        let training = &self.config.training;
-        let steps = self.training.len().div_ceil(training.batch_size);
-        let validations = training.validations_per_epoch.min(steps);
-        let mut order: Vec<u32> = (0..self.training.len() as u32).collect();
-        let mut shuffle = Random::new(self.seed, "shuffle");
-        let mut best: Option<(f64, Weights)> = None;
-        let mut without_gain = 0;
-        let (mut loss_sum, mut loss_count) = (0.0, 0.0);
-        'epochs: for epoch in 0..training.max_epochs {
-            shuffle.shuffle(&mut order);
-            for (step, positions) in order.chunks(training.batch_size).enumerate() {
-                let loss = self.step(positions).map_err(|wrong| match wrong {
-                    Wrong::Tensor(error) => TrainError::Tensor(error),
-                    Wrong::NotFinite(what) => TrainError::NotFinite {
-                        what,
-                        epoch,
-                        step,
-                        first: self.training.indices()[positions[0] as usize],
-                    },
-                })?;
-                loss_sum += loss * positions.len() as f64;
-                loss_count += positions.len() as f64;
-                let due = (step + 1) * validations / steps > step * validations / steps;
-                let mut validation_loss = None;
-                if due {
-                    let loss = self.validate();
-                    if !loss.is_finite() {
-                        let first = self.validation.indices()[0];
-                        return Err(TrainError::NotFinite { what: "validation loss", epoch, step, first });
-                    }
-                    validation_loss = Some(loss);
-                    self.history.validations.push(Validation {
-                        epoch,
-                        steps: self.history.steps,
-                        training_loss: loss_sum / loss_count,
-                        validation_loss: loss,
-                    });
-                    (loss_sum, loss_count) = (0.0, 0.0);
-                    if best.as_ref().is_none_or(|(lowest, _)| loss < lowest - GAIN) {
-                        best = Some((loss, self.weights.clone()));
-                        self.history.best = self.history.validations.len() - 1;
-                        without_gain = 0;
-                    } else {
-                        without_gain += 1;
-                    }
-                }
-                let told = progress(Progress {
-                    epoch,
-                    epochs: training.max_epochs,
-                    step,
-                    steps,
-                    loss,
-                    validation_loss,
-                });
-                if told.is_break() {
-                    break 'epochs;
-                }
-                if without_gain >= training.patience {
-                    self.history.stopped_early = true;
-                    break 'epochs;
-                }
-            }
-        }
-        let Some((_, weights)) = best else { return Err(TrainError::Stopped) };
-        let encoder = self.training.set().encoder().clone();
-        let statistics = (*self.statistics).clone();
-        let model = Model::new(encoder, self.config.clone(), statistics, weights);
-        let predictions: Vec<Probabilities> =
-            model.logits(self.validation).into_iter().map(Probabilities::from_logits).collect();
-        Ok(Trained {
-            validation: Metrics::measure(&predictions, self.validation.outcomes()),
-            golden: self.training.set().samples().to_vec(),
-            history: self.history,
-            model,
+            steps,
+            state,
+            job,
         })
     }
 
-    /// Loss on the validation examples, by the same forward pass that serves.
-    fn validate(&self) -> f64 {
-        let packed = pack(&self.weights.layers);
-        let logits =
-            logits(&self.layout, &self.statistics, &self.weights, &packed, self.class, self.validation);
-        let outcomes = (0..self.validation.len())
-            .map(|position| (self.validation.outcome(position), self.validation.weight(position)));
-        let (sum, count) = total(&logits, outcomes, self.head_weights);
-        if count > 0.0 { sum / count } else { 0.0 }
+    fn train(mut self, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+        if !self.state.position.ended {
+            std::thread::scope(|scope| {
+                let training = &self.job.config.training;
+                let Position { epoch, step, .. } = self.state.position;
+                let epochs = epoch..training.max_epochs;
+                let windows = windows(scope, self.job.source, self.job.seed, epochs, training.shuffle_blocks);
+                let encoder = self.state.encoder;
+                let mut sampler = Sampler::new(
+                    windows,
+                    Gatherer::new(encoder),
+                    Augmentation::new(training, encoder, &self.state.layout),
+                    (training.batch_size, training.negative_rate, self.job.seed),
+                    (step * training.batch_size) as u64,
+                );
+                while let Some(filled) = sampler.next(self.state.history.steps).map_err(TrainError::Source)? {
+                    if self.step(&filled, observer)?.is_break() {
+                        break;
+                    }
+                }
+                Ok::<(), TrainError>(())
+            })?;
+        }
+        self.finish()
+    }
+
+    /// Takes a step, validates where it is due, tells the observer.
+    fn step(&mut self, filled: &Filled, observer: &mut dyn Observer) -> Result<ControlFlow<()>, TrainError> {
+        let training = &self.job.config.training;
+        let (epoch, step, steps) = (filled.epoch, self.state.position.step, self.steps);
+        let count = filled.examples.len() as f64;
+        let share = self.schedule.share(self.state.history.steps);
+        let loss = self.learn(filled, share).map_err(|wrong| match wrong {
+            Wrong::Tensor(error) => TrainError::Tensor(error),
+            Wrong::NotFinite(what, rows) => {
+                let places = rows.into_iter().map(|row| filled.places[row]).collect();
+                TrainError::NotFinite { what, epoch, step, places: Places(places) }
+            }
+        })?;
+        let position = &mut self.state.position;
+        position.loss_sum += loss * count;
+        position.loss_count += count;
+        position.seen += filled.examples.len() as u64;
+        let validations = training.validations_per_epoch.min(steps);
+        let due = (step + 1) * validations / steps > step * validations / steps;
+        position.step += 1;
+        if position.step == steps {
+            (position.epoch, position.step) = (epoch + 1, 0);
+        }
+        let mut validation_loss = None;
+        if due {
+            validation_loss = Some(self.validate(epoch, step, observer)?);
+        }
+        let position = &mut self.state.position;
+        let early = position.without_gain >= training.patience;
+        position.ended = early || position.epoch == training.max_epochs;
+        if early {
+            self.state.history.stopped_early = true;
+        }
+        let progress = Progress {
+            epoch,
+            epochs: training.max_epochs,
+            step,
+            steps,
+            loss,
+            validation_loss,
+            done: self.state.history.steps,
+            total: self.schedule.total,
+            learning_rate: training.learning_rate * share,
+            examples: position.seen,
+        };
+        let ended = position.ended;
+        let told = observer.step(&progress, &Snapshot { state: &self.state });
+        Ok(if ended { ControlFlow::Break(()) } else { told })
     }
 
     /// One batch: forward, backward, update. Gives the batch's loss.
-    fn step(&mut self, positions: &[u32]) -> Result<f64, Wrong> {
-        let batch = Arc::new(self.gatherer.gather(self.training, positions));
-        let outcomes = || {
-            positions.iter().map(|&position| {
-                (self.training.outcome(position as usize), self.training.weight(position as usize))
-            })
-        };
-        let head_weights = self.head_weights;
+    fn learn(&mut self, filled: &Filled, share: f32) -> Result<f64, Wrong> {
+        let batch = &filled.batch;
+        let step = self.state.history.steps;
+        let slots = self.state.touch(batch);
+        let mixing = mixing(self.state.config.mixup, self.job.seed, step, filled.examples.len());
         let mut loss = 0.0;
         let judge = |logits: &[f32]| {
-            let logits = logits.as_chunks::<HEADS>().0;
-            let (sum, count) = total(logits, outcomes(), head_weights);
-            if count <= 0.0 {
+            let judged = self.objective.judge(logits, &filled.examples, mixing.as_ref());
+            if judged.count <= 0.0 {
                 return Ok(None);
             }
-            loss = sum / count;
-            if !loss.is_finite() {
-                return Err(Wrong::NotFinite("loss"));
+            loss = judged.sum / judged.count;
+            if loss.is_finite() {
+                return Ok(Some(judged.slopes));
             }
-            Ok(Some(gradient(logits, outcomes(), head_weights, count)))
+            let rows = logits.chunks_exact(logits.len() / filled.examples.len()).enumerate();
+            let wrong = rows.filter(|(_, logits)| !logits.iter().all(|logit| logit.is_finite()));
+            Err(Wrong::NotFinite("loss", wrong.map(|(row, _)| row).collect()))
         };
-        let Some(mut gradients) = self.pass.run(&self.weights, &batch, self.history.steps, judge)? else {
-            return Ok(0.0);
-        };
+        let gradients = self.pass.run(&self.state.weights, batch, step, mixing.as_ref(), judge)?;
+        self.state.history.steps += 1;
+        let Some(mut gradients) = gradients else { return Ok(0.0) };
+        self.state.frozen.clear(&mut gradients, &batch.unique, &self.state.layout);
         let norm = gradients.norm();
         if !norm.is_finite() {
-            return Err(Wrong::NotFinite("gradient"));
+            return Err(Wrong::NotFinite("gradient", (0..filled.examples.len()).collect()));
         }
-        let most = f64::from(self.config.training.clip_norm);
+        let most = f64::from(self.state.config.clip_norm);
         if most > 0.0 && norm > most {
             gradients.scale((most / norm) as f32);
         }
-        self.update(&batch, &gradients);
-        self.history.steps += 1;
+        self.state.update(batch, &slots, &gradients, share);
         Ok(loss)
     }
 
-    /// Moves the weights.
-    fn update(&mut self, batch: &Batch, gradients: &Gradients) {
-        let training = &self.config.training;
-        let matrix = Settings { learning_rate: training.learning_rate, weight_decay: training.weight_decay };
-        let vector = Settings { weight_decay: 0.0, ..matrix };
-        let table = Settings {
-            learning_rate: training.embedding_learning_rate,
-            weight_decay: training.embedding_weight_decay,
+    /// Judges the weights on the validation examples, by the forward pass that serves, and keeps
+    /// them if they are the best. Gives the loss.
+    fn validate(
+        &mut self,
+        epoch: usize,
+        step: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<f64, TrainError> {
+        let validation: &Examples<'_> = self.job.validation;
+        let state = &mut self.state;
+        let packed = pack(&served(&state.weights.layers, self.objective.served_shift()));
+        let logits = logits(&state.layout, &self.statistics, &state.weights, &packed, self.class, validation);
+        let outcomes: Vec<_> = validation.outcomes().collect();
+        let judged = self.objective.plain().judge(logits.as_flattened(), &outcomes, None);
+        let loss = if judged.count > 0.0 { judged.sum / judged.count } else { 0.0 };
+        if !loss.is_finite() {
+            let wrong = logits.iter().enumerate().filter(|(_, row)| !row.iter().all(|x| x.is_finite()));
+            let places = wrong.map(|(row, _)| (0, validation.indices()[row])).collect();
+            let what = "validation loss";
+            return Err(TrainError::NotFinite { what, epoch, step, places: Places(places) });
+        }
+        let predictions: Vec<Probabilities> = logits.into_iter().map(Probabilities::from_logits).collect();
+        let metric = score(state.config, &predictions, &outcomes);
+        let score = metric.map_or(loss, |(score, _)| score);
+        let position = &mut state.position;
+        let found = Validation {
+            epoch,
+            steps: state.history.steps,
+            training_loss: position.loss_sum / position.loss_count.max(1.0),
+            validation_loss: loss,
+            metric: metric.map(|(_, metric)| metric),
         };
-        let optimizer = &mut self.optimizer;
-        optimizer.next_step();
-        let width = self.layout.width;
-        for segment in &self.layout.segments {
-            let range = segment.first * width..(segment.first + segment.rows) * width;
-            let settings = if matches!(segment.start, crate::network::layout::Start::Matrix { .. }) {
-                matrix
-            } else {
-                vector
-            };
-            let values = &mut self.weights.front[range.clone()];
-            optimizer.update(&segment.name, values, &gradients.front[range], settings);
+        state.history.validations.push(found);
+        (position.loss_sum, position.loss_count) = (0.0, 0.0);
+        let is_best = position.best.is_none_or(|lowest| score < lowest - GAIN);
+        if is_best {
+            position.best = Some(score);
+            position.without_gain = 0;
+            state.history.best = state.history.validations.len() - 1;
+            state.keep();
+        } else {
+            position.without_gain += 1;
         }
-        optimizer.update_rows(
-            "tables",
-            &mut self.weights.tables,
-            width,
-            &batch.unique,
-            &gradients.rows,
-            table,
-        );
-        for (number, (layer, (weight, bias))) in
-            self.weights.layers.iter_mut().zip(&gradients.layers).enumerate()
-        {
-            optimizer.update(&format!("layer.{number}.weight"), &mut layer.weight, weight, matrix);
-            optimizer.update(&format!("layer.{number}.bias"), &mut layer.bias, bias, vector);
+        let validated =
+            Validated { validation: &found, predictions: &predictions, examples: validation, is_best };
+        observer.validated(&validated, &Snapshot { state });
+        Ok(loss)
+    }
+
+    /// The model with the best weights.
+    fn finish(self) -> Result<Trained, TrainError> {
+        let State { mut weights, kept, touched, layout, history, encoder, .. } = self.state;
+        if !kept.restore(&mut weights, layout.width, &touched) {
+            return Err(TrainError::Stopped);
         }
+        weights.layers = served(&weights.layers, self.objective.served_shift());
+        let statistics = (*self.statistics).clone();
+        let model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
+        let logits: Vec<[f32; HEADS]> = model.logits(self.job.validation);
+        let predictions: Vec<Probabilities> = logits.into_iter().map(Probabilities::from_logits).collect();
+        Ok(Trained {
+            validation: Metrics::measure(&predictions, self.job.validation.outcomes()),
+            golden: self.job.source.samples().to_vec(),
+            history,
+            model,
+        })
     }
 }
 
 /// Why a step failed.
 enum Wrong {
     Tensor(candle_core::Error),
-    NotFinite(&'static str),
+    /// What, and the rows of the batch that it is of.
+    NotFinite(&'static str, Vec<usize>),
 }
 
 impl From<candle_core::Error> for Wrong {
     fn from(error: candle_core::Error) -> Self {
         Self::Tensor(error)
     }
-}
-
-/// Where the heads start: the logits of the base rates, drawn towards what is usual where there
-/// are few examples.
-fn base_logits(training: &Examples<'_>) -> [f32; HEADS] {
-    // (positives, examples), as if some had been seen before.
-    let mut counts = [(0.5, 10.0), (1.0, 20.0), (1.0, 1_000.0)];
-    for position in 0..training.len() {
-        let outcome = training.outcome(position);
-        let weight = f64::from(training.weight(position));
-        let mut count = |head: usize, positive: bool| {
-            counts[head].0 += weight * f64::from(u8::from(positive));
-            counts[head].1 += weight;
-        };
-        count(0, outcome.clicked);
-        if outcome.matured {
-            count(if outcome.clicked { 1 } else { 2 }, outcome.purchased);
-        }
-    }
-    counts.map(|(positives, examples)| {
-        let rate: f64 = positives / examples;
-        libm::log(rate / (1.0 - rate).max(1e-6)) as f32
-    })
 }

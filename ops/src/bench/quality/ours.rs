@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use model::encode::Outcome;
-use model::{EncodedSet, Encoder, History};
+use model::{EncodedSet, Encoder, History, Job, Progress};
 use trainer::split::Parts;
 
 use super::rows::Rows;
@@ -34,19 +34,20 @@ pub fn train(rows: &Rows, parts: &Parts, config: &model::Config, seed: u64) -> R
         set.push_outcome(&rows.vector(row), Outcome::from(&row.label), 1.0)?;
     }
     let part = |range: &std::ops::Range<usize>| set.select(range.clone());
-    let trained =
-        model::train(&part(&parts.train), &part(&parts.validation), config, seed, None, &mut |progress| {
-            if let Some(loss) = progress.validation_loss {
-                eprintln!(
-                    "  epoch {} step {}/{}: validation loss {loss:.5}, {:.0} s",
-                    progress.epoch,
-                    progress.step + 1,
-                    progress.steps,
-                    began.elapsed().as_secs_f64()
-                );
-            }
-            ControlFlow::Continue(())
-        })?;
+    let (training, validation) = (part(&parts.train), part(&parts.validation));
+    let job = Job::new(&training, &validation, config).with_seed(seed);
+    let trained = model::train(job, &mut |progress: &Progress| {
+        if let Some(loss) = progress.validation_loss {
+            eprintln!(
+                "  epoch {} step {}/{}: validation loss {loss:.5}, {:.0} s",
+                progress.epoch,
+                progress.step + 1,
+                progress.steps,
+                began.elapsed().as_secs_f64()
+            );
+        }
+        ControlFlow::Continue(())
+    })?;
     let predictions = trained.model.predict_examples(&part(&parts.test))?.iter().map(|p| p.p_click).collect();
     Ok(Ours { predictions, history: trained.history, seconds: began.elapsed().as_secs_f64() })
 }

@@ -1,0 +1,102 @@
+//! Binary and softmax cross-entropy, in forms that no logit overflows.
+
+use super::{sigmoid, softplus};
+
+/// A hard target (0 or 1) drawn by `smoothing` (0 to less than 1) towards one half: label smoothing
+/// (Szegedy et al. 2016) over two outcomes.
+pub(crate) fn smoothed(target: f64, smoothing: f64) -> f64 {
+    target * (1.0 - smoothing) + smoothing / 2.0
+}
+
+/// Loss of a logit against a target in 0 to 1, and its slope at the logit.
+pub(crate) fn binary(logit: f64, target: f64) -> (f64, f64) {
+    (softplus(-logit.abs()) + logit.max(0.0) - logit * target, sigmoid(logit) - target)
+}
+
+/// Loss of logits against the outcome `class`, and the slope at each logit, added to `slopes` times
+/// `weight`; the target is drawn by `smoothing` towards all outcomes alike. Gives the loss times
+/// `weight`.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the softmax head"))]
+pub(crate) fn softmax(logits: &[f32], class: usize, smoothing: f64, weight: f64, slopes: &mut [f64]) -> f64 {
+    let most = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(f64::from(logit)));
+    let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit) - most)).sum();
+    let log_sum = most + libm::log(sum);
+    let share = smoothing / logits.len() as f64;
+    let mut loss = 0.0;
+    for (at, (&logit, slope)) in logits.iter().zip(slopes).enumerate() {
+        let log_probability = f64::from(logit) - log_sum;
+        let target = share + if at == class { 1.0 - smoothing } else { 0.0 };
+        if target > 0.0 {
+            loss -= target * log_probability;
+        }
+        *slope += weight * (libm::exp(log_probability) - target);
+    }
+    weight * loss
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Reference {
+        binary: Vec<Binary>,
+        softmax: Vec<Softmax>,
+    }
+
+    #[derive(Deserialize)]
+    struct Binary {
+        logit: f64,
+        target: f64,
+        smoothing: f64,
+        loss: f64,
+        slope: f64,
+    }
+
+    #[derive(Deserialize)]
+    struct Softmax {
+        logits: Vec<f32>,
+        class: usize,
+        smoothing: f64,
+        loss: f64,
+        slopes: Vec<f64>,
+    }
+
+    fn reference() -> Reference {
+        serde_json::from_str(include_str!("../../../tests/reference/losses.json")).unwrap()
+    }
+
+    #[test]
+    fn binary_cross_entropy_is_that_of_pytorch() {
+        for case in reference().binary {
+            let (loss, slope) = binary(case.logit, smoothed(case.target, case.smoothing));
+            assert!((loss - case.loss).abs() < 1e-9 * case.loss.max(1.0), "{loss} {}", case.loss);
+            assert!((slope - case.slope).abs() < 1e-12, "{slope} {}", case.slope);
+        }
+    }
+
+    #[test]
+    fn softmax_cross_entropy_is_that_of_pytorch() {
+        for case in reference().softmax {
+            let mut slopes = vec![0.0; case.logits.len()];
+            let loss = softmax(&case.logits, case.class, case.smoothing, 1.0, &mut slopes);
+            assert!((loss - case.loss).abs() < 1e-9 * case.loss.max(1.0), "{loss} {}", case.loss);
+            for (ours, theirs) in slopes.iter().zip(&case.slopes) {
+                assert!((ours - theirs).abs() < 1e-12, "{ours} {theirs}");
+            }
+        }
+    }
+
+    #[test]
+    fn huge_logits_keep_losses_finite() {
+        assert!(binary(1e300, 0.0).0.is_finite());
+        assert_eq!(binary(-1e300, 0.0).0, 0.0);
+        let mut slopes = [0.0; 2];
+        assert!(softmax(&[1e30, -1e30], 1, 0.1, 2.0, &mut slopes).is_finite());
+        assert!(slopes.iter().all(|slope| slope.is_finite()));
+    }
+}

@@ -1,0 +1,244 @@
+//! All that changes while training: weights, moments, the best weights, where it is. What a
+//! checkpoint holds.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::checkpoint::{self, Array, Checkpoint, CheckpointError, Identity, Position};
+use super::forward::Gradients;
+use super::frozen::Frozen;
+use super::keep::Kept;
+use super::optimizer::{Optimizer, Settings};
+use super::touched::Touched;
+use super::{History, batch::Batch};
+use crate::config::TrainingConfig;
+use crate::encode::Encoder;
+use crate::network::layout::Start;
+use crate::network::{Dense, HEADS, Layout, Weights};
+
+/// A training between two steps.
+pub(super) struct State<'a> {
+    pub(super) encoder: &'a Encoder,
+    pub(super) config: &'a TrainingConfig,
+    pub(super) layout: Arc<Layout>,
+    pub(super) frozen: Frozen,
+    pub(super) identity: Identity,
+    /// The last layer may have more outputs than the heads.
+    pub(super) weights: Weights,
+    pub(super) optimizer: Optimizer,
+    pub(super) touched: Touched,
+    pub(super) kept: Kept,
+    pub(super) position: Position,
+    pub(super) history: History,
+}
+
+/// The name of layer `number` of the MLP, whose last are the heads.
+pub(super) fn layer_name(number: usize, layers: usize) -> String {
+    if number + 1 < layers { format!("mlp.{number}") } else { "heads".to_owned() }
+}
+
+impl State<'_> {
+    /// Notes that a step is about to move the batch's rows; gives their slots.
+    pub(super) fn touch(&mut self, batch: &Batch) -> Vec<u32> {
+        let slots = self.touched.name(&batch.unique);
+        self.kept.before(&self.weights.tables, self.layout.width, &self.touched, &slots);
+        slots
+    }
+
+    /// Moves the weights against `gradients`; `share` is the schedule's.
+    pub(super) fn update(&mut self, batch: &Batch, slots: &[u32], gradients: &Gradients, share: f32) {
+        let training = self.config;
+        let matrix =
+            Settings { learning_rate: training.learning_rate * share, weight_decay: training.weight_decay };
+        let vector = Settings { weight_decay: 0.0, ..matrix };
+        let table = Settings {
+            learning_rate: training.embedding_learning_rate * share,
+            weight_decay: training.embedding_weight_decay,
+        };
+        let optimizer = &mut self.optimizer;
+        optimizer.next_step();
+        let width = self.layout.width;
+        for segment in &self.layout.segments {
+            if self.frozen.holds(&segment.name) {
+                continue;
+            }
+            let range = rows(segment.first, segment.rows, width);
+            let settings = if matches!(segment.start, Start::Matrix { .. }) { matrix } else { vector };
+            let values = &mut self.weights.front[range.clone()];
+            optimizer.update(&segment.name, values, &gradients.front[range], settings);
+        }
+        let moving = self.frozen.moving_rows(&batch.unique, slots, &gradients.rows, width);
+        let (unique, slots, of_rows) = moving.as_ref().map_or(
+            (batch.unique.as_slice(), slots, gradients.rows.as_slice()),
+            |(unique, slots, of_rows)| (unique.as_slice(), slots.as_slice(), of_rows.as_slice()),
+        );
+        optimizer.update_rows(&mut self.weights.tables, width, &self.touched, unique, slots, of_rows, table);
+        let count = self.weights.layers.len();
+        for (number, (layer, (weight, bias))) in
+            self.weights.layers.iter_mut().zip(&gradients.layers).enumerate()
+        {
+            let name = layer_name(number, count);
+            if self.frozen.holds(&name) {
+                continue;
+            }
+            optimizer.update(&format!("{name}.weight"), &mut layer.weight, weight, matrix);
+            optimizer.update(&format!("{name}.bias"), &mut layer.bias, bias, vector);
+        }
+    }
+
+    /// Keeps the weights as the best.
+    pub(super) fn keep(&mut self) {
+        self.kept.keep(&self.weights, self.layout.width, &self.touched);
+    }
+
+    /// Name, shape and values of the weights.
+    pub(super) fn named(&self) -> Vec<(String, Vec<usize>, &[f32])> {
+        let named = self.weights.named(&self.layout, self.encoder);
+        named.into_iter().map(|(name, (shape, values))| (name, shape, values)).collect()
+    }
+
+    /// Writes all of it.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let width = self.layout.width;
+        let rows = self.touched.rows();
+        let (optimizer_step, moments) = self.optimizer.parts();
+        let mut arrays: Vec<(String, Array<'_>)> = vec![
+            ("touched".to_owned(), Array::Whole(rows)),
+            ("weights.rows".to_owned(), Array::Rows(&self.weights.tables, width, rows)),
+            ("weights.front".to_owned(), Array::Floats(&self.weights.front)),
+            ("best.rows".to_owned(), Array::Floats(&self.kept.rows)),
+        ];
+        arrays.extend(layer_arrays("weights", &self.weights.layers));
+        if let Some((front, layers)) = &self.kept.dense {
+            arrays.push(("best.front".to_owned(), Array::Floats(front)));
+            arrays.extend(layer_arrays("best", layers));
+        }
+        for (name, values) in moments {
+            arrays.push((format!("moments.{name}"), Array::Floats(values)));
+        }
+        let described = (&self.identity, &self.position, &self.history);
+        checkpoint::write(out, described, optimizer_step, &arrays)
+    }
+
+    /// Goes on where `checkpoint` was taken.
+    pub(super) fn resume(&mut self, mut checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        if let Some(what) = checkpoint.identity().differs(&self.identity) {
+            return Err(CheckpointError::Other { what });
+        }
+        let width = self.layout.width;
+        let table_rows = self.weights.tables.len() / width;
+        let rows = checkpoint.take("touched");
+        if rows.iter().any(|&row| row as usize >= table_rows) {
+            return Err(CheckpointError::Other { what: "table" });
+        }
+        let sized = |what: &'static str, values: Vec<f32>, length: usize| {
+            if values.len() == length { Ok(values) } else { Err(CheckpointError::Other { what }) }
+        };
+        let values = sized("table", checkpoint.take_floats("weights.rows"), rows.len() * width)?;
+        for (&row, values) in rows.iter().zip(values.chunks_exact(width)) {
+            self.weights.tables[row as usize * width..(row as usize + 1) * width].copy_from_slice(values);
+        }
+        let front = self.weights.front.len();
+        self.weights.front = sized("network", checkpoint.take_floats("weights.front"), front)?;
+        let has_best = checkpoint.position().best.is_some();
+        let shapes = self.weights.layers.clone();
+        let mut read_layers = |prefix: &str| -> Result<Vec<Dense>, CheckpointError> {
+            let mut layers = Vec::with_capacity(shapes.len());
+            for (number, shape) in shapes.iter().enumerate() {
+                let mut read = |part: &str, length: usize| {
+                    let name = format!("{prefix}.layer.{number}.{part}");
+                    sized("network", checkpoint.take_floats(&name), length)
+                };
+                let weight = read("weight", shape.weight.len())?;
+                let bias = read("bias", shape.bias.len())?;
+                layers.push(Dense { weight, bias, inputs: shape.inputs, outputs: shape.outputs });
+            }
+            Ok(layers)
+        };
+        self.weights.layers = read_layers("weights")?;
+        let best = if has_best { Some(read_layers("best")?) } else { None };
+        let dense = match best {
+            Some(layers) => Some((sized("network", checkpoint.take_floats("best.front"), front)?, layers)),
+            None => None,
+        };
+        let best_rows = sized("table", checkpoint.take_floats("best.rows"), rows.len() * width)?;
+        self.kept = Kept::restored(dense, best_rows, width);
+        self.touched = Touched::of(table_rows, &rows);
+        self.optimizer.restore(checkpoint.optimizer_step(), checkpoint.take_all("moments."));
+        self.position = checkpoint.position().clone();
+        self.history = checkpoint.history().clone();
+        Ok(())
+    }
+}
+
+fn layer_arrays<'a>(prefix: &str, layers: &'a [Dense]) -> impl Iterator<Item = (String, Array<'a>)> {
+    layers.iter().enumerate().flat_map(move |(number, layer)| {
+        [
+            (format!("{prefix}.layer.{number}.weight"), Array::Floats(&layer.weight)),
+            (format!("{prefix}.layer.{number}.bias"), Array::Floats(&layer.bias)),
+        ]
+    })
+}
+
+/// The floats of `count` rows from row `first` on.
+pub(super) const fn rows(first: usize, count: usize, width: usize) -> Range<usize> {
+    first * width..(first + count) * width
+}
+
+/// The layers that serve: the heads without what only training reads, and their biases moved by
+/// `shift`.
+pub(super) fn served(layers: &[Dense], shift: [f64; HEADS]) -> Vec<Dense> {
+    let mut served = layers.to_vec();
+    if let Some(heads) = served.last_mut() {
+        let outputs = heads.outputs;
+        heads.weight = heads.weight.chunks_exact(outputs).flat_map(|row| row[..HEADS].to_vec()).collect();
+        heads.bias.truncate(HEADS);
+        heads.outputs = HEADS;
+        for (bias, shift) in heads.bias.iter_mut().zip(shift) {
+            *bias = (f64::from(*bias) + shift) as f32;
+        }
+    }
+    served
+}
+
+/// The other way round: layers to train, from layers that serve. Columns that are added start at 0.
+pub(super) fn trained(layers: &mut [Dense], shift: [f64; HEADS], extra: usize) {
+    if let Some(heads) = layers.last_mut() {
+        for (bias, shift) in heads.bias.iter_mut().zip(shift) {
+            *bias = (f64::from(*bias) - shift) as f32;
+        }
+        if extra > 0 {
+            let outputs = heads.outputs;
+            let mut weight = Vec::with_capacity(heads.inputs * (outputs + extra));
+            for row in heads.weight.chunks_exact(outputs) {
+                weight.extend_from_slice(row);
+                weight.resize(weight.len() + extra, 0.0);
+            }
+            heads.weight = weight;
+            heads.bias.resize(outputs + extra, 0.0);
+            heads.outputs += extra;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serves_and_what_is_trained_are_each_others_inverse() {
+        let heads = Dense {
+            weight: (0..12).map(|at| at as f32).collect(),
+            bias: vec![0.5; 3],
+            inputs: 4,
+            outputs: 3,
+        };
+        let mut layers = vec![heads.clone()];
+        trained(&mut layers, [-1.0, 0.0, 0.25], 2);
+        assert_eq!(layers[0].outputs, 5);
+        assert_eq!(layers[0].bias, [1.5, 0.5, 0.25, 0.0, 0.0]);
+        assert_eq!(layers[0].weight[5..8], [3.0, 4.0, 5.0]);
+        assert_eq!(served(&layers, [-1.0, 0.0, 0.25]), [heads]);
+    }
+}
