@@ -3,6 +3,8 @@
 use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::{Mode, Modes};
+
 /// The commented defaults of the section.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -28,6 +30,82 @@ pub struct Config {
     pub split: Split,
     /// The bar for publishing.
     pub gate: Gate,
+    /// How long one may train without a sign of life before another may.
+    #[serde(default = "default_lease")]
+    pub lease: Millis,
+    /// What each trigger starts.
+    #[serde(default = "default_retrain")]
+    pub retrain: Modes,
+    /// Runs that learn on from the champion.
+    #[serde(default)]
+    pub incremental: Incremental,
+    /// What counts as drift.
+    #[serde(default)]
+    pub drift: Drift,
+}
+
+// Runs recorded before these keys were there are read with what the keys say by default.
+const fn default_lease() -> Millis {
+    Millis(120_000)
+}
+
+const fn default_retrain() -> Modes {
+    Modes { cron: Mode::Full, new_labels: Mode::Full, drift: Mode::Full }
+}
+
+/// `[trainer.incremental]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Incremental {
+    /// Event time of the examples, back from the latest.
+    pub window: Millis,
+    /// Share of `[model.training]`'s learning rates.
+    pub learning_rate: f64,
+    /// Most passes over the examples.
+    pub epochs: usize,
+}
+
+impl Default for Incremental {
+    fn default() -> Self {
+        Self { window: Millis(24 * 3_600_000), learning_rate: 0.3, epochs: 2 }
+    }
+}
+
+/// `[trainer.drift]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drift {
+    /// Wall-clock time between two looks; 0: none.
+    pub interval: Millis,
+    /// Event time of the examples looked at, back from the latest.
+    pub window: Millis,
+    /// Least examples for a look, and least label records since the last run.
+    pub min_rows: usize,
+    /// Most examples looked at, the latest.
+    pub max_rows: usize,
+    /// Bound on an input's population stability index; 0: none.
+    pub max_input_psi: f64,
+    /// Bound on the scores' population stability index; 0: none.
+    pub max_score_psi: f64,
+    /// Bound on how far expected clicks are off, as a share of those that came; 0: none.
+    pub max_calibration_error: f64,
+    /// Inputs that are not looked at.
+    pub ignore: Vec<String>,
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        Self {
+            interval: Millis(3_600_000),
+            window: Millis(24 * 3_600_000),
+            min_rows: 2_000,
+            max_rows: 50_000,
+            max_input_psi: 0.25,
+            max_score_psi: 0.25,
+            max_calibration_error: 0.2,
+            ignore: ["hour", "hour_sin", "hour_cos", "weekday"].map(str::to_owned).to_vec(),
+        }
+    }
 }
 
 /// `[trainer.split]`.
@@ -71,7 +149,7 @@ impl Config {
         if self.model.is_empty() || !self.model.chars().all(plain) {
             return bad("model", format!("{:?}: use lower-case letters, digits, - and _", self.model));
         }
-        crate::schedule::Schedule::new(&self.cron, self.min_new_labels)?;
+        crate::schedule::Schedule::new(self)?;
         if self.poll_interval.0 == 0 {
             return bad("poll_interval", "must be longer than 0".into());
         }
@@ -100,12 +178,41 @@ impl Config {
         if worsening.is_nan() || worsening < 0.0 {
             return bad("gate.max_calibration_worsening", "must not be negative".into());
         }
+        if self.lease.0 < 1_000 {
+            return bad("lease", "must be at least 1s: it is prolonged three times as often".into());
+        }
+        let Incremental { window, learning_rate, epochs } = self.incremental;
+        if window.0 <= 0 {
+            return bad("incremental.window", "must be longer than 0".into());
+        }
+        if !(learning_rate > 0.0 && learning_rate <= 10.0) {
+            return bad("incremental.learning_rate", format!("{learning_rate}: must lie between 0 and 10"));
+        }
+        if epochs == 0 {
+            return bad("incremental.epochs", "must be at least 1".into());
+        }
+        let Drift { interval, window, min_rows, max_rows, .. } = self.drift;
+        if interval.0 < 0 || window.0 <= 0 {
+            return bad("drift.window", "must be longer than 0, and drift.interval not negative".into());
+        }
+        if min_rows == 0 || max_rows < min_rows {
+            return bad("drift.max_rows", format!("{max_rows}: must be at least drift.min_rows, and that 1"));
+        }
+        for (key, bound) in [
+            ("drift.max_input_psi", self.drift.max_input_psi),
+            ("drift.max_score_psi", self.drift.max_score_psi),
+            ("drift.max_calibration_error", self.drift.max_calibration_error),
+        ] {
+            if bound.is_nan() || bound < 0.0 {
+                return bad(key, "must not be negative".into());
+            }
+        }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
@@ -114,20 +221,38 @@ mod tests {
         trainer: Config,
     }
 
+    /// The section's defaults.
+    pub(crate) fn defaults() -> Config {
+        toml::from_str::<File>(DEFAULTS).unwrap().trainer
+    }
+
     #[test]
     fn the_defaults_are_complete_and_good() {
-        toml::from_str::<File>(DEFAULTS).unwrap().trainer.check().unwrap();
+        let good = defaults();
+        good.check().unwrap();
+        // What the file says is what is taken where it says nothing.
+        assert_eq!((good.lease, good.retrain), (default_lease(), default_retrain()));
+        assert_eq!((good.incremental, good.drift), (Incremental::default(), Drift::default()));
     }
 
     #[test]
     fn nonsense_is_named() {
-        let good = toml::from_str::<File>(DEFAULTS).unwrap().trainer;
+        let good = defaults();
         let split = Split { test_share: 0.9, ..good.split };
         for (bad, key) in [
             (Config { model: "A/B".into(), ..good.clone() }, "trainer.model"),
             (Config { cron: "often".into(), ..good.clone() }, "trainer.cron"),
             (Config { max_rows: 10, ..good.clone() }, "trainer.max_rows"),
             (Config { split, ..good.clone() }, "trainer.split.test_share"),
+            (Config { lease: Millis(10), ..good.clone() }, "trainer.lease"),
+            (
+                Config { drift: Drift { max_rows: 3, ..good.drift.clone() }, ..good.clone() },
+                "trainer.drift.max_rows",
+            ),
+            (
+                Config { incremental: Incremental { epochs: 0, ..good.incremental }, ..good.clone() },
+                "trainer.incremental.epochs",
+            ),
             (
                 Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() },
                 "trainer.gate.confidence",

@@ -52,6 +52,20 @@ pub enum Error {
         /// The pointer that was to be made.
         sequence: u64,
     },
+    /// Another instance trains now.
+    #[error("models of {name} are being trained by {holder}; only one may at a time (retry)")]
+    Busy {
+        /// Model name.
+        name: String,
+        /// Who holds the lease.
+        holder: String,
+    },
+    /// Another instance took over, because the lease was not prolonged in time.
+    #[error("the lease on training {name} ran out and another has it; nothing was published (retry)")]
+    LeaseLost {
+        /// Model name.
+        name: String,
+    },
     /// Too little to learn from, yet.
     #[error(transparent)]
     TooFew(#[from] TooFew),
@@ -92,6 +106,8 @@ impl Error {
             Self::TooFew(_)
             | Self::NoTable { .. }
             | Self::Raced { .. }
+            | Self::Busy { .. }
+            | Self::LeaseLost { .. }
             | Self::Fingerprint { .. }
             | Self::Store(runtime::store::StoreError::Store { .. }) => true,
             Self::Lake(error) => error.retry(),

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::dataset::{Dataset, Pins};
 use crate::run::{Parent, Run};
+use crate::schedule::Mode;
 use crate::split::{self, Boundaries, Parts};
 
 /// What a model follows from.
@@ -26,6 +27,8 @@ pub struct Plan {
     pub network: model::Config,
     /// The vector schema.
     pub schema: VectorSchema,
+    /// All examples, or the latest hours.
+    pub mode: Mode,
     /// Where the weights start from, if not from the seed.
     pub parent: Option<Parent>,
     /// The test part begins no earlier, ms.
@@ -39,6 +42,7 @@ impl From<&Run> for Plan {
             config: run.config.clone(),
             network: run.network.clone(),
             schema: run.schema.clone(),
+            mode: run.mode(),
             parent: run.parent.clone(),
             judged_after_ms: run.judged_after_ms,
         }
@@ -86,11 +90,24 @@ pub fn fit(
     stop: &Shutdown,
     watch: &mut dyn Watch,
 ) -> Result<Fitted, Error> {
-    let encoder = Encoder::new(&plan.schema, &plan.network.encoder);
+    // A run that learns on keeps the encoder that it learns on from.
+    let encoder = match parent.filter(|_| plan.mode == Mode::Incremental) {
+        Some(parent) => parent.encoder().clone(),
+        None => Encoder::new(&plan.schema, &plan.network.encoder),
+    };
     let dataset =
         Dataset::read(root, &plan.tables, &plan.schema, &encoder, plan.config.max_rows, handle, stop)?;
     watch.read(dataset.data().rows);
-    let (boundaries, parts) = split::split(dataset.times(), &plan.config.split, plan.judged_after_ms)?;
+    let first = match (plan.mode, dataset.times().last()) {
+        (Mode::Incremental, Some(latest)) => {
+            let from = latest.saturating_sub(plan.config.incremental.window.0);
+            dataset.times().partition_point(|&time| time < from)
+        }
+        _ => 0,
+    };
+    let (boundaries, parts) =
+        split::split(&dataset.times()[first..], &plan.config.split, plan.judged_after_ms)?;
+    let parts = parts.moved_by(first);
     let (training, validation) = (dataset.part(&parts.train), dataset.part(&parts.validation));
     let job = Job::new(&training, &validation, &plan.network).with_parent(parent);
     let trained = model::train(job, &mut |progress: &Progress| {
@@ -124,6 +141,7 @@ pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
         "tables": plan.tables,
         "vector_schema": format!("{:016x}", plan.schema.fingerprint()),
         "parent": fitted.parent,
+        "mode": plan.mode,
         "seed": plan.network.training.seed,
         "examples": {
             "labels": data.labels,

@@ -4,10 +4,13 @@
 
 mod config;
 pub mod dataset;
+pub mod drift;
 mod error;
 pub mod fit;
 pub mod gate;
 pub mod join;
+pub mod lease;
+mod planner;
 mod random;
 pub mod registry;
 pub mod report;
@@ -18,13 +21,15 @@ pub mod split;
 mod status;
 mod telemetry;
 mod trainer;
+mod turn;
 
-pub use config::{Config, DEFAULTS, Gate, Split};
+pub use config::{Config, DEFAULTS, Drift, Gate, Incremental, Split};
 pub use error::Error;
 pub use gate::Decision;
+pub use planner::Planner;
 pub use registry::{Champion, Claim, Listed, Registry};
 pub use run::{Data, Parent, Run};
-pub use schedule::Trigger;
+pub use schedule::{Due, Mode, Trigger};
 pub use service::{Announcer, run};
 pub use status::{Phase, Snapshot, Status};
 pub use trainer::{Ended, Retrained, Trainer, retrain};

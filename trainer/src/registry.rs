@@ -6,6 +6,8 @@
 //! models/{name}/versions/v000001/artefact/...   the artefact's files
 //! models/{name}/versions/v000001/run.json       what made it; written last: with it, it exists
 //! models/{name}/champion/000001.json            pointers; the highest number counts
+//! models/{name}/lease/00000001.json             who may train; see `lease.rs`
+//! models/{name}/schedule.json                   what became of earlier looks at the schedule
 //! ```
 //!
 //! A pointer is created, never overwritten: of two writers that saw the same champion, one gets
@@ -19,7 +21,9 @@ use schemas::ModelAnnouncement;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::lease::Leases;
 use crate::run::Run;
+use crate::schedule::Marks;
 
 /// The registry of one model name.
 #[derive(Debug, Clone)]
@@ -187,6 +191,36 @@ impl Registry {
             return Err(Error::NoVersion { name: self.name.clone(), version: version.to_owned() });
         }
         Ok(files)
+    }
+
+    /// The lease on training these models, which lasts `lasts_ms` unless prolonged.
+    pub fn leases(&self, lasts_ms: i64) -> Leases {
+        Leases::new(self.store.clone(), self.name.clone(), lasts_ms)
+    }
+
+    fn marks_path(&self) -> String {
+        format!("models/{}/schedule.json", self.name)
+    }
+
+    /// What became of earlier looks at the schedule; `None` before there was one.
+    pub async fn marks(&self) -> Result<Option<Marks>, Error> {
+        let path = self.marks_path();
+        match self.store.get(&path).await? {
+            Some(bytes) => parse(&path, &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes what became of a look at the schedule. Only whoever has the lease may, or, before
+    /// there are marks, anyone: the first of several does.
+    pub async fn mark(&self, marks: &Marks, first: bool) -> Result<(), Error> {
+        let bytes = Bytes::from(serde_json::json!(marks).to_string());
+        if first {
+            self.store.put_new(&self.marks_path(), bytes).await?;
+        } else {
+            self.store.put(&self.marks_path(), bytes).await?;
+        }
+        Ok(())
     }
 
     /// All pointers, oldest first.

@@ -6,9 +6,10 @@ use schemas::VectorSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::drift;
 use crate::gate::Decision;
 use crate::report::Bin;
-use crate::schedule::Trigger;
+use crate::schedule::{Due, Mode, Trigger};
 use crate::split::{Boundaries, Parts};
 
 /// What made a model version. The artefact follows, bit for bit on CPU, from `tables`, `config`,
@@ -25,8 +26,11 @@ pub struct Run {
     pub code_version: String,
     /// Kernel class that trained.
     pub kernel: String,
-    /// What started it.
+    /// What started it; of several, the first.
     pub trigger: Trigger,
+    /// All that started it, and what it learned from; none in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Due>,
     /// Wall clock at its start, ms since 1970 UTC.
     pub started_ms: i64,
     /// Wall clock at its end, ms.
@@ -63,6 +67,10 @@ pub struct Run {
     pub gate: Decision,
     /// How often what was said came true, on the test part.
     pub reliability: Vec<Bin>,
+    /// What it knew, in bins, for later to see how far its examples have moved from that; none in
+    /// records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_reference: Option<drift::Reference>,
     /// Checksum of the artefact's manifest, hex.
     pub checksum: String,
     /// Checksum of the weights' file, hex: what a repetition must give again.
@@ -98,6 +106,11 @@ pub struct Data {
 }
 
 impl Run {
+    /// What it learned from.
+    pub fn mode(&self) -> Mode {
+        self.due.as_ref().map_or(Mode::Full, |due| due.mode)
+    }
+
     /// The version that this code writes.
     pub const VERSION: u32 = 1;
 

@@ -14,10 +14,10 @@ use schemas::topic::Names;
 use schemas::{Codec, Json, VectorSchema};
 
 use crate::config::Config;
+use crate::planner::Planner;
 use crate::registry::{Champion, Registry};
-use crate::schedule::{Now, Schedule};
 use crate::status::Status;
-use crate::trainer::{Trainer, wall_clock_ms};
+use crate::trainer::Trainer;
 use crate::{Error, telemetry};
 
 /// How long an announcement may take to be confirmed.
@@ -83,11 +83,12 @@ pub async fn run(
     status: Status,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let schedule = Schedule::new(&config.cron, config.min_new_labels)?;
     let interval = config.poll_interval.as_duration();
     let announcer = Announcer::new(kafka, names)?;
     let trainer = Trainer::new(config, network, schema, store)?;
-    let mut service = Service::new(trainer, schedule, announcer, status).await?;
+    let registry = trainer.registry();
+    let planner = Planner::new(trainer, status.clone()).await?;
+    let mut service = Service { planner, registry, announcer, status, announced: None };
     while !shutdown.is_set() {
         match service.look(&shutdown).await {
             Ok(()) => {}
@@ -104,61 +105,23 @@ pub async fn run(
 }
 
 struct Service {
-    trainer: Trainer,
+    planner: Planner,
     registry: Registry,
-    schedule: Schedule,
     announcer: Announcer,
     status: Status,
     /// The pointer last announced by this process. At the start none: whether the topic has it is
     /// not known, and saying it again is harmless.
     announced: Option<u64>,
-    since_ms: i64,
-    labels_used: u64,
 }
 
 impl Service {
-    async fn new(
-        trainer: Trainer,
-        schedule: Schedule,
-        announcer: Announcer,
-        status: Status,
-    ) -> Result<Self, Error> {
-        let registry = trainer.registry();
-        // A restart is no reason to train: the last run counts, whoever ran it.
-        let last = match registry.versions().await?.last() {
-            Some(version) => Some(registry.run(version).await?),
-            None => None,
-        };
-        Ok(Self {
-            since_ms: last.as_ref().map_or_else(wall_clock_ms, |run| run.started_ms),
-            labels_used: last.as_ref().map_or(0, |run| run.data.labels),
-            trainer,
-            registry,
-            schedule,
-            announcer,
-            status,
-            announced: None,
-        })
-    }
-
-    /// One look: announce, train if it is time, announce again.
+    /// One look: announce, train if it is time and nobody else does, announce again.
     async fn look(&mut self, shutdown: &Shutdown) -> Result<(), Error> {
         self.announce().await?;
-        let Some(labels) = self.trainer.labels().await? else { return Ok(()) };
-        let now_ms = wall_clock_ms();
-        let due = Now { now_ms, since_ms: self.since_ms, labels, labels_used: self.labels_used };
-        let Some(trigger) = self.schedule.due(due) else { return Ok(()) };
-        // Whatever comes of it, the next run waits for its own time: a table with too little to
-        // learn from is not read at every look.
-        self.since_ms = now_ms;
-        let ended = self.trainer.train(trigger, &self.status, shutdown).await;
-        self.labels_used = match &ended {
-            Ok(ended) => ended.run.data.labels,
-            Err(Error::TooFew(_)) => labels,
-            Err(_) => self.labels_used,
-        };
-        ended?;
-        self.announce().await
+        match self.planner.look(shutdown).await? {
+            Some(_) => self.announce().await,
+            None => Ok(()),
+        }
     }
 
     /// Announces the champion if this process has not yet: its own, or one that somebody promoted.

@@ -30,6 +30,15 @@ pub struct Parts {
     pub test: Range<usize>,
 }
 
+impl Parts {
+    /// The same parts of examples before which there are `first` more.
+    #[must_use]
+    pub fn moved_by(self, first: usize) -> Self {
+        let moved = |range: Range<usize>| range.start + first..range.end + first;
+        Self { train: moved(self.train), validation: moved(self.validation), test: moved(self.test) }
+    }
+}
+
 /// Why examples cannot be split.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("too few examples: {rows} in all give {train} to train on, {validation} to validate, {test} to test")]

@@ -2,11 +2,52 @@
 
 use metrics::{counter, gauge, histogram};
 
+use crate::drift::Measured;
 use crate::gate::Decision;
 use crate::run::Run;
+use crate::schedule::Due;
 
-pub(crate) fn run_started(trigger: &str, labels: u64) {
-    tracing::info!(trigger, labels, "training run started");
+pub(crate) fn run_started(due: &Due, labels: u64) {
+    let triggers: Vec<&str> = due.triggers.iter().map(|trigger| trigger.as_str()).collect();
+    let drift = due.drift.as_ref().map(|drift| drift.found.join("; "));
+    let mode = due.mode.as_str();
+    tracing::info!(triggers = triggers.join(" "), mode, drift, labels, "training run started");
+    for trigger in triggers {
+        counter!("salience_trainer_triggers_total", "trigger" => trigger, "mode" => mode).increment(1);
+    }
+}
+
+pub(crate) fn not_incremental(why: &str) {
+    tracing::info!(why, "the run is full instead of incremental");
+}
+
+pub(crate) fn drift_measured(measured: &Measured) {
+    let worst = measured.inputs.first();
+    tracing::info!(
+        champion = measured.champion,
+        rows = measured.rows,
+        input = worst.map(|shift| shift.name.as_str()),
+        input_psi = worst.map(|shift| shift.psi),
+        score_psi = measured.scores.psi,
+        clicks = measured.clicks.observed,
+        expected_clicks = measured.clicks.expected,
+        found = measured.found.join("; "),
+        "drift measured"
+    );
+    gauge!("salience_trainer_drift_input_psi").set(worst.map_or(0.0, |shift| shift.psi));
+    gauge!("salience_trainer_drift_score_psi").set(measured.scores.psi);
+    gauge!("salience_trainer_drift_calibration_error").set(measured.clicks.error());
+    counter!("salience_trainer_drift_looks_total", "found" => if measured.found.is_empty() { "no" } else { "yes" })
+        .increment(1);
+}
+
+pub(crate) fn another_trains(reason: &crate::Error) {
+    tracing::debug!(%reason, "another instance has the turn");
+}
+
+pub(crate) fn lease_trouble(error: &crate::Error) {
+    tracing::warn!(%error, "the training lease could not be kept");
+    counter!("salience_trainer_lease_failures_total").increment(1);
 }
 
 pub(crate) fn data_read(rows: usize, labels: u64, without_vector: usize, seconds: f64) {

@@ -14,12 +14,14 @@ use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::dataset::{self, Dataset};
+use crate::drift::{self, Measured};
 use crate::fit::{self, Fitted, Plan, Watch};
 use crate::gate::{self, Decision, Rival, Said};
 use crate::registry::{Champion, Registry};
 use crate::run::{Parent, Run};
-use crate::schedule::Trigger;
+use crate::schedule::{Due, Mode, Trigger};
 use crate::status::{Phase, Status};
+use crate::turn::Turn;
 use crate::{Error, report, telemetry};
 
 /// Trains models of one name.
@@ -84,19 +86,35 @@ impl Trainer {
         }
     }
 
-    /// Trains once, judges, saves a version, and publishes it if the gate says so.
+    /// Trains once on all examples, judges, saves a version, and publishes it if the gate says so.
     ///
     /// # Errors
-    /// Too few examples yet (see [`Error::is_transient`]), what the lake or the store says,
-    /// [`Error::Stopped`].
+    /// Too few examples yet (see [`Error::is_transient`]), [`Error::Busy`] while another trains,
+    /// what the lake or the store says, [`Error::Stopped`].
     pub async fn train(&self, trigger: Trigger, status: &Status, stop: &Shutdown) -> Result<Ended, Error> {
+        let turn = self.take_turn(stop).await?;
+        let ended = self.train_due(&Due::full(trigger), &turn, status).await;
+        turn.end().await;
+        ended
+    }
+
+    /// Becomes the one that trains; ends when `stop` is set or the lease is lost.
+    pub(crate) async fn take_turn(&self, stop: &Shutdown) -> Result<Turn, Error> {
+        Turn::take(self.registry().leases(self.config.lease.0), stop).await
+    }
+
+    /// The run that is due, by the one whose turn it is.
+    pub(crate) async fn train_due(&self, due: &Due, turn: &Turn, status: &Status) -> Result<Ended, Error> {
         let started_ms = wall_clock_ms();
         let started = stopwatch();
         status.update(|s| {
             s.phase = Phase::Reading;
             s.validation_losses.clear();
         });
-        let result = self.train_inner(trigger, started_ms, started, status, stop).await;
+        let result = match self.train_inner(due, started_ms, started, status, turn).await {
+            Err(Error::Stopped) if turn.lost() => Err(Error::LeaseLost { name: self.config.model.clone() }),
+            other => other,
+        };
         status.update(|s| {
             s.phase = Phase::Waiting;
             match &result {
@@ -118,11 +136,11 @@ impl Trainer {
 
     async fn train_inner(
         &self,
-        trigger: Trigger,
+        due: &Due,
         started_ms: i64,
         started: Instant,
         status: &Status,
-        stop: &Shutdown,
+        turn: &Turn,
     ) -> Result<Ended, Error> {
         let registry = self.registry();
         let champion = registry.champion().await?;
@@ -135,7 +153,9 @@ impl Trainer {
             None => None,
         };
         let (tables, labels) = dataset::pin(self.store.root_url()).await?;
-        telemetry::run_started(trigger.as_str(), labels);
+        let mut due = due.clone();
+        due.mode = self.mode(due.mode, champion_model.as_ref());
+        telemetry::run_started(&due, labels);
         let pinned = champion.as_ref().map(|champion| Parent {
             model_version: champion.model_version.clone(),
             checksum: champion.checksum.clone(),
@@ -143,27 +163,30 @@ impl Trainer {
         let plan = Plan {
             tables,
             config: self.config.clone(),
-            network: self.network.clone(),
+            network: self.network_for(due.mode),
             schema: self.schema.clone(),
-            parent: pinned.clone().filter(|_| self.config.warm_start),
+            mode: due.mode,
+            parent: pinned.clone().filter(|_| self.config.warm_start || due.mode == Mode::Incremental),
             judged_after_ms: champion_run.as_ref().map(|run| run.boundaries.validation_until_ms),
         };
 
         let root = self.store.root_url().to_owned();
-        let (thread_plan, thread_status, thread_stop) = (plan.clone(), status.clone(), stop.clone());
+        let (thread_plan, thread_status, thread_stop) = (plan.clone(), status.clone(), turn.stop().clone());
         let work = move |handle: &Handle| {
             judge(&root, &thread_plan, champion_model.as_ref(), handle, &thread_status, &thread_stop)
         };
         let judged = on_own_thread(work).await?;
 
-        let claim = registry.claim(&format!("trainer, {}", trigger.as_str())).await?;
+        turn.check().await?;
+        let claim = registry.claim(&format!("trainer, {}", due.trigger().as_str())).await?;
         let run = Run {
             version: Run::VERSION,
             model: self.config.model.clone(),
             model_version: claim.version().to_owned(),
             code_version: Run::CODE_VERSION.to_owned(),
             kernel: judged.kernel,
-            trigger,
+            trigger: due.trigger(),
+            due: Some(due),
             started_ms,
             finished_ms: wall_clock_ms(),
             fingerprint: format!("{:016x}", self.schema.fingerprint()),
@@ -182,6 +205,7 @@ impl Trainer {
             champion_metrics: judged.champion_metrics,
             gate: judged.decision,
             reliability: judged.reliability,
+            drift_reference: Some(judged.drift_reference),
             checksum: judged.artefact.checksum(),
             weights_checksum: judged.weights_checksum,
         };
@@ -190,6 +214,7 @@ impl Trainer {
             .filter_map(|name| Some(((*name).to_owned(), judged.artefact.files().get(*name)?.clone())))
             .collect();
         registry.attach(&claim, "report.html", report::html(&run).into()).await?;
+        turn.check().await?;
         registry.save(&claim, &files, &run).await?;
         let published = if run.gate.publish {
             match registry
@@ -211,6 +236,74 @@ impl Trainer {
         telemetry::run_ended(&run, started.elapsed().as_secs_f64());
         telemetry::pruned(&registry.prune(self.config.keep_versions).await?);
         Ok(Ended { run, published })
+    }
+
+    /// What a run can learn from: the latest hours only if there is something to learn on from.
+    fn mode(&self, wanted: Mode, champion: Option<&Model>) -> Mode {
+        let why = match champion {
+            _ if wanted == Mode::Full => return wanted,
+            None => "there is no champion",
+            Some(champion) if champion.schema_fingerprint() != self.schema.fingerprint() => {
+                "the champion reads other vectors"
+            }
+            Some(champion) if champion.config().network != self.network.network => {
+                "the champion has another network"
+            }
+            Some(_) => return wanted,
+        };
+        telemetry::not_incremental(why);
+        Mode::Full
+    }
+
+    /// `[model]`, with the learning rates and passes of an incremental run.
+    fn network_for(&self, mode: Mode) -> model::Config {
+        let mut network = self.network.clone();
+        if mode == Mode::Incremental {
+            let share = self.config.incremental.learning_rate as f32;
+            network.training.learning_rate *= share;
+            network.training.embedding_learning_rate *= share;
+            network.training.max_epochs = self.config.incremental.epochs;
+        }
+        network
+    }
+
+    /// Compares the latest examples with what the champion knew; `None` where there is no champion
+    /// of this schema, none that says what it knew, or too little to look at.
+    ///
+    /// # Errors
+    /// What the lake or the store says, [`Error::Stopped`].
+    pub async fn drift(&self, stop: &Shutdown) -> Result<Option<Measured>, Error> {
+        let registry = self.registry();
+        let Some(champion) = registry.champion().await? else { return Ok(None) };
+        let Some(reference) = registry.run(&champion.model_version).await?.drift_reference else {
+            return Ok(None);
+        };
+        if champion.fingerprint != format!("{:016x}", self.schema.fingerprint()) {
+            return Ok(None);
+        }
+        let model = load(&registry, &champion.model_version, &champion.checksum).await?;
+        let (tables, _) = dataset::pin(self.store.root_url()).await?;
+        let (root, schema, stop) = (self.store.root_url().to_owned(), self.schema.clone(), stop.clone());
+        let config = self.config.drift.clone();
+        let work = move |handle: &Handle| {
+            let encoder = model.encoder();
+            let latest = Dataset::read(&root, &tables, &schema, encoder, config.max_rows, handle, &stop)?;
+            let times = latest.times();
+            let from = times.last().map_or(0, |last| last.saturating_sub(config.window.0));
+            let range = times.partition_point(|&time| time < from)..times.len();
+            if range.len() < config.min_rows {
+                return Ok(None);
+            }
+            let examples = latest.part(&range);
+            let said = Columns::new(&model.predict_examples(&examples).map_err(broken)?);
+            let version = &champion.model_version;
+            Ok(Some(drift::measure(version, &reference, &examples, &said.p_click, &config)))
+        };
+        let measured = on_own_thread(work).await?;
+        if let Some(measured) = &measured {
+            telemetry::drift_measured(measured);
+        }
+        Ok(measured)
     }
 }
 
@@ -263,6 +356,7 @@ struct Judged {
     champion_metrics: Option<Metrics>,
     decision: Decision,
     reliability: Vec<report::Bin>,
+    drift_reference: drift::Reference,
 }
 
 /// Trains a challenger and compares it with the champion on the same test examples.
@@ -309,6 +403,12 @@ fn judge(
         (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
     };
     let reliability = report::reliability(&ours.p_click, &outcomes);
+    let drift_reference = {
+        let validation = trained.model.predict_examples(&dataset.part(&parts.validation)).map_err(broken)?;
+        let unlearned: Vec<f32> =
+            validation.iter().map(|said| said.p_click).chain(ours.p_click.iter().copied()).collect();
+        drift::Reference::new(&dataset.part(&parts.train), &unlearned)
+    };
     let artefact = trained.artefact(&fit::card(plan, &fitted)).map_err(broken)?;
     let weights_checksum = trained.model.weights_checksum().map_err(broken)?;
     let kernel = trained.model.kernel_class().as_str().to_owned();
@@ -326,6 +426,7 @@ fn judge(
         champion_metrics,
         decision,
         reliability,
+        drift_reference,
     })
 }
 

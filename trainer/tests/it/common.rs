@@ -83,6 +83,8 @@ pub struct World {
     pub vectors: Vec<FeatureVector>,
     /// In order of writing; several of one place.
     pub labels: Vec<Label>,
+    /// What becomes of tastes from now on: they all are high.
+    pub drifted: bool,
     offsets: [i64; PARTITIONS as usize],
     made: i64,
     random: Option<Random>,
@@ -114,6 +116,7 @@ impl World {
             self.made += 1;
             let time = 1_700_000_000_000 + self.made * MINUTE - (random.unit() * 3.0) as i64 * MINUTE;
             let (taste, noise) = (random.unit() as f32, random.unit() as f32);
+            let taste = if self.drifted { 0.6 + 0.4 * taste } else { taste };
             let p = if taste > 0.5 { 0.6 } else { 0.05 };
             let clicked = random.unit() < p;
             let place = Place { partition, offset };

@@ -3,5 +3,6 @@
 
 mod common;
 mod dataset;
+mod drift;
 mod registry;
 mod training;

@@ -6,7 +6,7 @@ use crate::common::{config, folder, network, schema};
 use bytes::Bytes;
 use runtime::store::Store;
 use trainer::split::{Boundaries, Parts};
-use trainer::{Claim, Data, Decision, Error, Registry, Run, Trigger};
+use trainer::{Claim, Data, Decision, Due, Error, Registry, Run, Trigger};
 
 fn run(claim: &Claim, labels_version: u64) -> Run {
     Run {
@@ -16,6 +16,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
         code_version: Run::CODE_VERSION.to_owned(),
         kernel: "portable".into(),
         trigger: Trigger::Asked,
+        due: Some(Due::full(Trigger::Asked)),
         started_ms: 1,
         finished_ms: 2,
         config: config(),
@@ -58,6 +59,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
             rows: 1,
         },
         reliability: Vec::new(),
+        drift_reference: None,
         checksum: format!("checksum of {}", claim.version()),
         weights_checksum: "w".into(),
     }

@@ -1,0 +1,97 @@
+//! Drift in real tables, runs that learn on, and one at a time.
+
+use runtime::shutdown::Shutdown;
+use schemas::duration::Millis;
+use trainer::{Error, Mode, Planner, Status, Trainer, Trigger, retrain};
+
+use crate::common::{MINUTE, World, config, folder, network, schema};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_found_and_a_run_learns_on_from_the_latest_hours() {
+    let (_folder, store) = folder();
+    let (stop, status) = (Shutdown::new(), Status::new());
+    let mut config = config();
+    config.drift.window = Millis(1_000 * MINUTE);
+    config.drift.min_rows = 500;
+    config.incremental.window = Millis(2_000 * MINUTE);
+    config.retrain.drift = Mode::Incremental;
+    let trainer = Trainer::new(config.clone(), network(), schema(), store.clone()).unwrap();
+    let mut world = World::new(5);
+    world.grow(4_000);
+    world.write(&store, 1, |_| false).await;
+    // No champion yet: nothing to compare with.
+    assert_eq!(trainer.drift(&stop).await.unwrap(), None);
+    let first = trainer.train(Trigger::Asked, &status, &stop).await.unwrap();
+    assert!(first.published.is_some(), "{}", first.run.gate.reason);
+    assert_eq!(first.run.mode(), Mode::Full);
+
+    world.grow(1_000);
+    world.write(&store, 1, |_| false).await;
+    let same = trainer.drift(&stop).await.unwrap().unwrap();
+    assert_eq!((same.champion.as_str(), same.found.as_slice()), ("v000001", &[][..]), "{same:?}");
+    assert!(same.rows >= 900 && same.scores.psi < 0.1 && same.clicks.error() < 0.2, "{same:?}");
+
+    world.drifted = true;
+    world.grow(2_000);
+    world.write(&store, 1, |_| false).await;
+    let moved = trainer.drift(&stop).await.unwrap().unwrap();
+    assert_eq!(moved.inputs[0].name, "taste", "{moved:?}");
+    assert!(moved.inputs[0].psi > 1.0 && moved.scores.psi > 0.25);
+    assert!(moved.found.iter().any(|what| what.contains("taste")) && moved.found.len() >= 2, "{moved:?}");
+    assert!(!moved.found.iter().any(|what| what.contains("noise")), "{moved:?}");
+
+    // Drift alone starts a run that learns on; it is made again from its record like any other.
+    let mut sensitive = config.clone();
+    sensitive.min_new_labels = 0;
+    sensitive.drift.interval = Millis(1);
+    let trainer = Trainer::new(sensitive, network(), schema(), store.clone()).unwrap();
+    let planner = Planner::new(trainer.clone(), status.clone()).await.unwrap();
+    let run = planner.look(&stop).await.unwrap().unwrap().run;
+    assert_eq!((run.trigger, run.mode()), (Trigger::Drift, Mode::Incremental));
+    assert_eq!(run.due.as_ref().unwrap().drift.as_ref().unwrap().found, moved.found);
+    assert_eq!(run.parent.as_ref().unwrap().model_version, "v000001");
+    assert!(run.parts.train.start > 0 && run.parts.test.end == run.data.rows, "{:?}", run.parts);
+    assert!(run.network.training.learning_rate < network().training.learning_rate);
+    assert_eq!(run.network.training.max_epochs, 2);
+    assert_eq!(run.drift_reference.as_ref().unwrap().rows, run.parts.train.len() as u64);
+    let again =
+        retrain(&trainer.registry().run(&run.model_version).await.unwrap(), &store, &stop).await.unwrap();
+    assert_eq!(
+        (again.weights_checksum, again.checksum),
+        (run.weights_checksum.clone(), run.checksum.clone())
+    );
+    // Nothing new since: no second run.
+    assert_eq!(planner.look(&stop).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_make_one_run() {
+    let (_folder, store) = folder();
+    let stop = Shutdown::new();
+    let mut world = World::new(8);
+    world.grow(3_000);
+    world.write(&store, 1, |_| false).await;
+    let mut planners = Vec::new();
+    for _ in 0..3 {
+        let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
+        planners.push(Planner::new(trainer, Status::new()).await.unwrap());
+    }
+    let looks = planners.iter().map(|planner| planner.look(&stop));
+    let first = futures::future::join_all(looks).await;
+    assert_eq!(first.iter().filter(|look| look.as_ref().unwrap().is_some()).count(), 1);
+    // Its run counts for all of them; and a restarted instance does not run it again.
+    for planner in &planners {
+        assert!(planner.look(&stop).await.unwrap().is_none());
+    }
+    let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
+    let restarted = Planner::new(trainer.clone(), Status::new()).await.unwrap();
+    assert!(restarted.look(&stop).await.unwrap().is_none());
+    assert_eq!(trainer.registry().versions().await.unwrap(), ["v000001"]);
+    // While another trains, a run that somebody asks for is refused too.
+    let leases = trainer.registry().leases(60_000);
+    let lease = leases.take("elsewhere", i64::MAX / 2).await.unwrap();
+    let busy = trainer.train(Trigger::Asked, &Status::new(), &stop).await.unwrap_err();
+    assert!(matches!(&busy, Error::Busy { holder, .. } if holder == "elsewhere"), "{busy}");
+    leases.give_back(&lease, "elsewhere").await.unwrap();
+    trainer.train(Trigger::Asked, &Status::new(), &stop).await.unwrap();
+}
