@@ -20,6 +20,7 @@ mod service;
 pub mod split;
 mod status;
 mod telemetry;
+pub mod tensorboard;
 mod trainer;
 mod turn;
 

@@ -5,4 +5,5 @@ mod common;
 mod dataset;
 mod drift;
 mod registry;
+mod tensorboard;
 mod training;
