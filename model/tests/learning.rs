@@ -1,0 +1,146 @@
+//! The choices of `[model.training]` from outside: what they change, and that predictions stay
+//! probabilities.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod synthetic;
+
+use model::config::{OptimizerKind, ScheduleKind, StopHead, StopMetric};
+use model::{Config, EncodedSet, Encoder, HeadMetrics, Job, TrainError, Trained, train};
+
+const TRAINING: usize = 8_000;
+
+fn defaults() -> Config {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Config,
+    }
+    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    config.encoder.item_buckets = 1024;
+    config.network.width = 8;
+    config.network.heads = 1;
+    config.network.mlp = vec![32];
+    config.training.batch_size = 256;
+    config.training.max_epochs = 6;
+    config
+}
+
+fn made(config: &Config) -> EncodedSet {
+    let schema = synthetic::schema(1);
+    let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
+    for made in synthetic::make(&schema, TRAINING + 4_000, 0, 1) {
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    set
+}
+
+fn run(set: &EncodedSet, config: &Config) -> Result<Trained, TrainError> {
+    let (training, validation) = (set.select(0..TRAINING), set.select(TRAINING..set.len()));
+    train(Job::new(&training, &validation, config), &mut ())
+}
+
+/// How far the mean prediction is from the share of positives, as a part of it.
+fn off(metrics: &HeadMetrics) -> f64 {
+    metrics.mean_prediction.unwrap() / metrics.base_rate.unwrap() - 1.0
+}
+
+#[test]
+fn thinned_negatives_and_weighted_positives_leave_probabilities_calibrated() {
+    let base = defaults();
+    let set = made(&base);
+    let mut thinned = base.clone();
+    thinned.training.negative_rate = 0.2;
+    let mut weighted = base.clone();
+    weighted.training.positive_weight = 5.0;
+    for (config, share) in [(&thinned, 0.6), (&weighted, 1.0)] {
+        let trained = run(&set, config).unwrap();
+        let click = &trained.validation.click;
+        assert!(off(click).abs() < 0.08, "{click:?}");
+        assert!(click.calibration_error.unwrap() < 0.05, "{click:?}");
+        assert!(click.normalised_entropy.unwrap() < 0.97, "{click:?}");
+        let conversion = &trained.validation.conversion;
+        assert!(off(conversion).abs() < 0.15, "{conversion:?}");
+        // Fewer steps an epoch: four fifths of the impressions without a click are left out.
+        let steps = trained.history.steps as f64;
+        let epochs = trained.history.validations.last().unwrap().epoch + 1;
+        let whole = TRAINING.div_ceil(config.training.batch_size) * epochs;
+        assert!(steps <= share * whole as f64, "{steps} of {whole}");
+    }
+}
+
+#[test]
+fn every_optimizer_and_schedule_learns() {
+    let mut config = defaults();
+    let set = made(&config);
+    for (optimizer, rate, schedule) in [
+        (OptimizerKind::AdamW, 0.003, ScheduleKind::Cosine),
+        (OptimizerKind::RmsProp, 0.003, ScheduleKind::Constant),
+        (OptimizerKind::Adagrad, 0.05, ScheduleKind::Cosine),
+        (OptimizerKind::Sgd, 0.1, ScheduleKind::Cosine),
+    ] {
+        config.training.optimizer = optimizer;
+        config.training.learning_rate = rate;
+        config.training.embedding_learning_rate = rate;
+        config.training.schedule = schedule;
+        config.training.warmup_steps = 10;
+        let click = run(&set, &config).unwrap().validation.click;
+        assert!(click.normalised_entropy.unwrap() < 0.96, "{optimizer:?}: {click:?}");
+    }
+}
+
+#[test]
+fn label_smoothing_draws_predictions_from_the_edges() {
+    let mut config = defaults();
+    let set = made(&config);
+    let spread = |config: &Config| {
+        let trained = run(&set, config).unwrap();
+        let said = trained.model.predict_examples(&set.select(TRAINING..set.len())).unwrap();
+        let mean = said.iter().map(|one| f64::from(one.p_click)).sum::<f64>() / said.len() as f64;
+        said.iter().map(|one| (f64::from(one.p_click) - mean).powi(2)).sum::<f64>() / said.len() as f64
+    };
+    let sharp = spread(&config);
+    config.training.label_smoothing = 0.3;
+    assert!(spread(&config) < 0.8 * sharp);
+}
+
+#[test]
+fn frozen_weights_stay_and_the_others_move() {
+    let mut config = defaults();
+    config.training.max_epochs = 2;
+    let set = made(&config);
+    let parent = run(&set, &config).unwrap().model;
+    config.training.frozen = vec!["table.item".to_owned(), "attention".to_owned(), "mlp.0".to_owned()];
+    let (training, validation) = (set.select(0..TRAINING), set.select(TRAINING..set.len()));
+    // The first validation's weights may be the parent's best; one step is enough to move others.
+    let job = Job::new(&training, &validation, &config).with_parent(Some(&parent)).with_seed(7);
+    let child = train(job, &mut ()).unwrap().model;
+    let (before, after) = (parent.weights(), child.weights());
+    let (_, first, rows) = set.encoder().tables().find(|(field, _, _)| *field == "item").unwrap();
+    let width = config.network.width;
+    let items = first as usize * width..(first + rows) as usize * width;
+    assert_eq!(before.tables[items.clone()], after.tables[items.clone()]);
+    assert_ne!(before.tables[items.end..], after.tables[items.end..]);
+    assert_eq!(before.layers[0], after.layers[0]);
+    assert_ne!(before.layers[1], after.layers[1]);
+    assert_ne!(before.front, after.front, "what is not attention moves");
+    config.training.frozen = vec!["tabel".to_owned()];
+    let told = run(&set, &config).unwrap_err().to_string();
+    assert!(told.contains("\"tabel\"") && told.contains("\"table.item\""), "{told}");
+}
+
+#[test]
+fn it_stops_by_the_metric_that_is_asked_for() {
+    let mut config = defaults();
+    let set = made(&config);
+    config.training.learning_rate = 0.01;
+    config.training.max_epochs = 10;
+    config.training.stop_metric = StopMetric::Auc;
+    config.training.stop_head = StopHead::Purchase;
+    let trained = run(&set, &config).unwrap();
+    let history = &trained.history;
+    let best = history.validations[history.best].metric.unwrap();
+    assert!(history.validations.iter().all(|one| one.metric.unwrap() <= best + 1e-6));
+    assert_eq!(trained.validation.purchase.auc, Some(best), "the best weights were kept");
+    config.training.stop_metric = StopMetric::Loss;
+    assert_eq!(run(&set, &config).unwrap().history.validations[0].metric, None);
+}
