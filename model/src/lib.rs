@@ -5,6 +5,7 @@
 
 pub mod artefact;
 pub mod config;
+pub mod device;
 pub mod encode;
 pub mod metrics;
 pub mod network;
@@ -18,6 +19,7 @@ mod synthetic;
 
 pub use artefact::{Artefact, ArtefactError};
 pub use config::{Config, ConfigError, DEFAULTS};
+pub use device::DeviceError;
 pub use encode::{EncodeError, EncodedSet, Encoder, Examples};
 pub use metrics::{HeadMetrics, Metrics, bootstrap_difference};
 pub use network::KernelClass;

@@ -253,13 +253,19 @@ impl Model {
     /// # Errors
     /// Examples that another encoder made.
     pub fn predict_examples(&self, examples: &Examples<'_>) -> Result<Vec<Probabilities>, PredictError> {
-        if *examples.set().encoder() != self.encoder {
-            return Err(PredictError::Encoder {
-                found: examples.set().encoder().schema_fingerprint(),
-                expected: self.schema_fingerprint(),
-            });
-        }
+        self.check(examples)?;
         Ok(self.logits(examples).into_iter().map(Probabilities::from_logits).collect())
+    }
+
+    /// Refuses examples that another encoder made.
+    pub(crate) fn check(&self, examples: &Examples<'_>) -> Result<(), PredictError> {
+        if *examples.set().encoder() == self.encoder {
+            return Ok(());
+        }
+        Err(PredictError::Encoder {
+            found: examples.set().encoder().schema_fingerprint(),
+            expected: self.schema_fingerprint(),
+        })
     }
 
     /// The heads' logits of encoded examples, whose encoder must be the model's.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 
 use super::batch::Gatherer;
+use super::forward::Pass;
 use super::operation::FrontOperation;
 use super::stock;
-use crate::config::{BehaviourEncoder, Config, NetworkKind};
+use crate::config::{BehaviourEncoder, Config, DeviceKind, NetworkKind};
+use crate::device;
 use crate::encode::{EncodedSet, Encoder, Statistics};
 use crate::network::{KernelClass, Layout, Weights};
 use crate::predict::Model;
@@ -78,8 +80,7 @@ fn the_fused_front_agrees_with_candle_in_values_and_gradients() {
     for config in variants() {
         let (set, model) = prepare(&config, 70);
         let examples = set.all();
-        let positions: Vec<u32> = (0..70).collect();
-        let batch = Arc::new(Gatherer::new(set.encoder()).gather(&examples, &positions));
+        let batch = Arc::new(Gatherer::new(set.encoder()).gather(&examples, 0..70));
         let layout = Arc::new(model.layout.clone());
         let statistics = Arc::new(model.statistics.clone());
         let width = layout.width;
@@ -127,29 +128,51 @@ fn serving_agrees_with_candle_over_the_whole_network() {
     for config in variants() {
         let (set, model) = prepare(&config, 50);
         let examples = set.all();
-        let positions: Vec<u32> = (0..50).collect();
-        let batch = Gatherer::new(set.encoder()).gather(&examples, &positions);
-        let width = model.layout.width;
-        let device = Device::Cpu;
-        let front = Tensor::from_slice(&model.weights.front, model.weights.front.len(), &device).unwrap();
-        let gathered: Vec<f32> = batch
-            .unique
-            .iter()
-            .flat_map(|&row| model.weights.tables[row as usize * width..(row as usize + 1) * width].to_vec())
-            .collect();
-        let rows = Tensor::from_vec(gathered, (batch.unique.len(), width), &device).unwrap();
-        let mut values = stock::front(&batch, &model.layout, &model.statistics, &front, &rows).unwrap();
-        for (number, layer) in model.weights.layers.iter().enumerate() {
-            let weight = Tensor::from_slice(&layer.weight, (layer.inputs, layer.outputs), &device).unwrap();
-            let bias = Tensor::from_slice(&layer.bias, layer.outputs, &device).unwrap();
-            values = values.matmul(&weight).unwrap().broadcast_add(&bias).unwrap();
-            if number + 1 < model.weights.layers.len() {
-                values = values.relu().unwrap();
-            }
-        }
-        let theirs: Vec<f32> = values.flatten_all().unwrap().to_vec1().unwrap();
+        let theirs = model.logits_on(&Device::Cpu, &examples).unwrap().concat();
         let ours = model.logits(&examples).concat();
         let off = furthest(&ours, &theirs);
         assert!(off < 1e-5, "logits differ by {off} ({:?})", config.network);
+    }
+}
+
+/// Where there is a CUDA device, networks infer and learn on it as on the processor.
+#[test]
+fn cuda_agrees_with_the_processor() {
+    let cuda = match device::open(DeviceKind::Cuda) {
+        Ok(cuda) => cuda,
+        Err(error) => {
+            eprintln!("SKIPPED: {error}");
+            return;
+        }
+    };
+    for config in variants() {
+        let (set, model) = prepare(&config, 200);
+        let examples = set.all();
+        let ours = model.logits(&examples).concat();
+        let off = furthest(&model.logits_on(&cuda, &examples).unwrap().concat(), &ours);
+        assert!(off < 1e-3, "logits differ by {off} ({:?})", config.network);
+
+        let batch = Arc::new(Gatherer::new(set.encoder()).gather(&examples, 0..200));
+        let gradients = |device: &Device| {
+            let pass = Pass {
+                device: device.clone(),
+                class: KernelClass::detect(),
+                layout: Arc::new(model.layout.clone()),
+                statistics: Arc::new(model.statistics.clone()),
+                dropout: 0.2,
+                seed: 1,
+                workspace: Arc::default(),
+            };
+            let slopes = |logits: &[f32]| -> Result<_, candle_core::Error> {
+                Ok(Some(logits.iter().map(|logit| logit * 0.01 + 0.002).collect()))
+            };
+            let found = pass.run(&model.weights, &batch, 3, None, slopes).unwrap().unwrap();
+            let layers = found.layers.into_iter().flat_map(|(weight, bias)| [weight, bias]);
+            [found.front, found.rows].into_iter().chain(layers).collect::<Vec<_>>()
+        };
+        for (part, (theirs, ours)) in gradients(&cuda).iter().zip(gradients(&Device::Cpu)).enumerate() {
+            let off = furthest(theirs, &ours);
+            assert!(off < 1e-3, "gradients {part} differ by {off} ({:?})", config.network);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A batch of examples with its own numbering of the embedding rows that it reads, so that a step
 //! touches these alone.
 
-#[cfg(test)]
-use crate::encode::Examples;
-use crate::encode::{EncodedBehaviour, Encoder, FIELDS, Row};
+use std::ops::Range;
+
+use crate::encode::{EncodedBehaviour, Encoder, Examples, FIELDS, Row};
 
 /// A batch that owns its rows; ids count into `unique`.
 #[derive(Debug)]
@@ -98,11 +98,10 @@ impl Gatherer {
     }
 
     /// The examples at `positions`, in that order.
-    #[cfg(test)]
-    pub(crate) fn gather(&mut self, examples: &Examples<'_>, positions: &[u32]) -> Batch {
+    pub(crate) fn gather(&mut self, examples: &Examples<'_>, positions: Range<usize>) -> Batch {
         let mut batch = self.start();
-        for &position in positions {
-            self.add(&mut batch, &examples.row(position as usize));
+        for position in positions {
+            self.add(&mut batch, &examples.row(position));
         }
         batch
     }

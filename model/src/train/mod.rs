@@ -36,9 +36,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact::{Artefact, ArtefactError};
 use crate::config::ConfigError;
+use crate::device::DeviceError;
 use crate::metrics::Metrics;
 use crate::predict::Model;
 
+pub(crate) use batch::Gatherer;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use job::{Job, Observer, Snapshot, Validated};
 pub use optimizer::{Optimizer, Settings, State};
@@ -91,9 +93,9 @@ pub enum TrainError {
     /// What the tensor engine says.
     #[error("tensors: {0}")]
     Tensor(#[from] candle_core::Error),
-    /// This build can't compute on CUDA.
-    #[error("model.training.device = \"cuda\" needs a build with --features cuda and a GPU: {0}")]
-    Cuda(candle_core::Error),
+    /// `model.training.device` is not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// No threads could be started.
     #[error("cannot start {threads} training threads: {what}")]
     Threads {
@@ -136,6 +138,8 @@ pub struct Progress {
     pub steps: usize,
     /// Training loss of this step's batch.
     pub loss: f64,
+    /// L2 norm of its gradient over everything, before clipping.
+    pub gradient_norm: f64,
     /// The latest validation, where this step was followed by one.
     pub validation_loss: Option<f64>,
     /// Steps taken in all epochs.

@@ -22,7 +22,8 @@ use super::stopping::score;
 use super::survey::Survey;
 use super::touched::Touched;
 use super::{History, Places, Progress, TrainError, Trained, Validation};
-use crate::config::{Config, DeviceKind};
+use crate::config::Config;
+use crate::device;
 use crate::encode::{Encoder, Examples, Statistics};
 use crate::metrics::Metrics;
 use crate::network::{HEADS, KernelClass, Layout, Weights};
@@ -39,10 +40,7 @@ pub(super) fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained
     if job.source.encoder() != job.validation.set().encoder() {
         return Err(TrainError::Encoders);
     }
-    let device = match job.config.training.device {
-        DeviceKind::Cpu => Device::Cpu,
-        DeviceKind::Cuda => Device::new_cuda(0).map_err(TrainError::Cuda)?,
-    };
+    let device = device::open(job.config.training.device)?;
     let threads = job.config.training.threads;
     // Threads of its own: serving shares none with it, and the tensor engine keeps to them.
     let pool = rayon::ThreadPoolBuilder::new()
@@ -192,7 +190,7 @@ impl<'a> Run<'a> {
         let (epoch, step, steps) = (filled.epoch, self.state.position.step, self.steps);
         let count = filled.examples.len() as f64;
         let share = self.schedule.share(self.state.history.steps);
-        let loss = self.learn(filled, share).map_err(|wrong| match wrong {
+        let (loss, gradient_norm) = self.learn(filled, share).map_err(|wrong| match wrong {
             Wrong::Tensor(error) => TrainError::Tensor(error),
             Wrong::NotFinite(what, rows) => {
                 let places = rows.into_iter().map(|row| filled.places[row]).collect();
@@ -225,6 +223,7 @@ impl<'a> Run<'a> {
             step,
             steps,
             loss,
+            gradient_norm,
             validation_loss,
             done: self.state.history.steps,
             total: self.schedule.total,
@@ -236,8 +235,8 @@ impl<'a> Run<'a> {
         Ok(if ended { ControlFlow::Break(()) } else { told })
     }
 
-    /// One batch: forward, backward, update. Gives the batch's loss.
-    fn learn(&mut self, filled: &Filled, share: f32) -> Result<f64, Wrong> {
+    /// One batch: forward, backward, update. Gives the batch's loss and its gradient's norm.
+    fn learn(&mut self, filled: &Filled, share: f32) -> Result<(f64, f64), Wrong> {
         let batch = &filled.batch;
         let step = self.state.history.steps;
         let slots = self.state.touch(batch);
@@ -258,7 +257,7 @@ impl<'a> Run<'a> {
         };
         let gradients = self.pass.run(&self.state.weights, batch, step, mixing.as_ref(), judge)?;
         self.state.history.steps += 1;
-        let Some(mut gradients) = gradients else { return Ok(0.0) };
+        let Some(mut gradients) = gradients else { return Ok((0.0, 0.0)) };
         self.state.frozen.clear(&mut gradients, &batch.unique, &self.state.layout);
         let norm = gradients.norm();
         if !norm.is_finite() {
@@ -269,7 +268,7 @@ impl<'a> Run<'a> {
             gradients.scale((most / norm) as f32);
         }
         self.state.update(batch, &slots, &gradients, share);
-        Ok(loss)
+        Ok((loss, norm))
     }
 
     /// Judges the weights on the validation examples, by the forward pass that serves, and keeps
