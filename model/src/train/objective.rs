@@ -11,6 +11,9 @@ use crate::config::{TrainingConfig, Unmatured};
 use crate::encode::Outcome;
 use crate::network::HEADS;
 
+/// Logits of the delays of purchases, one for each head that purchases are learned by.
+pub(crate) const DELAYS: usize = 2;
+
 /// The heads that purchases are learned by.
 const CONVERSION: usize = 1;
 const VIEW_THROUGH: usize = 2;
@@ -81,7 +84,8 @@ impl Objective {
     /// The same without what only helps to learn: what validation measures.
     pub(crate) const fn plain(&self) -> Self {
         let mut plain = Self { smoothing: 0.0, positive_weight: 1.0, ..*self };
-        if matches!(plain.unmatured, Unmatured::Delayed | Unmatured::FakeNegativeWeighted) {
+        // Its weights follow the model's own probability: two models' losses don't compare.
+        if matches!(plain.unmatured, Unmatured::FakeNegativeWeighted) {
             plain.unmatured = Unmatured::Mask;
         }
         plain
@@ -89,7 +93,7 @@ impl Objective {
 
     /// Logits beside the heads', that only training reads: rates of the delays of purchases.
     pub(crate) const fn extra(&self) -> usize {
-        if matches!(self.unmatured, Unmatured::Delayed) { 2 } else { 0 }
+        if matches!(self.unmatured, Unmatured::Delayed) { DELAYS } else { 0 }
     }
 
     /// What is added to the heads' logits when serving, so that their probabilities are those of

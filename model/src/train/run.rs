@@ -13,11 +13,11 @@ use super::forward::Pass;
 use super::frozen::Frozen;
 use super::job::{Job, Observer, Snapshot, Validated};
 use super::keep::Kept;
-use super::objective::Objective;
+use super::objective::{DELAYS, Objective};
 use super::optimizer::Optimizer;
 use super::rate::Schedule;
 use super::sampler::{Filled, Sampler};
-use super::state::{State, served, trained};
+use super::state::{State, delay_layers, served, trained};
 use super::stopping::score;
 use super::survey::Survey;
 use super::touched::Touched;
@@ -284,7 +284,24 @@ impl<'a> Run<'a> {
         let packed = pack(&served(&state.weights.layers, self.objective.served_shift()));
         let logits = logits(&state.layout, &self.statistics, &state.weights, &packed, self.class, validation);
         let outcomes: Vec<_> = validation.outcomes().collect();
-        let judged = self.objective.plain().judge(logits.as_flattened(), &outcomes, None);
+        let judged = if let Some(packed) = delay_layers(&state.weights.layers).as_deref().map(pack) {
+            let rates = crate::predict::logits(
+                &state.layout,
+                &self.statistics,
+                &state.weights,
+                &packed,
+                self.class,
+                validation,
+            );
+            let rows: Vec<f32> = logits
+                .iter()
+                .zip(&rates)
+                .flat_map(|(heads, rates)| heads.iter().chain(&rates[..DELAYS]).copied())
+                .collect();
+            self.objective.plain().judge(&rows, &outcomes, None)
+        } else {
+            self.objective.plain().judge(logits.as_flattened(), &outcomes, None)
+        };
         let loss = if judged.count > 0.0 { judged.sum / judged.count } else { 0.0 };
         if !loss.is_finite() {
             let wrong = logits.iter().enumerate().filter(|(_, row)| !row.iter().all(|x| x.is_finite()));

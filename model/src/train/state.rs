@@ -202,6 +202,27 @@ pub(super) fn served(layers: &[Dense], shift: [f64; HEADS]) -> Vec<Dense> {
     served
 }
 
+/// The layers with the delays' logits where the heads' were, padded by zeros; `None` where no delays
+/// are learned.
+pub(super) fn delay_layers(layers: &[Dense]) -> Option<Vec<Dense>> {
+    let (heads, hidden) = layers.split_last()?;
+    if heads.outputs <= HEADS {
+        return None;
+    }
+    let columns = |row: &[f32]| {
+        let mut out = row[HEADS..].to_vec();
+        out.resize(HEADS, 0.0);
+        out
+    };
+    let delays = Dense {
+        weight: heads.weight.chunks_exact(heads.outputs).flat_map(columns).collect(),
+        bias: columns(&heads.bias),
+        inputs: heads.inputs,
+        outputs: HEADS,
+    };
+    Some(hidden.iter().cloned().chain([delays]).collect())
+}
+
 /// The other way round: layers to train, from layers that serve. Columns that are added start at 0.
 pub(super) fn trained(layers: &mut [Dense], shift: [f64; HEADS], extra: usize) {
     if let Some(heads) = layers.last_mut() {
@@ -239,6 +260,9 @@ mod tests {
         assert_eq!(layers[0].outputs, 5);
         assert_eq!(layers[0].bias, [1.5, 0.5, 0.25, 0.0, 0.0]);
         assert_eq!(layers[0].weight[5..8], [3.0, 4.0, 5.0]);
-        assert_eq!(served(&layers, [-1.0, 0.0, 0.25]), [heads]);
+        assert_eq!(served(&layers, [-1.0, 0.0, 0.25]).first(), Some(&heads));
+        layers[0].bias[4] = 7.0;
+        assert_eq!(delay_layers(&layers).map(|layers| layers[0].bias.clone()), Some(vec![0.0, 7.0, 0.0]));
+        assert!(delay_layers(&[heads]).is_none());
     }
 }
