@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError};
 use crate::encode::{EncodeError, Encoder, Statistics};
+use crate::explain::Method;
 use crate::network::{Layout, Weights, WeightsError};
 use crate::predict::{Explain, Model};
 
@@ -116,6 +117,9 @@ struct ManifestFile {
     format: u32,
     fingerprint: String,
     weights_checksum: String,
+    /// How predictions are explained; attention in artefacts from before there was a choice.
+    #[serde(default)]
+    explanation: Method,
     files: BTreeMap<String, String>,
 }
 
@@ -185,6 +189,7 @@ impl Artefact {
             format: FORMAT,
             fingerprint: format!("{:016x}", model.schema_fingerprint()),
             weights_checksum,
+            explanation: model.explanation,
             files: files.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
         };
         files.insert(MANIFEST.to_owned(), json(MANIFEST, &manifest)?);
@@ -253,6 +258,7 @@ impl Model {
         let layout = Layout::new(&encoder, &config);
         let weights = Weights::from_safetensors(artefact.file(WEIGHTS)?, &layout, &encoder, &config)?;
         let mut model = Self::new(encoder, config, statistics, weights);
+        model.explanation = manifest.explanation;
         model.manifest =
             Some(Manifest { checksum: artefact.checksum(), weights_checksum: manifest.weights_checksum });
         model.card = artefact.parse(CARD)?;

@@ -7,6 +7,7 @@ pub mod artefact;
 pub mod config;
 pub mod device;
 pub mod encode;
+pub mod explain;
 pub mod metrics;
 pub mod network;
 pub mod predict;

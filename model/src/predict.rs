@@ -11,6 +11,7 @@ use schemas::{FeatureVector, VectorSchema};
 use crate::artefact::Manifest;
 use crate::config::Config;
 use crate::encode::{EncodeError, Encoder, Examples, FIELDS, Row, RowBuffer, Statistics};
+use crate::explain::Method;
 use crate::metrics::Metrics;
 use crate::network::front::{Front, Trace, forward};
 use crate::network::kernel::sigmoid;
@@ -103,6 +104,8 @@ pub struct Scored {
     pub fields: Vec<FieldWeight>,
     /// The behaviours that drew most attention, largest first; empty where the network reads none.
     pub behaviours: Vec<BehaviourWeight>,
+    /// How fields and behaviours were weighed.
+    pub method: Method,
 }
 
 /// Why a model can't judge examples.
@@ -132,10 +135,11 @@ pub struct Model {
     pub(crate) weights: Weights,
     pub(crate) layout: Layout,
     packed: Vec<Packed>,
-    class: KernelClass,
-    names: Vec<Arc<str>>,
-    token_names: Vec<Arc<str>>,
+    pub(crate) class: KernelClass,
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) token_names: Vec<Arc<str>>,
     number_norms: Vec<[f32; 2]>,
+    pub(crate) explanation: Method,
     pub(crate) manifest: Option<Manifest>,
     pub(crate) card: serde_json::Value,
 }
@@ -165,6 +169,7 @@ impl Model {
             names,
             token_names,
             number_norms,
+            explanation: Method::default(),
             manifest: None,
             card: serde_json::Value::Null,
         }
@@ -228,18 +233,31 @@ impl Model {
         &self.card
     }
 
-    /// Predicts vectors, with what drew the attention.
+    /// Predicts vectors, each explained by the model's method.
     ///
     /// # Errors
     /// The first vector that the encoder can't read: all of them or none.
     pub fn predict(&self, vectors: &[FeatureVector], explain: Explain) -> Result<Vec<Scored>, EncodeError> {
+        self.predict_with(vectors, explain, self.explanation)
+    }
+
+    /// Predicts vectors, each explained by `method`.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn predict_with(
+        &self,
+        vectors: &[FeatureVector],
+        explain: Explain,
+        method: Method,
+    ) -> Result<Vec<Scored>, EncodeError> {
         let score = |vectors: &[FeatureVector]| -> Result<Vec<Scored>, EncodeError> {
             let mut buffers = vec![RowBuffer::default(); vectors.len()];
             for (vector, buffer) in vectors.iter().zip(&mut buffers) {
                 self.encoder.encode(vector, buffer)?;
             }
             let rows: Vec<Row<'_>> = buffers.iter().map(RowBuffer::row).collect();
-            Ok(self.score_rows(&rows, explain))
+            Ok(self.score_rows(&rows, explain, method))
         };
         if vectors.len() < 2 * CHUNK {
             return score(vectors);
@@ -273,17 +291,51 @@ impl Model {
         logits(&self.layout, &self.statistics, &self.weights, &self.packed, self.class, examples)
     }
 
-    fn score_rows(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
-        with_width!(self.layout.width, D => self.score_rows_of::<D>(rows, explain))
+    fn score_rows(&self, rows: &[Row<'_>], explain: Explain, method: Method) -> Vec<Scored> {
+        let wanted = explain.fields > 0 || explain.behaviours > 0;
+        if method == Method::Attention || !wanted {
+            return with_width!(self.layout.width, D => self.score_rows_of::<D>(rows, explain));
+        }
+        let none = Explain { fields: 0, behaviours: 0 };
+        let mut scored = with_width!(self.layout.width, D => self.score_rows_of::<D>(rows, none));
+        for (scored, (fields, behaviours)) in scored.iter_mut().zip(self.published(rows, method, explain)) {
+            *scored = Scored { fields, behaviours, method, ..*scored };
+        }
+        scored
     }
 
-    fn score_rows_of<const D: usize>(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
-        let front = Front::<D> {
+    /// The click's logits of some rows, on this thread.
+    pub(crate) fn click_logits(&self, rows: &[RowBuffer]) -> Vec<f32> {
+        let rows: Vec<Row<'_>> = rows.iter().map(RowBuffer::row).collect();
+        with_width!(self.layout.width, D => {
+            let mut trace = Trace::new(&self.layout);
+            forward_rows(self.front::<D>(), &self.packed, self.class, &rows, &mut trace, |_, _| {})
+                .into_iter()
+                .map(|[click, ..]| click)
+                .collect()
+        })
+    }
+
+    /// What the front of the network reads beside a row; `D` is the layout's width.
+    pub(crate) fn front<const D: usize>(&self) -> Front<'_, D> {
+        Front {
             layout: &self.layout,
             statistics: &self.statistics,
             parameters: self.weights.front.as_chunks::<D>().0,
             embeddings: self.weights.tables.as_chunks::<D>().0,
-        };
+        }
+    }
+
+    /// How far a number moved its token.
+    pub(crate) fn moved(&self, column: usize, value: f32) -> f32 {
+        match self.statistics.standardise(column, value) {
+            Some(value) => value.abs() * self.number_norms[column][0],
+            None => self.number_norms[column][1],
+        }
+    }
+
+    fn score_rows_of<const D: usize>(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
+        let front = self.front::<D>();
         let mut attention = Vec::with_capacity(rows.len());
         let logits = forward_rows(
             front,
@@ -305,6 +357,7 @@ impl Model {
                 probabilities: Probabilities::from_logits(logits),
                 fields,
                 behaviours,
+                method: Method::Attention,
             })
             .collect()
     }
@@ -315,10 +368,7 @@ impl Model {
             return Vec::new();
         }
         let layout = &self.layout;
-        let moved = |column: usize, value: f32| match self.statistics.standardise(column, value) {
-            Some(value) => value.abs() * self.number_norms[column][0],
-            None => self.number_norms[column][1],
-        };
+        let moved = |column: usize, value: f32| self.moved(column, value);
         // How much all numbers of a token moved it.
         let mut total = vec![(0.0_f32, 0.0_f32); layout.tokens.len()];
         for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
@@ -350,7 +400,7 @@ impl Model {
 }
 
 /// Keeps the `most` largest, largest first; equal ones by position.
-fn largest(weights: &mut Vec<(f32, usize)>, most: usize) {
+pub(crate) fn largest(weights: &mut Vec<(f32, usize)>, most: usize) {
     let order = |a: &(f32, usize), b: &(f32, usize)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
     if most < weights.len() {
         if most > 0 {

@@ -90,6 +90,11 @@ pub struct Prediction {
     pub model_checksum: String,
     /// Kernel class that computed it (`avx512`, `avx2`, `portable`, `cuda`).
     pub kernel: String,
+    /// How `attention` and `behaviours` were weighed: `attention`, `rollout`,
+    /// `integrated_gradients` or `ablation`; empty where nothing was, and in predictions of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub explanation_method: String,
     /// Fingerprint of the vector's schema, 16 hex digits.
     pub fingerprint: String,
     /// The raw record of the view.

@@ -222,6 +222,8 @@ fn predictions() {
         model_version: "v000012".into(),
         model_checksum: "af13".into(),
         kernel: "avx512".into(),
+        // Written only where it is known, so that predictions of before read and write the same.
+        explanation_method: String::new(),
         fingerprint: "0123456789abcdef".into(),
         origin: origin(),
         place: place(),

@@ -1,5 +1,6 @@
 //! The section `[scorer]` of the configuration. Knows no other section.
 
+use model::explain::Method;
 use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +17,42 @@ pub struct Config {
     pub micro_batch: usize,
     /// Fields and behaviours named in a prediction, at most.
     pub top_k: usize,
+    /// How predictions are explained.
+    pub explanation: Explanation,
     /// Event time from an impression until its prediction is stale.
     pub valid_for: Millis,
     /// What is said without a model.
     pub fallback: Fallback,
+}
+
+/// How predictions are explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Explanation {
+    /// By the method that the trainer measured and chose.
+    #[default]
+    Auto,
+    /// The weights by which attention pools the fields.
+    Attention,
+    /// Attention through all layers.
+    Rollout,
+    /// Gradients on the way from an empty vector to this one.
+    IntegratedGradients,
+    /// What the logit loses without each column.
+    Ablation,
+}
+
+impl Explanation {
+    /// The method asked for; none: the model's own.
+    pub const fn method(self) -> Option<Method> {
+        match self {
+            Self::Auto => None,
+            Self::Attention => Some(Method::Attention),
+            Self::Rollout => Some(Method::Rollout),
+            Self::IntegratedGradients => Some(Method::IntegratedGradients),
+            Self::Ablation => Some(Method::Ablation),
+        }
+    }
 }
 
 /// `[scorer.fallback]`.

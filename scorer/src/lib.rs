@@ -21,7 +21,7 @@ use runtime::worker::Settings;
 use schemas::VectorSchema;
 use schemas::topic::Names;
 
-pub use config::{Config, DEFAULTS};
+pub use config::{Config, DEFAULTS, Explanation};
 pub use error::Error;
 pub use fallback::{Fallback, KERNEL as FALLBACK_KERNEL, VERSION as FALLBACK_VERSION};
 pub use loaded::Loaded;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use model::{Explain, Scored};
+use model::explain::Method;
+use model::{EncodeError, Explain, Scored};
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::{FeatureVector, Kind, Prediction};
 
@@ -26,6 +27,8 @@ pub struct Vector {
 pub struct Scorer {
     fallback: Fallback,
     explain: Explain,
+    /// None: the model's own.
+    method: Option<Method>,
     micro_batch: usize,
     valid_for_ms: i64,
 }
@@ -36,9 +39,16 @@ impl Scorer {
         Self {
             fallback,
             explain: Explain { fields: config.top_k, behaviours: config.top_k },
+            method: config.explanation.method(),
             micro_batch: config.micro_batch.max(1),
             valid_for_ms: config.valid_for.0,
         }
+    }
+
+    /// The same, explaining by `method` whatever the settings and the model say.
+    #[must_use]
+    pub fn explaining_by(&self, method: Method) -> Self {
+        Self { method: Some(method), ..self.clone() }
     }
 
     /// Checksum of the base rates' settings, hex: what predictions marked `fallback` name.
@@ -67,7 +77,7 @@ impl Scorer {
             .collect();
         // A batch is predicted whole or not at all; if one vector spoils it, each is tried alone, so
         // that what is said of one does not depend on its company.
-        let (scored, spoilt) = match loaded.model.predict(&readable, self.explain) {
+        let (scored, spoilt) = match self.predict(loaded, &readable) {
             Ok(scored) => (scored, BTreeSet::new()),
             Err(error) => {
                 telemetry::forward_failed(&error);
@@ -88,12 +98,23 @@ impl Scorer {
         }
     }
 
+    fn predict(&self, loaded: &Loaded, vectors: &[FeatureVector]) -> Result<Vec<Scored>, EncodeError> {
+        let method = self.method.unwrap_or_else(|| loaded.model.explanation());
+        loaded.model.predict_with(vectors, self.explain, method)
+    }
+
+    /// A method's name, where anything is explained.
+    fn named(&self, method: Method) -> String {
+        let wanted = self.explain.fields > 0 || self.explain.behaviours > 0;
+        if wanted { method.as_str().to_owned() } else { String::new() }
+    }
+
     /// Predictions of those that can be predicted, and the positions of the others.
     fn one_by_one(&self, loaded: &Loaded, vectors: &[FeatureVector]) -> (Vec<Scored>, BTreeSet<usize>) {
         let mut scored = Vec::with_capacity(vectors.len());
         let mut spoilt = BTreeSet::new();
         for (at, vector) in vectors.iter().enumerate() {
-            match loaded.model.predict(std::slice::from_ref(vector), self.explain) {
+            match self.predict(loaded, std::slice::from_ref(vector)) {
                 Ok(mut one) if one.len() == 1 => scored.append(&mut one),
                 Ok(_) | Err(_) => {
                     spoilt.insert(at);
@@ -147,6 +168,7 @@ impl Scorer {
             model_version: loaded.version.clone(),
             model_checksum: loaded.checksum.clone(),
             kernel: loaded.model.kernel_class().as_str().to_owned(),
+            explanation_method: self.named(scored.method),
             ..self.blank(vector, now_ms)
         }
     }
@@ -175,6 +197,7 @@ impl Scorer {
             model_version: String::new(),
             model_checksum: String::new(),
             kernel: String::new(),
+            explanation_method: String::new(),
             fingerprint: format!("{:016x}", vector.fingerprint),
             origin: vector.origin.clone(),
             place: vector.place,
@@ -204,6 +227,7 @@ mod tests {
     use runtime::store::Store;
 
     use super::*;
+    use crate::config::Explanation;
     use crate::testing::{artefact, config, publish, schema, settings, vector};
 
     fn scorer(schema: &schemas::VectorSchema) -> Scorer {
@@ -283,6 +307,31 @@ mod tests {
         assert_eq!(predictions, alone);
         let again = scorer.score(Some(&loaded), &vectors[13..14], 2);
         assert_eq!(Prediction { scored_ms: 1, ..again[0].clone() }, predictions[13]);
+    }
+
+    #[test]
+    fn explanations_are_by_the_models_method_or_the_one_asked_for() {
+        let schema = schema(&["user_views_7d", "user_clicks_7d"]);
+        let mut loaded = loaded(&schema);
+        let vectors = vectors(&schema, 40);
+        let by = |explanation, loaded: &Loaded| {
+            let config = Config { explanation, ..config() };
+            Scorer::new(&config, Fallback::new(&settings(), &schema)).score(Some(loaded), &vectors, 1)
+        };
+        let attention = by(Explanation::Auto, &loaded);
+        assert!(attention.iter().all(|prediction| prediction.explanation_method == "attention"));
+        let asked = by(Explanation::IntegratedGradients, &loaded);
+        loaded.model.explain_by(Method::IntegratedGradients);
+        assert_eq!(by(Explanation::Auto, &loaded), asked);
+        for (asked, attention) in asked.iter().zip(&attention) {
+            assert_eq!(asked.explanation_method, "integrated_gradients");
+            assert_eq!((asked.p_click, asked.p_purchase), (attention.p_click, attention.p_purchase));
+            assert_eq!(asked.behaviours.len(), attention.behaviours.len());
+        }
+        assert_eq!(by(Explanation::Attention, &loaded), attention);
+        let alone: Vec<_> =
+            vectors.chunks(1).flat_map(|one| scorer(&schema).score(Some(&loaded), one, 1)).collect();
+        assert_eq!(alone, asked);
     }
 
     #[test]

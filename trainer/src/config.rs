@@ -42,6 +42,9 @@ pub struct Config {
     /// What counts as drift.
     #[serde(default)]
     pub drift: Drift,
+    /// How explanations are measured and chosen.
+    #[serde(default)]
+    pub explanation: Explanation,
 }
 
 // Runs recorded before these keys were there are read with what the keys say by default.
@@ -68,6 +71,22 @@ pub struct Incremental {
 impl Default for Incremental {
     fn default() -> Self {
         Self { window: Millis(24 * 3_600_000), learning_rate: 0.3, epochs: 2 }
+    }
+}
+
+/// `[trainer.explanation]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explanation {
+    /// Validation examples that methods are measured on; 0: none is, and attention is published.
+    pub rows: usize,
+    /// Most forward passes that a published explanation may cost.
+    pub max_passes: f64,
+}
+
+impl Default for Explanation {
+    fn default() -> Self {
+        Self { rows: 200, max_passes: 16.0 }
     }
 }
 
@@ -178,6 +197,10 @@ impl Config {
         if worsening.is_nan() || worsening < 0.0 {
             return bad("gate.max_calibration_worsening", "must not be negative".into());
         }
+        let passes = self.explanation.max_passes;
+        if passes.is_nan() || passes < 0.0 {
+            return bad("explanation.max_passes", "must not be negative".into());
+        }
         if self.lease.0 < 1_000 {
             return bad("lease", "must be at least 1s: it is prolonged three times as often".into());
         }
@@ -232,7 +255,8 @@ pub(crate) mod tests {
         good.check().unwrap();
         // What the file says is what is taken where it says nothing.
         assert_eq!((good.lease, good.retrain), (default_lease(), default_retrain()));
-        assert_eq!((good.incremental, good.drift), (Incremental::default(), Drift::default()));
+        assert_eq!((good.incremental, &good.drift), (Incremental::default(), &Drift::default()));
+        assert_eq!(good.explanation, Explanation::default());
     }
 
     #[test]

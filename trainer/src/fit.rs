@@ -3,18 +3,22 @@
 
 use std::ops::ControlFlow;
 
-use model::{Encoder, Job, Model, Progress, TrainError, Trained};
+use model::explain::{Faithfulness, Options};
+use model::{Encoder, Examples, Job, Model, Progress, TrainError, Trained};
 use runtime::shutdown::Shutdown;
 use schemas::VectorSchema;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::Error;
-use crate::config::Config;
+use crate::config::{Config, Explanation};
 use crate::dataset::{Dataset, Pins};
 use crate::run::{Parent, Run};
 use crate::schedule::Mode;
 use crate::split::{self, Boundaries, Parts};
+
+/// Resamples of the intervals of explanations.
+const RESAMPLES: usize = 300;
 
 /// What a model follows from.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +66,8 @@ pub struct Fitted {
     pub trained: Trained,
     /// What the weights started from; none where the parent did not fit.
     pub parent: Option<Parent>,
+    /// How faithful its explanations are, if that was measured.
+    pub explanation: Option<Faithfulness>,
 }
 
 /// Told of the progress of a run.
@@ -119,12 +125,30 @@ pub fn fit(
     if stop.is_set() {
         return Err(Error::Stopped);
     }
-    let trained = trained.map_err(|error| match error {
+    let mut trained = trained.map_err(|error| match error {
         TrainError::Stopped => Error::Stopped,
         other => Error::Model(other.to_string()),
     })?;
+    let explanation = explain(plan, &dataset.part(&parts.validation), &mut trained)?;
     let parent = plan.parent.clone().filter(|_| trained.history.parent.is_some());
-    Ok(Fitted { dataset, boundaries, parts, trained, parent })
+    Ok(Fitted { dataset, boundaries, parts, trained, parent, explanation })
+}
+
+/// Measures the explanations of a model, and has it explain by the method to be published.
+fn explain(
+    plan: &Plan,
+    validation: &Examples<'_>,
+    trained: &mut Trained,
+) -> Result<Option<Faithfulness>, Error> {
+    let Explanation { rows, max_passes } = plan.config.explanation;
+    if rows == 0 {
+        return Ok(None);
+    }
+    let options = Options { rows, max_passes, resamples: RESAMPLES, seed: plan.network.training.seed };
+    let measured = model::explain::measure(&trained.model, validation, options)
+        .map_err(|error| Error::Model(error.to_string()))?;
+    trained.model.explain_by(measured.published);
+    Ok(Some(measured))
 }
 
 /// The model card inside the artefact: what it is and where it comes from. No wall clock, no
@@ -154,6 +178,8 @@ pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
             "test": fitted.parts.test.len(),
         },
         "boundaries": fitted.boundaries,
+        "explained_by": fitted.trained.model.explanation(),
+        "attention": fitted.explanation.as_ref().map(Faithfulness::in_words),
         "limits": [
             "learned from impressions that were shown: it says nothing of what was never shown",
             "purchases are learned only from impressions whose purchase window has closed",

@@ -24,7 +24,7 @@ pub mod tensorboard;
 mod trainer;
 mod turn;
 
-pub use config::{Config, DEFAULTS, Drift, Gate, Incremental, Split};
+pub use config::{Config, DEFAULTS, Drift, Explanation, Gate, Incremental, Split};
 pub use error::Error;
 pub use gate::Decision;
 pub use planner::Planner;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::explain::Faithfulness;
 use schemas::VectorSchema;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,10 @@ pub struct Run {
     pub gate: Decision,
     /// How often what was said came true, on the test part.
     pub reliability: Vec<Bin>,
+    /// How faithful its explanations are, and which method is published; none where it was not
+    /// measured, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Faithfulness>,
     /// What it knew, in bins, for later to see how far its examples have moved from that; none in
     /// records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use model::explain::Faithfulness;
 use model::{Artefact, Metrics, Model, Probabilities, Progress};
 use runtime::shutdown::Shutdown;
 use runtime::store::Store;
@@ -111,7 +112,7 @@ impl Trainer {
             s.phase = Phase::Reading;
             s.validation_losses.clear();
         });
-        let result = match self.train_inner(due, started_ms, started, status, turn).await {
+        let result = match Box::pin(self.train_inner(due, started_ms, started, status, turn)).await {
             Err(Error::Stopped) if turn.lost() => Err(Error::LeaseLost { name: self.config.model.clone() }),
             other => other,
         };
@@ -206,6 +207,7 @@ impl Trainer {
             gate: judged.decision,
             reliability: judged.reliability,
             drift_reference: Some(judged.drift_reference),
+            explanation: judged.explanation,
             checksum: judged.artefact.checksum(),
             weights_checksum: judged.weights_checksum,
         };
@@ -357,6 +359,7 @@ struct Judged {
     decision: Decision,
     reliability: Vec<report::Bin>,
     drift_reference: drift::Reference,
+    explanation: Option<Faithfulness>,
 }
 
 /// Trains a challenger and compares it with the champion on the same test examples.
@@ -427,6 +430,7 @@ fn judge(
         decision,
         reliability,
         drift_reference,
+        explanation: fitted.explanation,
     })
 }
 

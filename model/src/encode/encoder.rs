@@ -65,13 +65,23 @@ pub struct Row<'a> {
 /// An encoded vector that owns its memory; reused from vector to vector.
 #[derive(Debug, Clone, Default)]
 pub struct RowBuffer {
-    pub(super) numbers: Vec<f32>,
-    pub(super) ids: [u32; FIELDS.len()],
-    pub(super) behaviours: Vec<EncodedBehaviour>,
-    pub(super) embedding: Vec<f32>,
+    pub(crate) numbers: Vec<f32>,
+    pub(crate) ids: [u32; FIELDS.len()],
+    pub(crate) behaviours: Vec<EncodedBehaviour>,
+    pub(crate) embedding: Vec<f32>,
 }
 
 impl RowBuffer {
+    /// A copy of a row.
+    pub(crate) fn of(row: &Row<'_>) -> Self {
+        Self {
+            numbers: row.numbers.to_vec(),
+            ids: *row.ids,
+            behaviours: row.behaviours.to_vec(),
+            embedding: row.embedding.to_vec(),
+        }
+    }
+
     /// What it holds.
     pub fn row(&self) -> Row<'_> {
         Row {

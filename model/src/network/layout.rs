@@ -182,6 +182,13 @@ impl Layout {
         }
     }
 
+    /// Categorical fields: they are the first tokens.
+    pub(crate) fn fields(&self) -> usize {
+        let groups = self.behaviour_auxiliary - self.number_bias;
+        let others = [self.behaviour_token, self.content_token].into_iter().flatten().count();
+        self.tokens.len() - groups - others
+    }
+
     /// Floats of the front's output, which the MLP reads.
     pub(crate) fn outputs(&self) -> usize {
         self.tokens.len() * self.width

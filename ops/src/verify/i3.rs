@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
+use model::explain::Method;
 use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
 use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
 use serde_json::json;
@@ -64,7 +65,8 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             scored.insert(offset, Scored { vector, due, predictions: 0 });
             Ok(())
         })?;
-        let mut waiting: BTreeMap<(String, String), Vec<Prediction>> = BTreeMap::new();
+        // By version, checksum and method of explanation.
+        let mut waiting: BTreeMap<[String; 3], Vec<Prediction>> = BTreeMap::new();
         scan_from_the_first(context, &predictions, None, |record| {
             let value = record.record.value.clone().unwrap_or_default();
             let prediction: Prediction =
@@ -87,9 +89,9 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             };
             slot.predictions += 1;
             if options.recompute {
-                let batch = waiting
-                    .entry((prediction.model_version.clone(), prediction.model_checksum.clone()))
-                    .or_default();
+                let named =
+                    [&prediction.model_version, &prediction.model_checksum, &prediction.explanation_method];
+                let batch = waiting.entry(named.map(String::clone)).or_default();
                 batch.push(prediction);
                 if batch.len() >= BATCH {
                     recomputed += models.recompute(batch, &scored, &mut outcome);
@@ -222,9 +224,17 @@ impl<'a> Models<'a> {
             Some((prediction, Vector { vector, offset }))
         });
         let (stored, vectors): (Vec<_>, Vec<_>) = known.unzip();
-        let again = self.scorer.score(model.as_ref(), &vectors, 0);
+        // As it was explained then, whatever the settings say now; before there was a choice, by
+        // attention, which was not named.
+        let method = stored.first().map(|first| first.explanation_method.as_str()).unwrap_or_default();
+        let scorer = self.scorer.explaining_by(Method::named(method).unwrap_or_default());
+        let unnamed = method.is_empty();
+        let again = scorer.score(model.as_ref(), &vectors, 0);
         for (stored, mut again) in stored.iter().zip(again) {
             again.scored_ms = stored.scored_ms;
+            if unnamed {
+                again.explanation_method.clear();
+            }
             if again.kernel != stored.kernel {
                 self.other_kernels.insert((stored.kernel.clone(), again.kernel.clone()));
                 if near(stored, &again) {

@@ -69,6 +69,10 @@ fn table() -> Vec<Column<Prediction>> {
             "weight" Plain = weight, "share of the attention over behaviours";
         ],
     ));
+    // Last, as tables of before it get it.
+    table.extend(columns![Prediction;
+        "explanation_method" Plain = explanation_method, "how attention and behaviours were weighed";
+    ]);
     table
 }
 
@@ -113,6 +117,7 @@ fn blank() -> Prediction {
         model_version: String::new(),
         model_checksum: String::new(),
         kernel: String::new(),
+        explanation_method: String::new(),
         fingerprint: String::new(),
         origin: Origin::default(),
         place: Place::default(),

@@ -249,7 +249,7 @@ pub(crate) fn prediction() -> impl Strategy<Value = Prediction> {
         (finite32(), finite32(), finite64(), any::<bool>(), origin(), place(), any::<i64>(), any::<u64>()),
         (time(), time(), time(), time(), time()),
         (vec(field, 0..4), vec(behaviour, 0..4)),
-        vec(text(), 13),
+        vec(text(), 14),
     )
         .prop_map(|(numbers, times, lists, texts)| {
             let (p_click, p_purchase, expected_value, scored, origin, place, vector_offset, entity_version) =
@@ -277,6 +277,7 @@ pub(crate) fn prediction() -> impl Strategy<Value = Prediction> {
                 model_version: next(),
                 model_checksum: next(),
                 kernel: next(),
+                explanation_method: next(),
                 fingerprint: next(),
                 origin,
                 place,

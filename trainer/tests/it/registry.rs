@@ -60,6 +60,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
         },
         reliability: Vec::new(),
         drift_reference: None,
+        explanation: None,
         checksum: format!("checksum of {}", claim.version()),
         weights_checksum: "w".into(),
     }

@@ -1,0 +1,217 @@
+//! Integrated gradients, taken at the field tokens: from those of an empty row, straight to those of
+//! the row. A column's part is the mean gradient along the way times what the column adds to its
+//! token, so that the parts of all columns sum to the difference of the two logits.
+
+#![expect(
+    clippy::inline_always,
+    reason = "a body is compiled with a class's instructions only where it is inlined into that class's function"
+)]
+
+use super::Explanation;
+use crate::encode::Row;
+use crate::network::block::{BlockGradients, GROUP, Prepared, Values, backward, forward, gather_rows};
+use crate::network::front::{Trace, embed_row};
+use crate::network::kernel::dot;
+use crate::network::lanes::{Lane, Lanes, by_class};
+use crate::network::{Dense, HEADS};
+use crate::predict::Model;
+
+use super::removal::without_behaviours;
+
+/// The head whose logit is explained: the click's.
+const CLICK: usize = 0;
+
+/// Each column's and each behaviour's part in the click's logit, against an empty row's, from
+/// `steps` points on the way: the squares of the middles of as many equal stretches. Gradients
+/// change most near the empty row, whose tokens are small: there the points are dense.
+pub(super) fn integrate<const D: usize>(model: &Model, rows: &[Row<'_>], steps: usize) -> Vec<Explanation> {
+    let layout = &model.layout;
+    let steps = steps.max(1);
+    let width = layout.outputs();
+    let front = model.front::<D>();
+    let prepared = Prepared::new(layout, &model.weights.front);
+    let mut memory = Memory {
+        values: Values::new(layout),
+        gradients: BlockGradients::new(layout),
+        layers: model.weights.layers.iter().map(|layer| vec![Lane::ZERO; layer.outputs]).collect(),
+        slopes: [Vec::new(), Vec::new()],
+    };
+    let mut trace = Trace::<D>::of_embedding(layout);
+    embed_row::<D>(model.class, front, model.nothing().row(), &mut trace);
+    let from = trace.tokens[0].clone();
+    let ends: Vec<Vec<[f32; D]>> = rows
+        .iter()
+        .map(|row| {
+            embed_row::<D>(model.class, front, *row, &mut trace);
+            trace.tokens[0].clone()
+        })
+        .collect();
+
+    // Roots of all points of all rows, sixteen at a time; a lane's bits are its own.
+    let mut slopes = vec![vec![0.0; width]; rows.len()];
+    let points: Vec<(usize, f32)> = (0..rows.len())
+        .flat_map(|row| (0..steps).map(move |step| (row, (step as f32 + 0.5) / steps as f32)))
+        .collect();
+    for group in points.chunks(GROUP) {
+        let mut tokens: Vec<f32> = Vec::with_capacity(group.len() * width);
+        for &(row, root) in group {
+            let share = root * root;
+            let (from, to) = (from.as_flattened(), ends[row].as_flattened());
+            tokens.extend(from.iter().zip(to).map(|(from, to)| from + share * (to - from)));
+        }
+        token_gradients(model, &prepared, &mut memory, &mut tokens);
+        for (&(row, root), gradient) in group.iter().zip(tokens.chunks_exact(width)) {
+            let weight = 2.0 * root / steps as f32;
+            for (sum, gradient) in slopes[row].iter_mut().zip(gradient) {
+                *sum += weight * gradient;
+            }
+        }
+    }
+    rows.iter()
+        .zip(&ends)
+        .zip(&slopes)
+        .map(|((row, to), slopes)| {
+            share_out::<D>(model, row, &from, to, slopes.as_chunks::<D>().0, &mut trace)
+        })
+        .collect()
+}
+
+/// Parts of columns and behaviours from the mean gradient of the tokens.
+fn share_out<const D: usize>(
+    model: &Model,
+    row: &Row<'_>,
+    from: &[[f32; D]],
+    to: &[[f32; D]],
+    slopes: &[[f32; D]],
+    trace: &mut Trace<D>,
+) -> Explanation {
+    let layout = &model.layout;
+    let front = model.front::<D>();
+    let along = |token: usize, a: &[f32; D], b: &[f32; D]| dot(&slopes[token], b) - dot(&slopes[token], a);
+    let mut columns: Vec<f32> = row
+        .numbers
+        .iter()
+        .zip(&layout.token_of_number)
+        .enumerate()
+        .map(|(column, (&value, &token))| match model.statistics.standardise(column, value) {
+            None => 0.0,
+            Some(value) => {
+                let added = dot(&slopes[token], &front.parameters[layout.number_value + column]) * value;
+                added - dot(&slopes[token], &front.parameters[layout.number_missing + column])
+            }
+        })
+        .collect();
+    columns.extend(
+        super::removal::tokens_of_columns(layout).map(|token| along(token, &from[token], &to[token])),
+    );
+    let behaviours = match layout.behaviour_token {
+        None => Vec::new(),
+        // What the behaviours' token would be without each of them.
+        Some(token) => (0..row.behaviours.len())
+            .map(|position| {
+                let without = without_behaviours(row, &[position]);
+                embed_row::<D>(model.class, front, without.row(), trace);
+                along(token, &trace.tokens[0][token], &to[token])
+            })
+            .collect(),
+    };
+    Explanation { columns, behaviours }
+}
+
+struct Memory {
+    values: Values,
+    /// The parameters' gradients in it are not read.
+    gradients: BlockGradients,
+    /// Outputs of each layer of the MLP for sixteen rows.
+    layers: Vec<Vec<Lane>>,
+    slopes: [Vec<Lane>; 2],
+}
+
+/// Turns tokens of up to sixteen rows into the gradients of their click's logits.
+fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, tokens: &mut [f32]) {
+    let class = model.class;
+    let width = model.layout.outputs();
+    let Memory { values, gradients, layers, slopes } = memory;
+    gather_rows(class, values.shape, tokens, &mut values.tokens[0]);
+    let mut out = vec![0.0; tokens.len()];
+    forward(class, prepared, values, &mut out);
+    let mut inputs = vec![Lane::ZERO; width];
+    for (lane, row) in out.chunks_exact(width).enumerate() {
+        for (input, &value) in inputs.iter_mut().zip(row) {
+            input.0[lane] = value;
+        }
+    }
+    let dense = &model.weights.layers;
+    let hidden = dense.len() - 1;
+    for (number, layer) in dense[..hidden].iter().enumerate() {
+        let (before, after) = layers.split_at_mut(number);
+        let inputs = before.last().map_or(&inputs, |before| before);
+        layer_forward(class, layer, inputs, &mut after[0]);
+    }
+    // The head is linear: its slope is its column of weights, for all rows.
+    let [slope, next] = slopes;
+    slope.clear();
+    slope.extend(dense[hidden].weight.chunks_exact(HEADS).map(|outputs| Lane([outputs[CLICK]; GROUP])));
+    for number in (0..hidden).rev() {
+        next.clear();
+        next.resize(dense[number].inputs, Lane::ZERO);
+        layer_backward(class, &dense[number], &layers[number], slope, next);
+        std::mem::swap(slope, next);
+    }
+    for (lane, row) in tokens.chunks_exact_mut(width).enumerate() {
+        for (value, slope) in row.iter_mut().zip(slope.iter()) {
+            *value = slope.0[lane];
+        }
+    }
+    backward(class, prepared, values, gradients, tokens);
+}
+
+by_class! {
+    /// A hidden layer of the MLP for sixteen rows.
+    fn layer_forward(layer: &Dense, inputs: &[Lane], outputs: &mut [Lane]) = layer_forward_body
+}
+
+by_class! {
+    /// From the slopes of a hidden layer's outputs to those of its inputs.
+    fn layer_backward(layer: &Dense, outputs: &[Lane], slopes: &[Lane], of_inputs: &mut [Lane]) = layer_backward_body
+}
+
+#[inline(always)]
+fn layer_forward_body<V: Lanes>(layer: &Dense, inputs: &[Lane], outputs: &mut [Lane]) {
+    for (output, &bias) in outputs.iter_mut().zip(&layer.bias) {
+        output.0 = [bias; 16];
+    }
+    for (input, weights) in inputs.iter().zip(layer.weight.chunks_exact(layer.outputs)) {
+        let input = V::load(&input.0);
+        for (output, &weight) in outputs.iter_mut().zip(weights) {
+            V::splat(weight).fma(input, V::load(&output.0)).store(&mut output.0);
+        }
+    }
+    for output in outputs {
+        V::load(&output.0).max(V::splat(0.0)).store(&mut output.0);
+    }
+}
+
+#[inline(always)]
+fn layer_backward_body<V: Lanes>(layer: &Dense, outputs: &[Lane], slopes: &[Lane], of_inputs: &mut [Lane]) {
+    let clamped: Vec<Lane> = slopes
+        .iter()
+        .zip(outputs)
+        .map(|(slope, output)| {
+            let mut clamped = *slope;
+            for (slope, &output) in clamped.0.iter_mut().zip(&output.0) {
+                if output <= 0.0 {
+                    *slope = 0.0;
+                }
+            }
+            clamped
+        })
+        .collect();
+    for (of_input, weights) in of_inputs.iter_mut().zip(layer.weight.chunks_exact(layer.outputs)) {
+        let mut sum = V::splat(0.0);
+        for (slope, &weight) in clamped.iter().zip(weights) {
+            sum = V::splat(weight).fma(V::load(&slope.0), sum);
+        }
+        sum.store(&mut of_input.0);
+    }
+}
