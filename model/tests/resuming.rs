@@ -6,6 +6,7 @@
 mod synthetic;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::config::{OptimizerKind, Unmatured};
@@ -47,7 +48,9 @@ fn demanding() -> Config {
 
 /// Examples in blocks, and how many blocks have been read.
 struct Blocks {
-    sets: Vec<EncodedSet>,
+    sets: Vec<Arc<EncodedSet>>,
+    /// Most blocks that were in memory at once.
+    most: AtomicUsize,
     read: AtomicUsize,
     broken: Option<usize>,
 }
@@ -66,7 +69,9 @@ impl Source for Blocks {
         if self.broken == Some(number) {
             return Err("the disk is gone".into());
         }
-        Ok(Block::from(self.sets[number].clone()))
+        let held: usize = self.sets.iter().map(|set| Arc::strong_count(set) - 1).sum();
+        self.most.fetch_max(held + 1, Ordering::Relaxed);
+        Ok(Block::from(Arc::clone(&self.sets[number])))
     }
 
     fn samples(&self) -> &[FeatureVector] {
@@ -85,8 +90,8 @@ fn blocks(config: &Config, sizes: &[usize], seed: u64) -> (Blocks, EncodedSet) {
         }
         set
     };
-    let sets = sizes.iter().map(|&size| take(size)).collect();
-    (Blocks { sets, read: AtomicUsize::new(0), broken: None }, take(300))
+    let sets = sizes.iter().map(|&size| Arc::new(take(size))).collect();
+    (Blocks { sets, most: AtomicUsize::new(0), read: AtomicUsize::new(0), broken: None }, take(300))
 }
 
 /// Writes a checkpoint after step `at` and stops.
@@ -227,6 +232,17 @@ fn each_epoch_shows_every_example_once_whatever_the_blocks() {
         assert_eq!((counter.1, trained.history.examples), (1_000, 500));
         assert_eq!(source.read.load(Ordering::Relaxed), 3 * sizes.len(), "one pass before, one an epoch");
     }
+}
+
+#[test]
+fn no_more_blocks_are_in_memory_than_two_windows() {
+    let mut config = defaults();
+    config.training.shuffle_blocks = 3;
+    let (source, validation) = blocks(&config, &[60; 20], 8);
+    let validation = validation.all();
+    train(Job::new(&source, &validation, &config), &mut ()).unwrap();
+    let most = source.most.load(Ordering::Relaxed);
+    assert!(most <= 6, "{most} blocks at once");
 }
 
 #[test]
