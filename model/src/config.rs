@@ -37,6 +37,19 @@ pub enum BehaviourEncoder {
     Mean,
     /// Their sum, weighted by a softmax over how well each goes with the impression.
     TargetAttention,
+    /// As `target_attention`, after a layer of self-attention over them.
+    SelfAttention,
+    /// As `target_attention`, over the states of a gated recurrent unit.
+    Gru,
+    /// As `target_attention`, after a convolution over neighbours.
+    Cnn,
+}
+
+impl BehaviourEncoder {
+    /// Whether behaviours are weighted by how well they go with the impression.
+    pub(crate) const fn attends(self) -> bool {
+        !matches!(self, Self::None | Self::Mean)
+    }
 }
 
 /// `[model.network]`.
@@ -53,10 +66,18 @@ pub struct NetworkConfig {
     pub heads: usize,
     /// How past behaviours become one token.
     pub behaviours: BehaviourEncoder,
+    /// Behaviours that the `cnn` sees at once; odd.
+    #[serde(default = "cnn_kernel")]
+    pub cnn_kernel: usize,
     /// Widths of the MLP's hidden layers.
     pub mlp: Vec<usize>,
     /// Share of hidden units dropped while training.
     pub dropout: f32,
+}
+
+/// What models had that were trained before there was a choice.
+const fn cnn_kernel() -> usize {
+    3
 }
 
 /// `[model.encoder]`.
@@ -295,6 +316,12 @@ impl Config {
             "network.heads",
             &network.heads,
             "must divide network.width into heads whose width is a multiple of 8",
+        )?;
+        check(
+            network.cnn_kernel % 2 == 1 && network.cnn_kernel <= 15,
+            "network.cnn_kernel",
+            &network.cnn_kernel,
+            "must be odd, 1 to 15",
         )?;
         check(
             !network.mlp.is_empty() && network.mlp.iter().all(|width| (1..=8192).contains(width)),

@@ -2,9 +2,8 @@
 //! of the parameters, writes those of the row's embeddings.
 
 use super::front::{Front, Trace, auxiliary};
-use super::kernel::{add, axpy, dot, multiversion};
+use super::kernel::{add, axpy, dot, multiversion, times};
 use super::layout::Layout;
-use crate::config::BehaviourEncoder;
 use crate::encode::Row;
 
 /// The matrices of the front, transposed once a batch.
@@ -18,11 +17,7 @@ impl<const D: usize> Transposed<D> {
             (0..D).map(|i| std::array::from_fn(|j| parameters[first + j][i])).collect()
         };
         Self {
-            target: if layout.behaviours == BehaviourEncoder::TargetAttention {
-                transpose(layout.behaviour_target)
-            } else {
-                Vec::new()
-            },
+            target: if layout.behaviours.attends() { transpose(layout.behaviour_target) } else { Vec::new() },
         }
     }
 }
@@ -49,14 +44,6 @@ multiversion! {
         weights: &mut Vec<f32>,
         gradients: &mut Gradients<'_, D>,
     ) = embed::<D>
-}
-
-/// Σ over dimensions of `x[d] * rows[d]`: a row vector times a matrix.
-#[inline(always)]
-fn times<const D: usize>(sum: &mut [f32; D], x: &[f32; D], rows: &[[f32; D]]) {
-    for dimension in 0..D {
-        axpy(sum, x[dimension], &rows[dimension]);
-    }
 }
 
 /// From the gradient of the first tokens to those of embeddings, numbers and behaviours.
@@ -116,35 +103,44 @@ fn recall<const D: usize>(
         add(&mut gradients.parameters[layout.behaviour_empty], of_token);
         return;
     }
-    let target = layout.behaviours == BehaviourEncoder::TargetAttention;
+    let target = layout.behaviours.attends();
+    let states = trace.sequence.states(layout.sequence, &trace.behaviours);
     let mut of_probe = [0.0; D];
     let mut mean = 0.0;
     of_weights.clear();
     if target {
-        for (weight, vector) in trace.behaviour_weights.iter().zip(&trace.behaviours) {
-            let of_weight = dot(of_token, vector);
+        for (weight, state) in trace.behaviour_weights.iter().zip(states) {
+            let of_weight = dot(of_token, state);
             mean += weight * of_weight;
             of_weights.push(of_weight);
         }
     }
     for (position, behaviour) in row.behaviours.iter().enumerate() {
         let weight = trace.behaviour_weights[position];
-        let features = auxiliary(behaviour);
-        let mut of_vector = [0.0; D];
-        axpy(&mut of_vector, weight, of_token);
+        let mut of_state = [0.0; D];
+        axpy(&mut of_state, weight, of_token);
         if target {
             let of_score = weight * (of_weights[position] - mean);
-            axpy(&mut of_vector, of_score, &trace.probe);
-            axpy(&mut of_probe, of_score, &trace.behaviours[position]);
+            axpy(&mut of_state, of_score, &trace.probe);
+            axpy(&mut of_probe, of_score, &states[position]);
             let of_scores = gradients.parameters[layout.behaviour_score..].as_flattened_mut();
-            for (of_score_weight, feature) in of_scores.iter_mut().zip(features) {
+            for (of_score_weight, feature) in of_scores.iter_mut().zip(auxiliary(behaviour)) {
                 *of_score_weight += of_score * feature;
             }
         }
-        for (feature, &value) in features.iter().enumerate() {
-            axpy(&mut gradients.parameters[layout.behaviour_auxiliary + feature], value, &of_vector);
+        gradients.behaviours[position] = of_state;
+    }
+    trace.sequence.backward(
+        layout.sequence,
+        front.parameters,
+        &trace.behaviours,
+        gradients.behaviours,
+        gradients.parameters,
+    );
+    for (behaviour, of_vector) in row.behaviours.iter().zip(&*gradients.behaviours) {
+        for (feature, &value) in auxiliary(behaviour).iter().enumerate() {
+            axpy(&mut gradients.parameters[layout.behaviour_auxiliary + feature], value, of_vector);
         }
-        gradients.behaviours[position] = of_vector;
     }
     if target {
         for dimension in 0..D {

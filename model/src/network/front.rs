@@ -4,9 +4,9 @@
 //! Pooling weighs the tokens and keeps them apart (token t times T * weight of t) rather than
 //! adding them up: the MLP can still form their sum, and loses nothing where it should not.
 
-use super::kernel::{add, axpy, dot, exp, multiversion};
+use super::kernel::{add, axpy, dot, exp, multiversion, times};
 use super::layout::{AUXILIARY, Layout};
-use crate::config::BehaviourEncoder;
+use super::sequence;
 use crate::encode::{EncodedBehaviour, Row, Statistics};
 
 /// Tokens computed side by side in the attention scores.
@@ -50,6 +50,8 @@ pub(crate) struct Trace<const D: usize> {
     pub(crate) pooling: Vec<f32>,
     /// Past behaviours as vectors.
     pub(crate) behaviours: Vec<[f32; D]>,
+    /// What became of them before they were pooled.
+    pub(crate) sequence: sequence::Memory<D>,
     /// What they are compared with, and that through the matrix.
     pub(crate) target: [f32; D],
     pub(crate) probe: [f32; D],
@@ -67,6 +69,7 @@ impl<const D: usize> Trace<D> {
             layers: Vec::new(),
             pooling: Vec::new(),
             behaviours: Vec::new(),
+            sequence: sequence::Memory::default(),
             target: [0.0; D],
             probe: [0.0; D],
             behaviour_weights: Vec::new(),
@@ -95,6 +98,7 @@ impl<const D: usize> Trace<D> {
                 .collect(),
             pooling: vec![0.0; tokens],
             behaviours: Vec::new(),
+            sequence: sequence::Memory::default(),
             target: [0.0; D],
             probe: [0.0; D],
             behaviour_weights: Vec::new(),
@@ -229,17 +233,17 @@ fn recall<const D: usize>(front: Front<'_, D>, row: Row<'_>, trace: &mut Trace<D
         }
         trace.behaviours.push(vector);
     }
-    if layout.behaviours == BehaviourEncoder::TargetAttention {
+    trace.sequence.forward(layout.sequence, parameters, &trace.behaviours);
+    let states = trace.sequence.states(layout.sequence, &trace.behaviours);
+    if layout.behaviours.attends() {
         let mut target = embeddings[row.ids[0] as usize];
         add(&mut target, &embeddings[row.ids[1] as usize]);
         add(&mut target, &embeddings[row.ids[2] as usize]);
         let mut probe = [0.0; D];
-        for dimension in 0..D {
-            axpy(&mut probe, target[dimension], &parameters[layout.behaviour_target + dimension]);
-        }
+        times(&mut probe, &target, &parameters[layout.behaviour_target..]);
         let scores = parameters[layout.behaviour_score..].as_flattened();
-        for (behaviour, vector) in row.behaviours.iter().zip(&trace.behaviours) {
-            let mut score = dot(&probe, vector);
+        for (behaviour, state) in row.behaviours.iter().zip(states) {
+            let mut score = dot(&probe, state);
             for (position, &feature) in auxiliary(behaviour).iter().enumerate() {
                 score += feature * scores[position];
             }
@@ -252,8 +256,8 @@ fn recall<const D: usize>(front: Front<'_, D>, row: Row<'_>, trace: &mut Trace<D
         trace.behaviour_weights.resize(row.behaviours.len(), 1.0 / row.behaviours.len() as f32);
     }
     let mut pooled = [0.0; D];
-    for (weight, vector) in trace.behaviour_weights.iter().zip(&trace.behaviours) {
-        axpy(&mut pooled, *weight, vector);
+    for (weight, state) in trace.behaviour_weights.iter().zip(states) {
+        axpy(&mut pooled, *weight, state);
     }
     pooled
 }

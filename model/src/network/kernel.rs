@@ -118,6 +118,12 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// The hyperbolic tangent, within 2e-7 of it.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    2.0 * sigmoid(2.0 * x) - 1.0
+}
+
 /// Sum of products in one fixed tree over eight lanes.
 #[inline(always)]
 pub(crate) fn dot<const D: usize>(a: &[f32; D], b: &[f32; D]) -> f32 {
@@ -135,6 +141,30 @@ pub(crate) fn dot<const D: usize>(a: &[f32; D], b: &[f32; D]) -> f32 {
 pub(crate) fn axpy<const D: usize>(sum: &mut [f32; D], factor: f32, x: &[f32; D]) {
     for lane in 0..D {
         sum[lane] += factor * x[lane];
+    }
+}
+
+/// `sum += x M`, where `M` has one row per element of `x`.
+#[inline(always)]
+pub(crate) fn times<const D: usize>(sum: &mut [f32; D], x: &[f32; D], rows: &[[f32; D]]) {
+    for (dimension, row) in rows.iter().enumerate().take(D) {
+        axpy(sum, x[dimension], row);
+    }
+}
+
+/// `sum += y Mᵀ`: the gradient of `x` from that of `y = x M`.
+#[inline(always)]
+pub(crate) fn back<const D: usize>(sum: &mut [f32; D], y: &[f32; D], rows: &[[f32; D]]) {
+    for (sum, row) in sum.iter_mut().zip(rows) {
+        *sum += dot(row, y);
+    }
+}
+
+/// `M += x outer y`: the gradient of the matrix of `y = x M`.
+#[inline(always)]
+pub(crate) fn outer<const D: usize>(rows: &mut [[f32; D]], x: &[f32; D], y: &[f32; D]) {
+    for (row, &x) in rows.iter_mut().zip(x) {
+        axpy(row, x, y);
     }
 }
 

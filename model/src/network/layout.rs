@@ -3,6 +3,7 @@
 //! The front is all before the MLP. Its parameters are rows of the token width, so that every
 //! kernel reads them as fixed-size arrays; the few that are shorter are padded to whole rows.
 
+use super::sequence::Sequence;
 use crate::config::{BehaviourEncoder, Config, NetworkKind};
 use crate::encode::{Encoder, FIELDS};
 
@@ -57,6 +58,8 @@ pub(crate) struct Layout {
     /// Token of each number.
     pub(crate) token_of_number: Vec<usize>,
     pub(crate) behaviours: BehaviourEncoder,
+    /// What behaviours go through before they are pooled.
+    pub(crate) sequence: Sequence,
     /// Token of the past behaviours, if they are read.
     pub(crate) behaviour_token: Option<usize>,
     /// Token of the content embedding, if it is read.
@@ -85,13 +88,14 @@ pub(crate) struct Layout {
 }
 
 /// Hands out rows.
-struct Rows {
+pub(crate) struct Rows {
     segments: Vec<Segment>,
     next: usize,
 }
 
 impl Rows {
-    fn take(&mut self, name: impl Into<String>, rows: usize, start: Start) -> usize {
+    /// The first of `rows` more rows.
+    pub(crate) fn take(&mut self, name: impl Into<String>, rows: usize, start: Start) -> usize {
         let first = self.next;
         if rows > 0 {
             self.segments.push(Segment { name: name.into(), first, rows, start });
@@ -134,12 +138,13 @@ impl Layout {
         let number_missing = rows.take("number.missing", numbers, Start::Zero);
         let number_bias = rows.take("number.bias", encoder.groups().len(), Start::Zero);
         let some = behaviour_token.is_some();
-        let target = behaviours == BehaviourEncoder::TargetAttention;
+        let target = behaviours.attends();
         let behaviour_auxiliary = rows.take("behaviour.auxiliary", when(some, AUXILIARY), matrix(AUXILIARY));
         let behaviour_empty = rows.take("behaviour.empty", when(some, 1), Start::Zero);
         let behaviour_target = rows.take("behaviour.target", when(target, width), matrix(width));
         let behaviour_score =
             rows.take("behaviour.score", when(target, AUXILIARY.div_ceil(width)), Start::Zero);
+        let sequence = Sequence::new(&mut rows, network, behaviours);
         let content_weight = rows.take("content.weight", content, matrix(content));
         let content_bias = rows.take("content.bias", when(content > 0, 1), Start::Zero);
         let content_missing = rows.take("content.missing", when(content > 0, 1), Start::Zero);
@@ -160,6 +165,7 @@ impl Layout {
             tokens,
             token_of_number,
             behaviours,
+            sequence,
             behaviour_token,
             content_token,
             content,

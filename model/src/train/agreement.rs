@@ -62,6 +62,11 @@ fn variants() -> Vec<Config> {
     with(&|config| (config.network.width, config.network.heads) = (32, 2));
     with(&|config| config.network.behaviours = BehaviourEncoder::Mean);
     with(&|config| config.network.behaviours = BehaviourEncoder::None);
+    with(&|config| config.network.behaviours = BehaviourEncoder::SelfAttention);
+    with(&|config| config.network.behaviours = BehaviourEncoder::Gru);
+    with(&|config| {
+        (config.network.behaviours, config.network.cnn_kernel) = (BehaviourEncoder::Cnn, 5);
+    });
     with(&|config| config.encoder.content_embedding = 5);
     with(&|config| config.network.kind = NetworkKind::Mlp);
     with(&|config| config.encoder.max_fields_per_token = 1);

@@ -25,6 +25,7 @@ mod sampler;
 mod source;
 mod state;
 pub(crate) mod stock;
+mod stock_sequence;
 mod stopping;
 mod survey;
 mod touched;

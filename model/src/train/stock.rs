@@ -5,7 +5,7 @@ use candle_core::{D, Device, Result, Tensor};
 use candle_nn::ops::softmax;
 
 use super::batch::Batch;
-use crate::config::BehaviourEncoder;
+use super::stock_sequence;
 use crate::encode::{FIELDS, Statistics};
 use crate::network::Layout;
 use crate::network::front::{NORM_FLOOR, auxiliary};
@@ -158,7 +158,8 @@ fn behaviours(
     let vectors = embeddings.index_select(&ids, 0)?.reshape((3, count * longest, width))?.sum(0)?;
     let auxiliary_rows = parameters.narrow(0, layout.behaviour_auxiliary, AUXILIARY)?.contiguous()?;
     let vectors = (vectors + features.matmul(&auxiliary_rows)?)?.reshape((count, longest, width))?;
-    let weights = if layout.behaviours == BehaviourEncoder::TargetAttention {
+    let vectors = stock_sequence::states(layout.sequence, parameters, &vectors, &there)?;
+    let weights = if layout.behaviours.attends() {
         let target = fields.narrow(1, 0, 3)?.sum(1)?;
         let matrix = parameters.narrow(0, layout.behaviour_target, width)?.contiguous()?;
         let probe = target.matmul(&matrix)?.unsqueeze(1)?;
