@@ -251,6 +251,22 @@ pub(crate) enum BenchCommand {
     /// The default network beside `LightGBM`, `AutoInt` and DIN on the same impressions and split: three
     /// simulated markets, whose truth is known, and public logs. Takes hours at its full size.
     Quality(Quality),
+    /// How faithful each way to explain a prediction is, on three simulated markets: by taking away
+    /// what it names, and by what truly drives the clicks there.
+    Explain {
+        /// Impressions of each market.
+        #[arg(long, default_value_t = 100_000)]
+        impressions: u64,
+        /// Only these markets: linear, crossed, drifting.
+        #[arg(long, value_delimiter = ',', value_name = "MARKETS")]
+        only: Vec<String>,
+        /// Seed of the markets.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

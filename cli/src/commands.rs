@@ -50,6 +50,9 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Models { command } => models(global, &command),
         Command::Bench { command: BenchCommand::Pipeline { events, json } } => bench(global, events, json),
         Command::Bench { command: BenchCommand::Quality(quality) } => bench_quality(global, quality),
+        Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
+            bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
+        }
         Command::Pseudonym { user } => {
             let config = load(global, None)?;
             for user in &user {
@@ -264,6 +267,17 @@ fn bench_quality(global: &Global, quality: Quality) -> Result<u8> {
     };
     let report = ops::bench::quality::run(&sources, &options)?;
     if quality.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(0)
+}
+
+fn bench_explain(global: &Global, options: &ops::bench::explain::Options, json: bool) -> Result<u8> {
+    load(global, Some(ops::bench::quality::PRESET))?;
+    let report = ops::bench::explain::run(&sources(global, None), options)?;
+    if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{report}");

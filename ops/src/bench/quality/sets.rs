@@ -1,10 +1,11 @@
 //! The data sets: three simulated markets, whose truth is known, and two public logs.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use ingest::Catalogue;
-use market::{Market, MarketKind};
+use market::{Drivers, Market, MarketKind};
 use schemas::topic;
 
 use super::rows::{Maker, Rows};
@@ -77,7 +78,8 @@ impl Set {
     }
 }
 
-fn market_rows(kind: MarketKind, config: &Config, impressions: u64, seed: u64) -> Result<Rows> {
+/// The market that gives so many impressions of a kind.
+fn open_market(kind: MarketKind, config: &Config, impressions: u64, seed: u64) -> Result<Market> {
     // Fewer impressions: fewer people and things, each with as long a history.
     let share = impressions as f64 / FULL;
     let scaled = |count: u32, least: u32| ((f64::from(count) * share) as u32).clamp(least, count.max(least));
@@ -87,7 +89,30 @@ fn market_rows(kind: MarketKind, config: &Config, impressions: u64, seed: u64) -
         items: scaled(config.market.items, 40.max(config.market.categories)),
         ..config.market.clone()
     };
-    let mut market = Market::new(&settings, seed)?;
+    Ok(Market::new(&settings, seed)?)
+}
+
+/// What drives the click on each impression of a market, by event time and the bits of its true
+/// probability: what the rows of [`Set::rows`] know of it.
+///
+/// # Errors
+/// Settings that make no market.
+pub fn drivers(
+    kind: MarketKind,
+    config: &Config,
+    impressions: u64,
+    seed: u64,
+) -> Result<HashMap<(i64, u64), Drivers>> {
+    let emissions = open_market(kind, config, impressions, seed)?;
+    let told = emissions.filter_map(|record| {
+        let truth = record.truth?;
+        Some(((record.event_time_ms, truth.p_click.to_bits()), truth.drivers))
+    });
+    Ok(told.take(impressions as usize).collect())
+}
+
+fn market_rows(kind: MarketKind, config: &Config, impressions: u64, seed: u64) -> Result<Rows> {
+    let mut market = open_market(kind, config, impressions, seed)?;
     let mut maker = Maker::new(&config.features, &config.ingest, Catalogue::new(&config.ingest), &TOPICS)?;
     let mut seen = 0;
     while seen < impressions {
