@@ -209,6 +209,8 @@ pub struct TrainingConfig {
     /// Share of the step size that a cosine ends at.
     #[serde(default)]
     pub final_rate_share: f32,
+    /// How much of itself the running average of the weights keeps in a step; 0 averages nothing.
+    pub averaging: f32,
     /// Decoupled weight decay of weight matrices.
     pub weight_decay: f32,
     /// Decoupled weight decay of the embedding rows that a step reads.
@@ -398,6 +400,7 @@ impl TrainingConfig {
     fn validate_learning(&self) -> Result<(), ConfigError> {
         for (key, share) in [
             ("training.momentum", self.momentum),
+            ("training.averaging", self.averaging),
             ("training.label_smoothing", self.label_smoothing),
             ("training.feature_dropout", self.feature_dropout),
         ] {

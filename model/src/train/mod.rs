@@ -8,6 +8,7 @@ mod activation;
 mod agreement;
 mod ahead;
 mod augment;
+mod average;
 mod batch;
 mod checkpoint;
 mod forward;

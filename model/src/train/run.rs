@@ -7,6 +7,7 @@ use candle_core::Device;
 
 use super::ahead::windows;
 use super::augment::{Augmentation, mixing};
+use super::average::Average;
 use super::batch::Gatherer;
 use super::checkpoint::{CheckpointError, Identity, Position};
 use super::forward::Pass;
@@ -125,6 +126,7 @@ impl<'a> Run<'a> {
             },
             identity,
             touched: Touched::new(encoder.table_rows()),
+            average: Average::new(&weights, training.averaging),
             weights,
             optimizer: Optimizer::new(training.optimizer, training.momentum),
             kept: Kept::default(),
@@ -281,6 +283,7 @@ impl<'a> Run<'a> {
     ) -> Result<f64, TrainError> {
         let validation: &Examples<'_> = self.job.validation;
         let state = &mut self.state;
+        state.swap_average();
         let packed = pack(&served(&state.weights.layers, self.objective.served_shift()));
         let logits = logits(&state.layout, &self.statistics, &state.weights, &packed, self.class, validation);
         let outcomes: Vec<_> = validation.outcomes().collect();
@@ -331,6 +334,7 @@ impl<'a> Run<'a> {
         } else {
             position.without_gain += 1;
         }
+        state.swap_average();
         let validated =
             Validated { validation: &found, predictions: &predictions, examples: validation, is_best };
         observer.validated(&validated, &Snapshot { state });

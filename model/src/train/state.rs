@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::average::Average;
 use super::checkpoint::{self, Array, Checkpoint, CheckpointError, Identity, Position};
 use super::forward::Gradients;
 use super::frozen::Frozen;
@@ -28,6 +29,8 @@ pub(super) struct State<'a> {
     pub(super) weights: Weights,
     pub(super) optimizer: Optimizer,
     pub(super) touched: Touched,
+    /// Running average of all but the tables; none where nothing is averaged.
+    pub(super) average: Option<Average>,
     pub(super) kept: Kept,
     pub(super) position: Position,
     pub(super) history: History,
@@ -85,6 +88,16 @@ impl State<'_> {
             optimizer.update(&format!("{name}.weight"), &mut layer.weight, weight, matrix);
             optimizer.update(&format!("{name}.bias"), &mut layer.bias, bias, vector);
         }
+        if let Some(average) = &mut self.average {
+            average.add(&self.weights, self.history.steps.saturating_sub(1), training.averaging);
+        }
+    }
+
+    /// Puts the average in the weights' place, and back when called again.
+    pub(super) const fn swap_average(&mut self) {
+        if let Some(average) = &mut self.average {
+            average.swap(&mut self.weights);
+        }
     }
 
     /// Keeps the weights as the best.
@@ -110,6 +123,10 @@ impl State<'_> {
             ("best.rows".to_owned(), Array::Floats(&self.kept.rows)),
         ];
         arrays.extend(layer_arrays("weights", &self.weights.layers));
+        if let Some(average) = &self.average {
+            arrays.push(("average.front".to_owned(), Array::Floats(&average.front)));
+            arrays.extend(layer_arrays("average", &average.layers));
+        }
         if let Some((front, layers)) = &self.kept.dense {
             arrays.push(("best.front".to_owned(), Array::Floats(front)));
             arrays.extend(layer_arrays("best", layers));
@@ -157,7 +174,13 @@ impl State<'_> {
             Ok(layers)
         };
         self.weights.layers = read_layers("weights")?;
+        if let Some(average) = &mut self.average {
+            average.layers = read_layers("average")?;
+        }
         let best = if has_best { Some(read_layers("best")?) } else { None };
+        if let Some(average) = &mut self.average {
+            average.front = sized("network", checkpoint.take_floats("average.front"), front)?;
+        }
         let dense = match best {
             Some(layers) => Some((sized("network", checkpoint.take_floats("best.front"), front)?, layers)),
             None => None,
