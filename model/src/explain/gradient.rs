@@ -8,6 +8,7 @@
 )]
 
 use super::Explanation;
+use crate::config::BehaviourEncoder;
 use crate::encode::Row;
 use crate::network::block::{BlockGradients, GROUP, Prepared, Values, backward, forward, gather_rows};
 use crate::network::front::{Trace, embed_row};
@@ -18,6 +19,8 @@ use crate::predict::Model;
 
 use super::removal::without_behaviours;
 
+/// Inputs of a layer computed together.
+const ABREAST: usize = 8;
 /// The head whose logit is explained: the click's.
 const CLICK: usize = 0;
 
@@ -106,16 +109,47 @@ fn share_out<const D: usize>(
     );
     let behaviours = match layout.behaviour_token {
         None => Vec::new(),
-        // What the behaviours' token would be without each of them.
-        Some(token) => (0..row.behaviours.len())
-            .map(|position| {
-                let without = without_behaviours(row, &[position]);
-                embed_row::<D>(model.class, front, without.row(), trace);
-                along(token, &trace.tokens[0][token], &to[token])
-            })
+        Some(token) => without_each::<D>(model, row, token, from, trace)
+            .iter()
+            .map(|without| along(token, without, &to[token]))
             .collect(),
     };
     Explanation { columns, behaviours }
+}
+
+/// What the behaviours' token would be without each of them.
+pub(super) fn without_each<const D: usize>(
+    model: &Model,
+    row: &Row<'_>,
+    token: usize,
+    from: &[[f32; D]],
+    trace: &mut Trace<D>,
+) -> Vec<[f32; D]> {
+    let front = model.front::<D>();
+    let alone = row.behaviours.len() == 1;
+    match model.layout.behaviours {
+        _ if alone => vec![from[token]],
+        // A mixture of the behaviours: the others keep their proportions.
+        BehaviourEncoder::Mean | BehaviourEncoder::TargetAttention => {
+            embed_row::<D>(model.class, front, *row, trace);
+            let pooled = trace.tokens[0][token];
+            let mixed = trace.behaviour_weights.iter().zip(&trace.behaviours);
+            mixed
+                .map(|(&weight, behaviour)| {
+                    // Beside one of weight 1 the others are nothing, whatever their proportions.
+                    let left = (1.0 - weight).max(1e-6);
+                    std::array::from_fn(|at| (pooled[at] - weight * behaviour[at]) / left)
+                })
+                .collect()
+        }
+        _ => (0..row.behaviours.len())
+            .map(|position| {
+                let without = without_behaviours(row, &[position]);
+                embed_row::<D>(model.class, front, without.row(), trace);
+                trace.tokens[0][token]
+            })
+            .collect(),
+    }
 }
 
 struct Memory {
@@ -181,7 +215,20 @@ fn layer_forward_body<V: Lanes>(layer: &Dense, inputs: &[Lane], outputs: &mut [L
     for (output, &bias) in outputs.iter_mut().zip(&layer.bias) {
         output.0 = [bias; 16];
     }
-    for (input, weights) in inputs.iter().zip(layer.weight.chunks_exact(layer.outputs)) {
+    // Several inputs at a time, so that outputs go to memory and back less often.
+    let (some, rest) = inputs.as_chunks::<ABREAST>();
+    let (weights, rest_weights) = layer.weight.split_at(some.len() * ABREAST * layer.outputs);
+    for (inputs, weights) in some.iter().zip(weights.chunks_exact(ABREAST * layer.outputs)) {
+        let inputs = inputs.map(|input| V::load(&input.0));
+        for (at, output) in outputs.iter_mut().enumerate() {
+            let mut sum = V::load(&output.0);
+            for number in 0..ABREAST {
+                sum = V::splat(weights[number * layer.outputs + at]).fma(inputs[number], sum);
+            }
+            sum.store(&mut output.0);
+        }
+    }
+    for (input, weights) in rest.iter().zip(rest_weights.chunks_exact(layer.outputs)) {
         let input = V::load(&input.0);
         for (output, &weight) in outputs.iter_mut().zip(weights) {
             V::splat(weight).fma(input, V::load(&output.0)).store(&mut output.0);
@@ -207,7 +254,22 @@ fn layer_backward_body<V: Lanes>(layer: &Dense, outputs: &[Lane], slopes: &[Lane
             clamped
         })
         .collect();
-    for (of_input, weights) in of_inputs.iter_mut().zip(layer.weight.chunks_exact(layer.outputs)) {
+    // Several sums at a time, so that none waits for itself.
+    let (some, rest) = of_inputs.as_chunks_mut::<ABREAST>();
+    let (weights, rest_weights) = layer.weight.split_at(some.len() * ABREAST * layer.outputs);
+    for (of_inputs, weights) in some.iter_mut().zip(weights.chunks_exact(ABREAST * layer.outputs)) {
+        let mut sums = [V::splat(0.0); ABREAST];
+        for (at, slope) in clamped.iter().enumerate() {
+            let slope = V::load(&slope.0);
+            for number in 0..ABREAST {
+                sums[number] = V::splat(weights[number * layer.outputs + at]).fma(slope, sums[number]);
+            }
+        }
+        for (of_input, sum) in of_inputs.iter_mut().zip(sums) {
+            sum.store(&mut of_input.0);
+        }
+    }
+    for (of_input, weights) in rest.iter_mut().zip(rest_weights.chunks_exact(layer.outputs)) {
         let mut sum = V::splat(0.0);
         for (slope, &weight) in clamped.iter().zip(weights) {
             sum = V::splat(weight).fma(V::load(&slope.0), sum);

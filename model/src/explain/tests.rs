@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use super::*;
 use crate::encode::{EncodedSet, Encoder};
+use crate::network::front::{Trace, embed_row};
 use crate::train::{Job, train};
 use crate::{Artefact, Config, synthetic};
 
@@ -73,6 +74,30 @@ fn what_is_not_there_has_no_part() {
             assert!(!row.embedding.is_empty() || of("embedding") == 0.0);
         }
     }
+}
+
+#[test]
+fn leaving_a_behaviour_out_is_encoding_the_row_without_it() {
+    let (set, model) = trained();
+    assert_eq!(model.layout.behaviours, crate::config::BehaviourEncoder::TargetAttention);
+    let token = model.layout.behaviour_token.unwrap();
+    with_width!(model.layout.width, D => {
+        let mut trace = Trace::<D>::of_embedding(&model.layout);
+        let mut checked = 0;
+        for row in set.select(5_000..5_050).rows().filter(|row| row.behaviours.len() > 1) {
+            let nothing = vec![[0.0; D]; model.layout.tokens.len()];
+            let without = gradient::without_each::<D>(model, &row, token, &nothing, &mut trace);
+            for (position, without) in without.iter().enumerate() {
+                let left = removal::without_behaviours(&row, &[position]);
+                embed_row::<D>(model.class, model.front::<D>(), left.row(), &mut trace);
+                for (a, b) in without.iter().zip(&trace.tokens[0][token]) {
+                    assert!((a - b).abs() < 1e-4, "{a} {b}");
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 1_000);
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Gated recurrent unit (Cho et al. 2014, in the variant of cuDNN and PyTorch, where the reset gate
+//! Gated recurrent unit (Cho et al. 2014, in the variant of cuDNN and `PyTorch`, where the reset gate
 //! applies after the hidden matrix), from the oldest behaviour to the newest.
 
 use crate::network::kernel::{axpy, back, outer, sigmoid, tanh, times};
