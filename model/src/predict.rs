@@ -13,12 +13,13 @@ use crate::config::Config;
 use crate::encode::{EncodeError, Encoder, Examples, FIELDS, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
-use crate::network::front::{Front, Trace, forward};
+use crate::network::front::{Front, Trace};
 use crate::network::kernel::sigmoid;
-use crate::network::{Dense, HEADS, KernelClass, Layout, Packed, Weights};
+use crate::network::serve::{Engine, ROWS, Seen};
+use crate::network::{HEADS, KernelClass, Layout, Weights};
 
-/// Rows that one thread takes at a time; below twice as many, no other thread is asked.
-const CHUNK: usize = 64;
+/// Fewer vectors than this are one thread's: handing work on costs more than it saves.
+const SPREAD: usize = 64;
 
 /// Calls `$body` with the const `$D` set to the width, which the config has checked.
 macro_rules! with_width {
@@ -134,7 +135,7 @@ pub struct Model {
     pub(crate) statistics: Statistics,
     pub(crate) weights: Weights,
     pub(crate) layout: Layout,
-    packed: Vec<Packed>,
+    engine: Arc<Engine>,
     pub(crate) class: KernelClass,
     pub(crate) names: Vec<Arc<str>>,
     pub(crate) token_names: Vec<Arc<str>>,
@@ -147,7 +148,7 @@ pub struct Model {
 impl Model {
     pub(crate) fn new(encoder: Encoder, config: Config, statistics: Statistics, weights: Weights) -> Self {
         let layout = Layout::new(&encoder, &config);
-        let packed = pack(&weights.layers);
+        let engine = Arc::new(Engine::new(&layout, &weights.front, &weights.layers));
         let width = layout.width;
         let norm = |row: usize| {
             let row = &weights.front[row * width..(row + 1) * width];
@@ -164,7 +165,7 @@ impl Model {
             statistics,
             weights,
             layout,
-            packed,
+            engine,
             class: KernelClass::detect(),
             names,
             token_names,
@@ -259,10 +260,11 @@ impl Model {
             let rows: Vec<Row<'_>> = buffers.iter().map(RowBuffer::row).collect();
             Ok(self.score_rows(&rows, explain, method))
         };
-        if vectors.len() < 2 * CHUNK {
+        if vectors.len() < SPREAD {
             return score(vectors);
         }
-        let parts: Vec<Vec<Scored>> = vectors.par_chunks(CHUNK).map(score).collect::<Result<_, _>>()?;
+        let share = vectors.len().div_ceil(2).min(ROWS);
+        let parts: Vec<Vec<Scored>> = vectors.par_chunks(share).map(score).collect::<Result<_, _>>()?;
         Ok(parts.into_iter().flatten().collect())
     }
 
@@ -288,7 +290,7 @@ impl Model {
 
     /// The heads' logits of encoded examples, whose encoder must be the model's.
     pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<[f32; HEADS]> {
-        logits(&self.layout, &self.statistics, &self.weights, &self.packed, self.class, examples)
+        logits(&self.layout, &self.statistics, &self.weights, &self.engine, self.class, examples)
     }
 
     fn score_rows(&self, rows: &[Row<'_>], explain: Explain, method: Method) -> Vec<Scored> {
@@ -308,11 +310,9 @@ impl Model {
     pub(crate) fn click_logits(&self, rows: &[RowBuffer]) -> Vec<f32> {
         let rows: Vec<Row<'_>> = rows.iter().map(RowBuffer::row).collect();
         with_width!(self.layout.width, D => {
-            let mut trace = Trace::new(&self.layout);
-            forward_rows(self.front::<D>(), &self.packed, self.class, &rows, &mut trace, |_, _| {})
-                .into_iter()
-                .map(|[click, ..]| click)
-                .collect()
+            let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
+            self.engine.run(self.class, self.front::<D>(), |row| rows[row], &mut logits, None);
+            logits.as_chunks::<HEADS>().0.iter().map(|[click, ..]| *click).collect()
         })
     }
 
@@ -336,25 +336,22 @@ impl Model {
 
     fn score_rows_of<const D: usize>(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
         let front = self.front::<D>();
-        let mut attention = Vec::with_capacity(rows.len());
-        let logits = forward_rows(
-            front,
-            &self.packed,
-            self.class,
-            rows,
-            &mut Trace::new(&self.layout),
-            |row, trace| {
-                attention.push((
-                    self.top_fields(row, trace, explain.fields),
-                    top_behaviours(trace, explain.behaviours),
-                ));
-            },
-        );
+        let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
+        let mut behaviours = Vec::with_capacity(rows.len());
+        let mut fields = Vec::with_capacity(rows.len());
+        let mut see = |row: usize, seen: Seen<'_, D>| match seen {
+            Seen::Embedded(trace) => behaviours.push(top_behaviours(trace, explain.behaviours)),
+            Seen::Pooled(pooling) => fields.push(self.top_fields(&rows[row], pooling, explain.fields)),
+        };
+        self.engine.run(self.class, front, |row| rows[row], &mut logits, Some(&mut see));
         logits
-            .into_iter()
-            .zip(attention)
-            .map(|(logits, (fields, behaviours))| Scored {
-                probabilities: Probabilities::from_logits(logits),
+            .as_chunks::<HEADS>()
+            .0
+            .iter()
+            .zip(fields)
+            .zip(behaviours)
+            .map(|((logits, fields), behaviours)| Scored {
+                probabilities: Probabilities::from_logits(*logits),
                 fields,
                 behaviours,
                 method: Method::Attention,
@@ -363,7 +360,7 @@ impl Model {
     }
 
     /// The fields with the largest weights.
-    fn top_fields<const D: usize>(&self, row: &Row<'_>, trace: &Trace<D>, most: usize) -> Vec<FieldWeight> {
+    fn top_fields(&self, row: &Row<'_>, pooling: &[f32], most: usize) -> Vec<FieldWeight> {
         if most == 0 {
             return Vec::new();
         }
@@ -379,11 +376,11 @@ impl Model {
         for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
             let (sum, count) = total[token];
             let share = if sum > 0.0 { moved(column, value) / sum } else { 1.0 / count };
-            weights.push((trace.pooling[token] * share, column));
+            weights.push((pooling[token] * share, column));
         }
         let numbers = row.numbers.len();
         let others = (0..FIELDS.len()).chain(layout.behaviour_token).chain(layout.content_token);
-        weights.extend(others.map(|token| (trace.pooling[token], numbers + token)));
+        weights.extend(others.map(|token| (pooling[token], numbers + token)));
         largest(&mut weights, most);
         weights
             .into_iter()
@@ -418,37 +415,26 @@ fn top_behaviours<const D: usize>(trace: &Trace<D>, most: usize) -> Vec<Behaviou
     weights.into_iter().map(|(weight, index)| BehaviourWeight { index, weight }).collect()
 }
 
-/// Packs the MLP: hidden layers clamp, the heads don't.
-pub(crate) fn pack(layers: &[Dense]) -> Vec<Packed> {
-    let hidden = layers.len() - 1;
-    layers.iter().enumerate().map(|(number, layer)| Packed::new(layer, number < hidden)).collect()
-}
-
 /// The heads' logits of encoded examples, spread over rayon's threads.
 pub(crate) fn logits(
     layout: &Layout,
     statistics: &Statistics,
     weights: &Weights,
-    packed: &[Packed],
+    engine: &Engine,
     class: KernelClass,
     examples: &Examples<'_>,
 ) -> Vec<[f32; HEADS]> {
     fn run<const D: usize>(
         front: Front<'_, D>,
-        packed: &[Packed],
+        engine: &Engine,
         class: KernelClass,
         examples: &Examples<'_>,
     ) -> Vec<[f32; HEADS]> {
         let mut out = vec![[0.0; HEADS]; examples.len()];
-        out.par_chunks_mut(CHUNK).enumerate().for_each_init(
-            || Trace::new(front.layout),
-            |trace, (chunk, out)| {
-                let first = chunk * CHUNK;
-                let rows: Vec<Row<'_>> =
-                    (first..first + out.len()).map(|position| examples.row(position)).collect();
-                out.copy_from_slice(&forward_rows(front, packed, class, &rows, trace, |_, _| {}));
-            },
-        );
+        out.par_chunks_mut(ROWS).enumerate().for_each(|(chunk, out)| {
+            let row = |position: usize| examples.row(chunk * ROWS + position);
+            engine.run(class, front, row, out.as_flattened_mut(), None);
+        });
         out
     }
     with_width!(layout.width, D => run(
@@ -458,33 +444,10 @@ pub(crate) fn logits(
             parameters: weights.front.as_chunks::<D>().0,
             embeddings: weights.tables.as_chunks::<D>().0,
         },
-        packed,
+        engine,
         class,
         examples,
     ))
-}
-
-/// Front and MLP of some rows on this thread; `see` is shown each row's attention.
-fn forward_rows<const D: usize>(
-    front: Front<'_, D>,
-    packed: &[Packed],
-    class: KernelClass,
-    rows: &[Row<'_>],
-    trace: &mut Trace<D>,
-    mut see: impl FnMut(&Row<'_>, &Trace<D>),
-) -> Vec<[f32; HEADS]> {
-    let width = front.layout.outputs();
-    let mut values = vec![0.0; rows.len() * width];
-    for (row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
-        forward::<D>(class, front, *row, trace, out);
-        see(row, trace);
-    }
-    for layer in packed {
-        let mut next = vec![0.0; rows.len() * layer.outputs];
-        layer.forward(class, &values, &mut next);
-        values = next;
-    }
-    values.as_chunks::<HEADS>().0.to_vec()
 }
 
 /// Judges a model on examples.

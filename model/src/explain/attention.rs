@@ -13,7 +13,7 @@ pub(super) fn weigh<const D: usize>(model: &Model, rows: &[Row<'_>], rollout: bo
     let count = layout.tokens.len();
     let prepared = Prepared::new(layout, &model.weights.front);
     let mut values = Values::new(layout);
-    let mut trace = Trace::<D>::of_embedding(layout);
+    let mut trace = Trace::<D>::new(layout);
     let mut explained = Vec::with_capacity(rows.len());
     let width = layout.outputs();
     for group in rows.chunks(GROUP) {
@@ -21,7 +21,7 @@ pub(super) fn weigh<const D: usize>(model: &Model, rows: &[Row<'_>], rollout: bo
         let mut of_behaviours = Vec::with_capacity(group.len());
         for (row, tokens) in group.iter().zip(tokens.chunks_exact_mut(width)) {
             embed_row::<D>(model.class, model.front::<D>(), *row, &mut trace);
-            tokens.copy_from_slice(trace.tokens[0].as_flattened());
+            tokens.copy_from_slice(trace.tokens.as_flattened());
             of_behaviours.push(if layout.behaviour_token.is_some() {
                 trace.behaviour_weights.clone()
             } else {

@@ -39,14 +39,14 @@ pub(super) fn integrate<const D: usize>(model: &Model, rows: &[Row<'_>], steps: 
         layers: model.weights.layers.iter().map(|layer| vec![Lane::ZERO; layer.outputs]).collect(),
         slopes: [Vec::new(), Vec::new()],
     };
-    let mut trace = Trace::<D>::of_embedding(layout);
+    let mut trace = Trace::<D>::new(layout);
     embed_row::<D>(model.class, front, model.nothing().row(), &mut trace);
-    let from = trace.tokens[0].clone();
+    let from = trace.tokens.clone();
     let ends: Vec<Vec<[f32; D]>> = rows
         .iter()
         .map(|row| {
             embed_row::<D>(model.class, front, *row, &mut trace);
-            trace.tokens[0].clone()
+            trace.tokens.clone()
         })
         .collect();
 
@@ -132,7 +132,7 @@ pub(super) fn without_each<const D: usize>(
         // A mixture of the behaviours: the others keep their proportions.
         BehaviourEncoder::Mean | BehaviourEncoder::TargetAttention => {
             embed_row::<D>(model.class, front, *row, trace);
-            let pooled = trace.tokens[0][token];
+            let pooled = trace.tokens[token];
             let mixed = trace.behaviour_weights.iter().zip(&trace.behaviours);
             mixed
                 .map(|(&weight, behaviour)| {
@@ -146,7 +146,7 @@ pub(super) fn without_each<const D: usize>(
             .map(|position| {
                 let without = without_behaviours(row, &[position]);
                 embed_row::<D>(model.class, front, without.row(), trace);
-                trace.tokens[0][token]
+                trace.tokens[token]
             })
             .collect(),
     }

@@ -82,7 +82,7 @@ fn leaving_a_behaviour_out_is_encoding_the_row_without_it() {
     assert_eq!(model.layout.behaviours, crate::config::BehaviourEncoder::TargetAttention);
     let token = model.layout.behaviour_token.unwrap();
     with_width!(model.layout.width, D => {
-        let mut trace = Trace::<D>::of_embedding(&model.layout);
+        let mut trace = Trace::<D>::new(&model.layout);
         let mut checked = 0;
         for row in set.select(5_000..5_050).rows().filter(|row| row.behaviours.len() > 1) {
             let nothing = vec![[0.0; D]; model.layout.tokens.len()];
@@ -90,7 +90,7 @@ fn leaving_a_behaviour_out_is_encoding_the_row_without_it() {
             for (position, without) in without.iter().enumerate() {
                 let left = removal::without_behaviours(&row, &[position]);
                 embed_row::<D>(model.class, model.front::<D>(), left.row(), &mut trace);
-                for (a, b) in without.iter().zip(&trace.tokens[0][token]) {
+                for (a, b) in without.iter().zip(&trace.tokens[token]) {
                     assert!((a - b).abs() < 1e-4, "{a} {b}");
                     checked += 1;
                 }

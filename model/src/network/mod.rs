@@ -17,6 +17,7 @@ pub(crate) mod kernel;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod sequence;
+pub(crate) mod serve;
 mod weights;
 
 pub use kernel::KernelClass;

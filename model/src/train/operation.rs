@@ -98,13 +98,13 @@ impl FrontOperation {
         let mut out = vec![0.0; self.batch.len() * width];
         out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, out)| {
             self.workspace.with(&self.layout, |memory| {
-                let mut trace = Trace::of_embedding(&self.layout);
+                let mut trace = Trace::new(&self.layout);
                 for (group, out) in out.chunks_mut(GROUP * width).enumerate() {
                     let first = chunk * CHUNK + group * GROUP;
                     let count = out.len() / width;
                     for (position, tokens) in memory.rows.chunks_exact_mut(width).take(count).enumerate() {
                         embed_row::<D>(self.class, front, self.batch.row(first + position), &mut trace);
-                        tokens.copy_from_slice(trace.tokens[0].as_flattened());
+                        tokens.copy_from_slice(trace.tokens.as_flattened());
                     }
                     let rows = &memory.rows[..count * width];
                     let values = &mut memory.values;
@@ -135,7 +135,7 @@ impl FrontOperation {
             ids: vec![[0.0; D]; (end - first) * FIELDS.len()],
             behaviours: vec![[0.0; D]; before(end) - before(first)],
         };
-        let mut traces: [Trace<D>; GROUP] = std::array::from_fn(|_| Trace::of_embedding(&self.layout));
+        let mut traces: [Trace<D>; GROUP] = std::array::from_fn(|_| Trace::new(&self.layout));
         let mut weights = Vec::new();
         for start in (first..end).step_by(GROUP) {
             let count = (end - start).min(GROUP);
@@ -143,7 +143,7 @@ impl FrontOperation {
             for (position, tokens) in rows.chunks_exact_mut(width).enumerate() {
                 let trace = &mut traces[position];
                 embed_row::<D>(self.class, front, self.batch.row(start + position), trace);
-                tokens.copy_from_slice(trace.tokens[0].as_flattened());
+                tokens.copy_from_slice(trace.tokens.as_flattened());
             }
             let values = &mut memory.values;
             block::gather_rows(self.class, values.shape, rows, &mut values.tokens[0]);

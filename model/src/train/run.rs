@@ -27,8 +27,9 @@ use crate::config::Config;
 use crate::device;
 use crate::encode::{Encoder, Examples, Statistics};
 use crate::metrics::Metrics;
-use crate::network::{HEADS, KernelClass, Layout, Weights};
-use crate::predict::{Model, Probabilities, logits, pack};
+use crate::network::serve::Engine;
+use crate::network::{Dense, HEADS, KernelClass, Layout, Weights};
+use crate::predict::{Model, Probabilities, logits};
 
 /// A shorter validation gain than this is none.
 const GAIN: f64 = 1e-6;
@@ -284,15 +285,16 @@ impl<'a> Run<'a> {
         let validation: &Examples<'_> = self.job.validation;
         let state = &mut self.state;
         state.swap_average();
-        let packed = pack(&served(&state.weights.layers, self.objective.served_shift()));
-        let logits = logits(&state.layout, &self.statistics, &state.weights, &packed, self.class, validation);
+        let engine = |layers: &[Dense]| Engine::new(&state.layout, &state.weights.front, layers);
+        let heads = engine(&served(&state.weights.layers, self.objective.served_shift()));
+        let logits = logits(&state.layout, &self.statistics, &state.weights, &heads, self.class, validation);
         let outcomes: Vec<_> = validation.outcomes().collect();
-        let judged = if let Some(packed) = delay_layers(&state.weights.layers).as_deref().map(pack) {
+        let judged = if let Some(delays) = delay_layers(&state.weights.layers).as_deref().map(engine) {
             let rates = crate::predict::logits(
                 &state.layout,
                 &self.statistics,
                 &state.weights,
-                &packed,
+                &delays,
                 self.class,
                 validation,
             );

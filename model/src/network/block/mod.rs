@@ -2,6 +2,9 @@
 //! row in each lane, so that nothing is ever added across lanes and nothing is padded but the last
 //! group of a batch.
 //!
+//! Pooling weighs the tokens and keeps them apart (token t times T * weight of t) rather than
+//! adding them up: the MLP can still form their sum, and loses nothing where it should not.
+//!
 //! A value of sixteen rows is a [`Lane`]. Tokens lie as \[token]\[dimension]; what belongs to heads
 //! as \[head]\[token]\[dimension of the head], so that a head's keys are one stretch of L1.
 
@@ -14,11 +17,13 @@ mod backward;
 mod forward;
 mod matrix;
 mod prepared;
+mod single;
 
 pub(crate) use backward::{BlockGradients, backward};
 pub(crate) use forward::{forward, gather_rows};
 pub(crate) use prepared::Prepared;
 use prepared::PreparedLayer;
+pub(crate) use single::forward_single;
 
 use super::lanes::Lane;
 use super::layout::Layout;

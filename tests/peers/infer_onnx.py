@@ -1,0 +1,106 @@
+"""The side of ONNX Runtime and PyTorch in `salience bench infer`: runs batches when told to.
+
+Usage: infer_onnx.py FOLDER. One JSON object a line on standard input and output:
+{"check": rows} gives both peers' logits of the first rows; {"peer": "onnxruntime" | "pytorch",
+"batch": n, "iterations": m} gives the seconds of each of m batches, by the fastest of the peer's
+ways (ONNX Runtime: its own attention operator or a written-out one, one thread or all; PyTorch: SDPA
+or written-out attention, eager or, where asked for, compiled), which is found once for a batch size.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import torch
+
+from network import Case, onnx_network, torch_network
+
+
+def sessions(case):
+    ways = {}
+    for fused in (True, False):
+        try:
+            model = onnx_network(case, fused)
+            for threads in sorted({1, case.threads}):
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = threads
+                options.inter_op_num_threads = 1
+                session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+                def run(first, size, session=session):
+                    inputs = {"ids": case.ids[first : first + size], "numbers": case.values[first : first + size]}
+                    return session.run(None, inputs)[0]
+
+                run(0, 2)
+                name = "MultiHeadAttention" if fused else "MatMul and Softmax"
+                ways[f"{name}, {threads} threads"] = run
+        except Exception as error:  # an operator may be missing
+            print(error, file=sys.stderr)
+    return ways
+
+
+def networks(case):
+    ways = {}
+    table = torch.from_numpy(case.table())
+    ids, numbers = torch.from_numpy(case.ids), torch.from_numpy(case.values)
+    network = torch_network(case).eval()
+    network.load(case.weights)
+    plain = torch_network(case).eval()
+    plain.load(case.weights)
+    plain.sdpa = False
+    calls = {"SDPA": network, "written out": plain}
+    if case.about["compile"]:
+        calls["SDPA, compiled"] = torch.compile(network, dynamic=True)
+    for name, call in calls.items():
+
+        def run(first, size, call=call):
+            with torch.inference_mode():
+                rows = ids[first : first + size]
+                return call(table[rows], numbers[first : first + size]).numpy()
+
+        try:
+            run(0, 2)
+            ways[name] = run
+        except Exception as error:  # a compiler may be missing
+            print(error, file=sys.stderr)
+    return ways
+
+
+def seconds(run, case, size, iterations):
+    times = []
+    for number in range(iterations):
+        first = number * size % (len(case.ids) - size + 1)
+        start = time.perf_counter()
+        run(first, size)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def main():
+    case = Case(sys.argv[1])
+    torch.set_num_threads(case.threads)
+    peers = {"onnxruntime": sessions(case), "pytorch": networks(case)}
+    versions = {"onnxruntime": onnxruntime.__version__, "pytorch": torch.__version__}
+    print(json.dumps(versions), flush=True)
+    fastest = {}
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "check" in command:
+            answer = {
+                name: np.asarray(next(iter(ways.values()))(0, command["check"]), dtype=np.float64).reshape(-1).tolist()
+                for name, ways in peers.items()
+            }
+        else:
+            peer, size = command["peer"], command["batch"]
+            if (peer, size) not in fastest:
+                tries = max(3, min(50, 400 // size))
+                by_time = lambda way: np.median(seconds(peers[peer][way], case, size, tries))
+                fastest[peer, size] = min(peers[peer], key=by_time)
+            way = fastest[peer, size]
+            answer = {"way": way, "seconds": seconds(peers[peer][way], case, size, command["iterations"])}
+        print(json.dumps(answer), flush=True)
+
+
+main()
