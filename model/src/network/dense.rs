@@ -1,4 +1,4 @@
-//! The MLP's layers, packed for inference: panels of columns side by side, row after row of the matrix.
+//! The MLP's layers, packed: panels of columns side by side, row after row of the matrix.
 //!
 //! Each output is a sum over its inputs in ascending order, whatever the batch: blocks of rows and
 //! columns change what is computed together, never the order within an output.
@@ -39,13 +39,32 @@ impl Packed {
         let mut weights = vec![[0.0; LANES]; panels * layer.inputs * panel];
         let flat = weights.as_flattened_mut();
         for (input, row) in layer.weight.chunks_exact(layer.outputs).enumerate() {
-            for (output, &value) in row.iter().enumerate() {
-                flat[(output / width * layer.inputs + input) * width + output % width] = value;
+            for (number, part) in row.chunks(width).enumerate() {
+                let first = (number * layer.inputs + input) * width;
+                flat[first..first + part.len()].copy_from_slice(part);
             }
         }
         let mut bias = vec![[0.0; LANES]; panels * panel];
         bias.as_flattened_mut()[..layer.outputs].copy_from_slice(&layer.bias);
         Self { weights, bias, panel, inputs: layer.inputs, outputs: layer.outputs, relu }
+    }
+
+    /// Packs a layer's matrix the other way round, without its bias: from the gradients of its outputs to
+    /// those of its inputs.
+    pub(crate) fn transposed(layer: &Dense) -> Self {
+        let (inputs, outputs) = (layer.outputs, layer.inputs);
+        let panel = if outputs <= LANES { 1 } else { WIDE };
+        let width = panel * LANES;
+        let panels = outputs.div_ceil(width);
+        let mut weights = vec![[0.0; LANES]; panels * inputs * panel];
+        let flat = weights.as_flattened_mut();
+        for (output, row) in layer.weight.chunks_exact(layer.outputs).enumerate() {
+            let first = output / width * inputs * width + output % width;
+            for (to, &value) in flat[first..].iter_mut().step_by(width).zip(row) {
+                *to = value;
+            }
+        }
+        Self { weights, bias: vec![[0.0; LANES]; panels * panel], panel, inputs, outputs, relu: false }
     }
 
     /// Rows of `inputs` floats in, rows of `outputs` floats out.

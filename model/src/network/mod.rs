@@ -16,6 +16,7 @@ pub(crate) mod front;
 pub(crate) mod kernel;
 pub(crate) mod lanes;
 pub(crate) mod layout;
+pub(crate) mod outer;
 pub(crate) mod sequence;
 pub(crate) mod serve;
 mod weights;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 
 use super::batch::Gatherer;
-use super::forward::Pass;
+use super::forward::{Gradients, Pass};
+use super::mixture::Mixture;
+use super::objective::Mixing;
 use super::operation::FrontOperation;
 use super::stock;
 use crate::config::{BehaviourEncoder, Config, DeviceKind, NetworkKind};
@@ -123,6 +125,46 @@ fn the_fused_front_agrees_with_candle_in_values_and_gradients() {
             {
                 let off = furthest(ours, theirs);
                 assert!(off < 1e-5, "{what} differ by {off} ({class}, {:?})", config.network);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fused_step_agrees_with_candle_in_all_gradients() {
+    for (number, config) in variants().into_iter().enumerate() {
+        let (set, model) = prepare(&config, 130);
+        let batch = Arc::new(Gatherer::new(set.encoder()).gather(&set.all(), 0..130));
+        let mut random = Random::new(2, "shares");
+        let mixing = Mixing { shift: 7, shares: (0..130).map(|_| 0.75 + random.symmetric(0.25)).collect() };
+        let mixing = (number % 2 == 1).then_some(mixing);
+        for class in KernelClass::available() {
+            let pass = Pass {
+                device: Device::Cpu,
+                class,
+                layout: Arc::new(model.layout.clone()),
+                statistics: Arc::new(model.statistics.clone()),
+                dropout: 0.3,
+                seed: 1,
+                workspace: Arc::default(),
+            };
+            let judge = |logits: &[f32]| -> Result<_, candle_core::Error> {
+                Ok(Some(logits.iter().map(|logit| logit * 0.1 + 0.02).collect()))
+            };
+            let flat = |found: Gradients| {
+                let layers = found.layers.into_iter().flat_map(|(weight, bias)| [weight, bias]);
+                [found.front, found.rows].into_iter().chain(layers).collect::<Vec<_>>()
+            };
+            let ours = flat(pass.run(&model.weights, &batch, 3, mixing.as_ref(), judge).unwrap().unwrap());
+            let width = model.layout.width;
+            let tables = &model.weights.tables;
+            let rows = batch.unique.iter().flat_map(|&row| &tables[row as usize * width..][..width]);
+            let rows = rows.copied().collect();
+            let mixture = mixing.clone().map(Mixture);
+            let theirs = pass.stock(&model.weights, &batch, 3, mixture.as_ref(), rows, judge);
+            for (part, (ours, theirs)) in ours.iter().zip(flat(theirs.unwrap().unwrap())).enumerate() {
+                let off = furthest(ours, &theirs);
+                assert!(off < 1e-5, "gradients {part} differ by {off} ({class}, {:?})", config.network);
             }
         }
     }

@@ -1,14 +1,19 @@
 //! The forward and the backward pass of one training step: from weights and a batch to the
 //! gradients of everything that the batch moves. Knows no loss but its slope at the logits, and no
 //! optimizer.
+//!
+//! On CPU our own kernels do all of it. Candle's graph is left out there: adding up gradients it makes
+//! passes over memory on a pool of its own, whose threads spin for a core that ours could use.
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
 
-use super::activation::{Activation, Dropout};
 use super::batch::Batch;
+use super::dropout::Dropout;
 use super::mixture::Mixture;
+use super::mlp::{Mlp, MlpGradients};
 use super::objective::Mixing;
 use super::operation::{FrontOperation, Workspace};
 use super::stock;
@@ -87,14 +92,69 @@ impl Pass {
         judge: impl FnOnce(&[f32]) -> Result<Option<Vec<f32>>, E>,
     ) -> Result<Option<Gradients>, E> {
         let width = self.layout.width;
+        let mut rows = vec![0.0; batch.unique.len() * width];
+        rows.par_chunks_mut(width).zip(&batch.unique).with_min_len(512).for_each(|(to, &row)| {
+            let first = row as usize * width;
+            to.copy_from_slice(&weights.tables[first..first + width]);
+        });
+        let mixture = mixing.map(|mixing| Mixture(mixing.clone()));
+        if self.device.is_cpu() {
+            self.fused(weights, batch, step, mixture.as_ref(), &rows, judge)
+        } else {
+            self.stock(weights, batch, step, mixture.as_ref(), rows, judge)
+        }
+    }
+
+    fn dropout(&self, step: u64, layers: usize) -> Vec<Dropout> {
+        (0..layers as u64 - 1).map(|layer| Dropout::new(self.dropout, self.seed, step, layer)).collect()
+    }
+
+    /// On our own kernels.
+    fn fused<E>(
+        &self,
+        weights: &Weights,
+        batch: &Arc<Batch>,
+        step: u64,
+        mixture: Option<&Mixture>,
+        rows: &[f32],
+        judge: impl FnOnce(&[f32]) -> Result<Option<Vec<f32>>, E>,
+    ) -> Result<Option<Gradients>, E> {
+        let front = FrontOperation {
+            batch: Arc::clone(batch),
+            layout: Arc::clone(&self.layout),
+            statistics: Arc::clone(&self.statistics),
+            class: self.class,
+            workspace: Arc::clone(&self.workspace),
+        };
+        let mlp = Mlp::new(self.class, &weights.layers, self.dropout(step, weights.layers.len()));
+        let mut x = front.forward(&weights.front, rows);
+        if let Some(mixture) = mixture {
+            x = mixture.mix(&x);
+        }
+        let outputs = mlp.forward(&x);
+        let logits = outputs.last().map_or(&[][..], Vec::as_slice);
+        let Some(slopes) = judge(logits)? else { return Ok(None) };
+        let MlpGradients { layers, mut inputs } = mlp.backward(&x, &outputs, slopes);
+        if let Some(mixture) = mixture {
+            inputs = mixture.spread(&inputs);
+        }
+        let (front, rows) = front.backward(&weights.front, rows, &inputs);
+        Ok(Some(Gradients { front, rows, layers }))
+    }
+
+    /// In candle's own operations, for other devices; what [`Self::fused`] is compared with.
+    pub(super) fn stock<E: From<candle_core::Error>>(
+        &self,
+        weights: &Weights,
+        batch: &Arc<Batch>,
+        step: u64,
+        mixture: Option<&Mixture>,
+        rows: Vec<f32>,
+        judge: impl FnOnce(&[f32]) -> Result<Option<Vec<f32>>, E>,
+    ) -> Result<Option<Gradients>, E> {
         let device = &self.device;
         let front = Var::from_slice(&weights.front, weights.front.len(), device)?;
-        let mut gathered = Vec::with_capacity(batch.unique.len() * width);
-        for &row in &batch.unique {
-            let first = row as usize * width;
-            gathered.extend_from_slice(&weights.tables[first..first + width]);
-        }
-        let rows = Var::from_vec(gathered, (batch.unique.len(), width), device)?;
+        let rows = Var::from_vec(rows, (batch.unique.len(), self.layout.width), device)?;
         let layers = weights
             .layers
             .iter()
@@ -103,7 +163,22 @@ impl Pass {
                 Ok((weight, Var::from_slice(&layer.bias, layer.outputs, device)?))
             })
             .collect::<Result<Vec<(Var, Var)>, candle_core::Error>>()?;
-        let values = self.forward(batch, step, mixing, &front, &rows, &layers)?;
+        let mut values =
+            stock::front(batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?;
+        if let Some(mixture) = mixture {
+            values = mixture.stock(&values)?;
+        }
+        let dropout = self.dropout(step, layers.len());
+        for (number, (weight, bias)) in layers.iter().enumerate() {
+            values = values.matmul(weight)?.broadcast_add(bias)?;
+            let Some(dropout) = dropout.get(number) else { break };
+            values = values.relu()?;
+            if self.dropout > 0.0 {
+                let mut mask = vec![1.0; values.elem_count()];
+                dropout.apply(self.class, 0, &mut mask);
+                values = (&values * Tensor::from_vec(mask, values.shape(), device)?)?;
+            }
+        }
         let flat: Vec<f32> = values.flatten_all()?.to_vec1()?;
         let Some(slopes) = judge(&flat)? else { return Ok(None) };
         // The loss's slope at the logits is known in closed form, in double precision: the sum of
@@ -124,56 +199,5 @@ impl Pass {
                 .map(|(weight, bias)| Ok((take(weight)?, take(bias)?)))
                 .collect::<Result<_, candle_core::Error>>()?,
         }))
-    }
-
-    /// The heads' logits.
-    fn forward(
-        &self,
-        batch: &Arc<Batch>,
-        step: u64,
-        mixing: Option<&Mixing>,
-        front: &Var,
-        rows: &Var,
-        layers: &[(Var, Var)],
-    ) -> Result<Tensor, candle_core::Error> {
-        let mut values = if self.device.is_cpu() {
-            let operation = FrontOperation {
-                batch: Arc::clone(batch),
-                layout: Arc::clone(&self.layout),
-                statistics: Arc::clone(&self.statistics),
-                class: self.class,
-                workspace: Arc::clone(&self.workspace),
-            };
-            front.apply_op2(rows, operation)?
-        } else {
-            stock::front(batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?
-        };
-        if let Some(mixing) = mixing {
-            let mixture = Mixture(mixing.clone());
-            values =
-                if self.device.is_cpu() { values.apply_op1(mixture)? } else { mixture.stock(&values)? };
-        }
-        let hidden = layers.len() - 1;
-        for (number, (weight, bias)) in layers.iter().enumerate() {
-            values = values.matmul(weight)?;
-            if number == hidden {
-                values = values.broadcast_add(bias)?;
-                break;
-            }
-            let dropout = Dropout::new(self.dropout, self.seed, step, number as u64);
-            values = if self.device.is_cpu() {
-                values.apply_op2(bias, Activation { dropout })?
-            } else {
-                let values = values.broadcast_add(bias)?.relu()?;
-                if self.dropout > 0.0 {
-                    let mut mask = vec![1.0; values.elem_count()];
-                    dropout.apply(0, &mut mask);
-                    (&values * Tensor::from_vec(mask, values.shape(), &self.device)?)?
-                } else {
-                    values
-                }
-            };
-        }
-        Ok(values)
     }
 }

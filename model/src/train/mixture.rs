@@ -11,7 +11,7 @@ use super::operation::{cpu_floats, floats};
 pub(super) struct Mixture(pub(super) Mixing);
 
 impl Mixture {
-    fn mix(&self, values: &[f32]) -> Vec<f32> {
+    pub(super) fn mix(&self, values: &[f32]) -> Vec<f32> {
         let mixing = &self.0;
         let width = values.len() / mixing.shares.len();
         let mut out = vec![0.0_f32; values.len()];
@@ -27,7 +27,7 @@ impl Mixture {
     }
 
     /// The transpose of [`Self::mix`].
-    fn spread(&self, of_out: &[f32]) -> Vec<f32> {
+    pub(super) fn spread(&self, of_out: &[f32]) -> Vec<f32> {
         let mixing = &self.0;
         let count = mixing.shares.len();
         let width = of_out.len() / count;

@@ -3,7 +3,6 @@
 //!
 //! Knows no clock: progress is told in steps, and whoever watches may end it.
 
-mod activation;
 #[cfg(test)]
 mod agreement;
 mod ahead;
@@ -11,12 +10,14 @@ mod augment;
 mod average;
 mod batch;
 mod checkpoint;
+mod dropout;
 mod forward;
 mod frozen;
 mod job;
 mod keep;
 mod losses;
 mod mixture;
+mod mlp;
 mod objective;
 mod operation;
 mod optimizer;

@@ -91,6 +91,21 @@ impl FrontOperation {
         }
     }
 
+    /// The batch's weighted tokens.
+    pub(super) fn forward(&self, parameters: &[f32], embeddings: &[f32]) -> Vec<f32> {
+        with_width!(self.layout.width, D => self.forward_all::<D>(parameters, embeddings))
+    }
+
+    /// Gradients of parameters and embeddings, from those of the weighted tokens.
+    pub(super) fn backward(
+        &self,
+        parameters: &[f32],
+        embeddings: &[f32],
+        of_output: &[f32],
+    ) -> (Vec<f32>, Vec<f32>) {
+        with_width!(self.layout.width, D => self.backward_all::<D>(parameters, embeddings, of_output))
+    }
+
     fn forward_all<const D: usize>(&self, parameters: &[f32], embeddings: &[f32]) -> Vec<f32> {
         let front = self.front::<D>(parameters, embeddings);
         let prepared = Prepared::new(&self.layout, parameters);
@@ -249,7 +264,7 @@ impl CustomOp2 for FrontOperation {
     ) -> Result<(CpuStorage, Shape)> {
         let parameters = floats(parameters, parameter_strides)?;
         let embeddings = floats(embeddings, embedding_strides)?;
-        let out = with_width!(self.layout.width, D => self.forward_all::<D>(parameters, embeddings));
+        let out = self.forward(parameters, embeddings);
         Ok((CpuStorage::F32(out), Shape::from((self.batch.len(), self.layout.outputs()))))
     }
 
@@ -268,7 +283,7 @@ impl CustomOp2 for FrontOperation {
             let parameters = cpu_floats(&parameters, parameter_strides)?;
             let embeddings = cpu_floats(&embeddings, embedding_strides)?;
             let of_output = cpu_floats(&of_output, out_strides)?;
-            with_width!(self.layout.width, D => self.backward_all::<D>(parameters, embeddings, of_output))
+            self.backward(parameters, embeddings, of_output)
         };
         Ok((
             Some(Tensor::from_vec(of_parameters, parameters.shape(), parameters.device())?),
