@@ -58,7 +58,11 @@ pub(crate) enum Command {
     /// Service: retrains on a schedule and publishes what is better.
     Trainer,
     /// Trains once, now, judges, and publishes if better.
-    Train,
+    ///
+    /// Shows its progress: a bar on a terminal, else lines of the log. Exit code 0: trained, published
+    /// or not; 3: stopped by Ctrl-C or SIGTERM, and left a checkpoint in the registry; 1: failed.
+    #[command(args_conflicts_with_subcommands = true)]
+    Train(Train),
     /// Proves that nothing was lost, repeated or skewed.
     ///
     /// Exit code 0: what was checked holds; 1: an invariant is broken; 2: nothing could be checked.
@@ -178,6 +182,44 @@ pub(crate) struct Tables {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(subcommand)]
+    pub(crate) command: Option<TrainCommand>,
+    /// Goes on with the training that was stopped or killed, from its last checkpoint, with its data
+    /// and settings, to the weights that it would have come to.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Copies record, settings, report, event file and model there too.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Tells no scorer of a new champion (needs no cluster); the trainer service will when it runs.
+    #[arg(long)]
+    pub(crate) no_announce: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrainCommand {
+    /// Looks for better settings by successive halving; prints the best ones as TOML for --config.
+    ///
+    /// Publishes nothing. Exit code 3: stopped; the trials so far are in the folder.
+    Tune(Tune),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tune {
+    /// What to try: a TOML file with [tune] and [tune.space]; without it: `salience train tune
+    /// --example` prints one.
+    #[arg(required_unless_present = "example", value_name = "FILE")]
+    pub(crate) space: Option<PathBuf>,
+    /// Prints an example of such a file, with comments.
+    #[arg(long)]
+    pub(crate) example: bool,
+    /// Where trials are logged: trials.jsonl, and a folder of each for `TensorBoard`.
+    #[arg(long, default_value = "salience-tune", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Runs the cores again over the logs and compares byte for byte; trains the champion again.
     #[arg(long)]
@@ -227,6 +269,18 @@ pub(crate) enum ModelsCommand {
         /// As `models list` names it.
         version: String,
     },
+    /// What the event file of a version's training holds (see `TensorBoard`), a line per tag.
+    Tensorboard {
+        /// As `models list` names it.
+        version: String,
+    },
+    /// Copies what a version's training left behind into a folder.
+    Export {
+        /// As `models list` names it.
+        version: String,
+        /// The folder.
+        out: PathBuf,
+    },
     /// Makes a version the champion, whatever the gate said.
     Promote {
         /// As `models list` names it.
@@ -261,6 +315,19 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_delimiter = ',', value_name = "MARKETS")]
         only: Vec<String>,
         /// Seed of the markets.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The classic network of neuromarketing (50 inputs, 256-128) on simulated viewings, with attention
+    /// over its inputs and without.
+    Classic {
+        /// Viewings; 70 % are trained on.
+        #[arg(long, default_value_t = 40_000)]
+        viewings: usize,
+        /// Seed of the viewings.
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Prints JSON.

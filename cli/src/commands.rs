@@ -12,7 +12,7 @@ use runtime::shutdown::Shutdown;
 
 use crate::args::{
     BenchCommand, Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Quality,
-    Replay, Simulate, TopicsCommand, Verify,
+    Replay, Simulate, TopicsCommand, Train, TrainCommand, Verify,
 };
 
 /// Runs the command; its exit code.
@@ -28,10 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Lake { command: None } => services(global, &[Service::Lake]),
         Command::Lake { command: Some(command) } => lake(global, &command),
         Command::Trainer => services(global, &[Service::Trainer]),
-        Command::Train => {
-            println!("{}", ops::models::train(&open(global)?)?);
-            Ok(0)
-        }
+        Command::Train(train) => run_train(global, train),
         Command::Verify(verify) => run_verify(global, &verify),
         Command::Status => {
             println!("{}", serde_json::to_string_pretty(&ops::status::look(&open(global)?)?)?);
@@ -52,6 +49,16 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Bench { command: BenchCommand::Quality(quality) } => bench_quality(global, quality),
         Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
             bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
+        }
+        Command::Bench { command: BenchCommand::Classic { viewings, seed, json } } => {
+            let config = load(global, Some(ops::bench::classic::PRESET))?;
+            let report = ops::bench::classic::run(&config, viewings, seed)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                print!("{report}");
+            }
+            Ok(0)
         }
         Command::Pseudonym { user } => {
             let config = load(global, None)?;
@@ -195,6 +202,33 @@ fn show(finished: &Finished) -> u8 {
     finished.verdict.exit_code()
 }
 
+fn run_train(global: &Global, train: Train) -> Result<u8> {
+    use ops::train::{Options, Outcome, STOPPED};
+
+    if let Some(TrainCommand::Tune(tune)) = train.command {
+        let Some(file) = tune.space.filter(|_| !tune.example) else {
+            print!("{}", ops::train::tune::EXAMPLE);
+            return Ok(0);
+        };
+        let best = ops::train::tune::run(&open(global)?, &file, &tune.out, &shutdown()?)?;
+        return Ok(best.map_or(STOPPED, |best| {
+            print!("{best}");
+            0
+        }));
+    }
+    let options = Options { resume: train.resume, out: train.out, quiet: train.no_announce };
+    match ops::train::run(&open(global)?, &options, &shutdown()?)? {
+        Outcome::Ended(verdict) => {
+            println!("{verdict}");
+            Ok(0)
+        }
+        Outcome::Stopped(how) => {
+            eprintln!("{how}");
+            Ok(STOPPED)
+        }
+    }
+}
+
 fn run_verify(global: &Global, verify: &Verify) -> Result<u8> {
     let options = ops::verify::Options { recompute: verify.recompute };
     let report = ops::verify::run(&open(global)?, options)?;
@@ -248,6 +282,12 @@ fn models(global: &Global, command: &ModelsCommand) -> Result<u8> {
             }
         }
         ModelsCommand::Show { version } => println!("{}", ops::models::show(&context, version)?),
+        ModelsCommand::Tensorboard { version } => {
+            for line in ops::train::tags(&context, version)? {
+                println!("{line}");
+            }
+        }
+        ModelsCommand::Export { version, out } => ops::train::copy(&context, version, out)?,
         ModelsCommand::Promote { version } => println!("{}", ops::models::promote(&context, version)?),
         ModelsCommand::Rollback => println!("{}", ops::models::rollback(&context)?),
     }

@@ -65,11 +65,15 @@ say "changing candle-core's manifest"
 manifest=$(cargo metadata --format-version 1 --locked --manifest-path "$repository/Cargo.toml" |
   "$python" -c 'import json, sys
 print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "candle-core"))')
-rm -rf "$into/candle-core"
-cp -r "$(dirname "$manifest")" "$into/candle-core"
-sed -i 's/"dynamic-linking"/"fallback-dynamic-loading"/' "$into/candle-core/Cargo.toml"
-grep -q '"fallback-dynamic-loading"' "$into/candle-core/Cargo.toml" ||
-  fail "candle-core's manifest is not as expected: $manifest"
+# Copied once: a new copy would be compiled again.
+if [ "$(cat "$into/candle-core/copied-from" 2>/dev/null)" != "$manifest" ]; then
+  rm -rf "$into/candle-core"
+  cp -r "$(dirname "$manifest")" "$into/candle-core"
+  sed -i 's/"dynamic-linking"/"fallback-dynamic-loading"/' "$into/candle-core/Cargo.toml"
+  grep -q '"fallback-dynamic-loading"' "$into/candle-core/Cargo.toml" ||
+    fail "candle-core's manifest is not as expected: $manifest"
+  echo "$manifest" > "$into/candle-core/copied-from"
+fi
 
 export CUDA_HOME="$toolkit" PATH="$toolkit/bin:$PATH" CUDA_COMPUTE_CAP="$capability"
 export NVCC_APPEND_FLAGS=--compress-mode=size CUDAFORGE_THREADS="${CUDAFORGE_THREADS:-$(nproc)}"

@@ -147,6 +147,7 @@ mod tests {
             Some(crate::replay::Format::Csv.preset()),
             Some(crate::bench::PRESET),
             Some(crate::bench::quality::PRESET),
+            Some(crate::bench::classic::PRESET),
         ];
         for preset in presets {
             let sources = Sources { preset, ..Sources::default() };
@@ -182,6 +183,7 @@ mod tests {
             crate::replay::Format::Csv.preset(),
             crate::bench::PRESET,
             crate::bench::quality::PRESET,
+            crate::bench::classic::PRESET,
         ] {
             known(&defaults, &toml::from_str(preset).unwrap(), "");
         }

@@ -24,6 +24,7 @@ pub mod stages;
 pub mod status;
 pub mod tables;
 pub mod topics;
+pub mod train;
 pub mod verify;
 
 /// The pseudonym of a raw user id under the configured key.

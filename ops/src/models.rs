@@ -1,8 +1,7 @@
 //! The registry of models, for people.
 
 use anyhow::{Context as _, Result};
-use runtime::shutdown::Shutdown;
-use trainer::{Announcer, Champion, Trainer, Trigger};
+use trainer::{Announcer, Champion};
 
 use crate::clock::wall_ms;
 use crate::context::Context;
@@ -61,33 +60,11 @@ pub fn rollback(context: &Context) -> Result<String> {
     announce(context, &moved)
 }
 
-fn announce(context: &Context, champion: &Champion) -> Result<String> {
+pub(crate) fn announce(context: &Context, champion: &Champion) -> Result<String> {
     let announcer = Announcer::new(&context.config.kafka, &context.names)?;
     context
         .tokio
         .block_on(announcer.announce(&context.registry(), champion))
         .context("the pointer was moved; the trainer will announce it when it runs")?;
     Ok(format!("champion is {}", champion.model_version))
-}
-
-/// Trains once, now; what the gate said.
-///
-/// # Errors
-/// Too few examples, a lake or registry that cannot be read.
-pub fn train(context: &Context) -> Result<String> {
-    let config = &context.config;
-    let trainer = Trainer::new(
-        config.trainer.clone(),
-        config.model.clone(),
-        context.vector_schema.clone(),
-        context.store.clone(),
-    )?;
-    let shutdown = Shutdown::new();
-    shutdown.on_signals()?;
-    let status = trainer::Status::new();
-    let ended = context.tokio.block_on(trainer.train(Trigger::Asked, &status, &shutdown))?;
-    if let Some(champion) = &ended.published {
-        announce(context, champion)?;
-    }
-    Ok(format!("{}: {}", ended.run.model_version, ended.run.gate.reason))
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub max_rows: usize,
     /// Versions kept; 0: all.
     pub keep_versions: usize,
+    /// Wall-clock time between two checkpoints of a training.
+    pub checkpoint_interval: Millis,
     /// Training, validation, test.
     pub split: Split,
     /// The bar for publishing.

@@ -38,6 +38,12 @@ pub enum Error {
         /// Version asked for.
         version: String,
     },
+    /// No training to go on with.
+    #[error("model {name} has no unfinished training to go on with")]
+    NothingToResume {
+        /// Model name.
+        name: String,
+    },
     /// Nothing to roll back to.
     #[error("model {name} has had no other champion to go back to")]
     NothingBefore {

@@ -4,9 +4,11 @@
 use std::ops::ControlFlow;
 
 use model::explain::{Faithfulness, Options};
-use model::{Encoder, Examples, Job, Model, Progress, TrainError, Trained};
+use model::train::{Observer, Snapshot, Validated};
+use model::{Checkpoint, Encoder, Examples, Job, Model, Progress, Source, TrainError, Trained};
 use runtime::shutdown::Shutdown;
 use schemas::VectorSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -21,7 +23,7 @@ use crate::split::{self, Boundaries, Parts};
 const RESAMPLES: usize = 300;
 
 /// What a model follows from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Table versions.
     pub tables: Pins,
@@ -74,28 +76,66 @@ pub struct Fitted {
 pub trait Watch: Send {
     /// The examples are read.
     fn read(&mut self, rows: usize);
-    /// A step was taken.
-    fn step(&mut self, progress: &Progress);
+    /// A step was taken; the last one, if the training is `stopping`.
+    fn step(&mut self, progress: &Progress, state: &Snapshot<'_>, stopping: bool);
+    /// The weights were judged on the validation examples.
+    fn validated(&mut self, validated: &Validated<'_>, state: &Snapshot<'_>);
 }
 
 /// Watches nothing.
 impl Watch for () {
     fn read(&mut self, _rows: usize) {}
-    fn step(&mut self, _progress: &Progress) {}
+    fn step(&mut self, _progress: &Progress, _state: &Snapshot<'_>, _stopping: bool) {}
+    fn validated(&mut self, _validated: &Validated<'_>, _state: &Snapshot<'_>) {}
 }
 
-/// Reads, splits, trains. Blocks its thread: for threads of their own, never a runtime's.
-///
-/// # Errors
-/// Too few examples, what the lake says, what training says, [`Error::Stopped`].
-pub fn fit(
+/// Ends a training when it is asked to stop.
+struct Stopping<'a> {
+    watch: &'a mut dyn Watch,
+    stop: &'a Shutdown,
+}
+
+impl Observer for Stopping<'_> {
+    fn step(&mut self, progress: &Progress, state: &Snapshot<'_>) -> ControlFlow<()> {
+        let stopping = self.stop.is_set();
+        self.watch.step(progress, state, stopping);
+        if stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn validated(&mut self, validated: &Validated<'_>, state: &Snapshot<'_>) {
+        self.watch.validated(validated, state);
+    }
+}
+
+/// Examples that are read and split.
+pub(crate) struct Prepared {
+    dataset: Dataset,
+    boundaries: Boundaries,
+    parts: Parts,
+}
+
+impl Prepared {
+    /// Gives `with` the training examples (the latest `rows` of them, if so many are asked for) and
+    /// those of validation.
+    pub(crate) fn train<T>(
+        &self,
+        rows: Option<usize>,
+        with: &mut dyn FnMut(&dyn Source, &Examples<'_>) -> T,
+    ) -> T {
+        let train = &self.parts.train;
+        let first = train.end - rows.unwrap_or(train.len()).min(train.len());
+        with(&self.dataset.part(&(first..train.end)), &self.dataset.part(&self.parts.validation))
+    }
+}
+
+/// Reads and splits.
+pub(crate) fn prepare(
     root: &str,
     plan: &Plan,
     parent: Option<&Model>,
     handle: &Handle,
     stop: &Shutdown,
-    watch: &mut dyn Watch,
-) -> Result<Fitted, Error> {
+) -> Result<Prepared, Error> {
     // A run that learns on keeps the encoder that it learns on from.
     let encoder = match parent.filter(|_| plan.mode == Mode::Incremental) {
         Some(parent) => parent.encoder().clone(),
@@ -103,7 +143,6 @@ pub fn fit(
     };
     let dataset =
         Dataset::read(root, &plan.tables, &plan.schema, &encoder, plan.config.max_rows, handle, stop)?;
-    watch.read(dataset.data().rows);
     let first = match (plan.mode, dataset.times().last()) {
         (Mode::Incremental, Some(latest)) => {
             let from = latest.saturating_sub(plan.config.incremental.window.0);
@@ -114,12 +153,28 @@ pub fn fit(
     let (boundaries, parts) =
         split::split(&dataset.times()[first..], &plan.config.split, plan.judged_after_ms)?;
     let parts = parts.moved_by(first);
+    Ok(Prepared { dataset, boundaries, parts })
+}
+
+/// Reads, splits, trains; with a checkpoint of the same plan, goes on where it was taken. Blocks its
+/// thread: for threads of their own, never a runtime's.
+///
+/// # Errors
+/// Too few examples, what the lake says, what training says, [`Error::Stopped`].
+pub fn fit(
+    root: &str,
+    plan: &Plan,
+    parent: Option<&Model>,
+    handle: &Handle,
+    stop: &Shutdown,
+    resume: Option<Checkpoint>,
+    watch: &mut dyn Watch,
+) -> Result<Fitted, Error> {
+    let Prepared { dataset, boundaries, parts } = prepare(root, plan, parent, handle, stop)?;
+    watch.read(dataset.data().rows);
     let (training, validation) = (dataset.part(&parts.train), dataset.part(&parts.validation));
-    let job = Job::new(&training, &validation, &plan.network).with_parent(parent);
-    let trained = model::train(job, &mut |progress: &Progress| {
-        watch.step(progress);
-        if stop.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let job = Job::new(&training, &validation, &plan.network).with_parent(parent).with_resume(resume);
+    let trained = model::train(job, &mut Stopping { watch, stop });
     drop((training, validation));
     // A stopped training has kept its best weights so far, which nobody could make again.
     if stop.is_set() {

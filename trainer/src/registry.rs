@@ -223,6 +223,25 @@ impl Registry {
         Ok(())
     }
 
+    /// All that a version's run left behind, by name: record, settings, report, event file, artefact.
+    ///
+    /// # Errors
+    /// [`Error::NoVersion`] if there is none of that name.
+    pub async fn files(&self, version: &str) -> Result<Vec<(String, Bytes)>, Error> {
+        self.run(version).await?;
+        let prefix = format!("{}/", self.folder(version));
+        let mut files = Vec::new();
+        for path in self.store.list(&prefix).await? {
+            let Some(name) = path.strip_prefix(&prefix).filter(|name| *name != "claim.json") else {
+                continue;
+            };
+            if let Some(bytes) = self.store.get(&path).await? {
+                files.push((name.to_owned(), bytes));
+            }
+        }
+        Ok(files)
+    }
+
     /// All pointers, oldest first.
     async fn pointers(&self) -> Result<Vec<u64>, Error> {
         let prefix = format!("models/{}/champion/", self.name);

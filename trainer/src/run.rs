@@ -25,6 +25,9 @@ pub struct Run {
     pub model_version: String,
     /// Version of the code that trained.
     pub code_version: String,
+    /// Git revision of that code, where the build knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_revision: Option<String>,
     /// Kernel class that trained.
     pub kernel: String,
     /// What started it; of several, the first.

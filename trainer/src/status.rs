@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub last_failure: Option<String>,
     /// Validation loss of the run under way, oldest first.
     pub validation_losses: Vec<f64>,
+    /// The last step of the run under way.
+    pub progress: Option<model::Progress>,
     /// Training examples of the run under way or the last.
     pub rows: usize,
 }

@@ -98,3 +98,13 @@ pub(crate) fn vectors_skipped(count: u64) {
 pub(crate) fn cold_start(parent: &str, reason: &str) {
     tracing::info!(parent, reason, "training starts from the seed, not from the champion");
 }
+
+pub(crate) fn checkpoint(bytes: usize) {
+    tracing::debug!(bytes, "checkpoint written");
+    counter!("salience_trainer_checkpoints_total").increment(1);
+}
+
+pub(crate) fn checkpoint_failed(error: &crate::Error) {
+    tracing::warn!(%error, "checkpoint could not be written; training goes on");
+    counter!("salience_trainer_checkpoint_failures_total").increment(1);
+}

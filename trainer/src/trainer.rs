@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use model::explain::Faithfulness;
-use model::{Artefact, Metrics, Model, Probabilities, Progress};
+use model::{Artefact, Checkpoint, Metrics, Model, Probabilities};
 use runtime::shutdown::Shutdown;
 use runtime::store::Store;
 use schemas::VectorSchema;
@@ -16,14 +16,18 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::dataset::{self, Dataset};
 use crate::drift::{self, Measured};
-use crate::fit::{self, Fitted, Plan, Watch};
+use crate::fit::{self, Fitted, Plan};
 use crate::gate::{self, Decision, Rival, Said};
 use crate::registry::{Champion, Registry};
 use crate::run::{Parent, Run};
+use crate::rundir::pending::{Begun, Pending, Saved};
+use crate::rundir::watching::Watching;
+use crate::rundir::{REVISION, config_toml};
 use crate::schedule::{Due, Mode, Trigger};
 use crate::status::{Phase, Status};
+use crate::tensorboard::{Events, PrCurve};
 use crate::turn::Turn;
-use crate::{Error, report, telemetry};
+use crate::{Error, report, telemetry, tensorboard, tune};
 
 /// Trains models of one name.
 #[derive(Debug, Clone)]
@@ -99,6 +103,18 @@ impl Trainer {
         ended
     }
 
+    /// Goes on with the run that was stopped or killed, from its last checkpoint, to the weights that
+    /// it would have come to; its tables, settings and parent are those that it began with.
+    ///
+    /// # Errors
+    /// [`Error::NothingToResume`] if none is unfinished; else as [`Self::train`].
+    pub async fn resume(&self, status: &Status, stop: &Shutdown) -> Result<Ended, Error> {
+        let turn = self.take_turn(stop).await?;
+        let ended = self.watched(None, &turn, status).await;
+        turn.end().await;
+        ended
+    }
+
     /// Becomes the one that trains; ends when `stop` is set or the lease is lost.
     pub(crate) async fn take_turn(&self, stop: &Shutdown) -> Result<Turn, Error> {
         Turn::take(self.registry().leases(self.config.lease.0), stop).await
@@ -106,11 +122,17 @@ impl Trainer {
 
     /// The run that is due, by the one whose turn it is.
     pub(crate) async fn train_due(&self, due: &Due, turn: &Turn, status: &Status) -> Result<Ended, Error> {
+        self.watched(Some(due), turn, status).await
+    }
+
+    /// A run that is due, or the unfinished one.
+    async fn watched(&self, due: Option<&Due>, turn: &Turn, status: &Status) -> Result<Ended, Error> {
         let started_ms = wall_clock_ms();
         let started = stopwatch();
         status.update(|s| {
             s.phase = Phase::Reading;
             s.validation_losses.clear();
+            s.progress = None;
         });
         let result = match Box::pin(self.train_inner(due, started_ms, started, status, turn)).await {
             Err(Error::Stopped) if turn.lost() => Err(Error::LeaseLost { name: self.config.model.clone() }),
@@ -137,7 +159,7 @@ impl Trainer {
 
     async fn train_inner(
         &self,
-        due: &Due,
+        due: Option<&Due>,
         started_ms: i64,
         started: Instant,
         status: &Status,
@@ -153,28 +175,58 @@ impl Trainer {
             Some(champion) => Some(load(&registry, &champion.model_version, &champion.checksum).await?),
             None => None,
         };
-        let (tables, labels) = dataset::pin(self.store.root_url()).await?;
-        let mut due = due.clone();
-        due.mode = self.mode(due.mode, champion_model.as_ref());
-        telemetry::run_started(&due, labels);
         let pinned = champion.as_ref().map(|champion| Parent {
             model_version: champion.model_version.clone(),
             checksum: champion.checksum.clone(),
         });
-        let plan = Plan {
-            tables,
-            config: self.config.clone(),
-            network: self.network_for(due.mode),
-            schema: self.schema.clone(),
-            mode: due.mode,
-            parent: pinned.clone().filter(|_| self.config.warm_start || due.mode == Mode::Incremental),
-            judged_after_ms: champion_run.as_ref().map(|run| run.boundaries.validation_until_ms),
+        let pending = Pending::new(self.store.clone(), &self.config.model);
+        let (begun, saved) = if let Some(due) = due {
+            let (tables, labels) = dataset::pin(self.store.root_url()).await?;
+            let mut due = due.clone();
+            due.mode = self.mode(due.mode, champion_model.as_ref());
+            telemetry::run_started(&due, labels);
+            let plan = Plan {
+                tables,
+                config: self.config.clone(),
+                network: self.network_for(due.mode),
+                schema: self.schema.clone(),
+                parent: pinned.clone().filter(|_| self.config.warm_start || due.mode == Mode::Incremental),
+                mode: due.mode,
+                judged_after_ms: champion_run.as_ref().map(|run| run.boundaries.validation_until_ms),
+            };
+            let begun = Begun { due, plan, started_ms };
+            pending.begin(&begun).await?;
+            (begun, None)
+        } else {
+            let begun = pending.begun().await?;
+            telemetry::run_started(&begun.due, 0);
+            (begun, pending.saved().await?)
         };
+        let Begun { due, plan, started_ms } = begun;
+        // A run that is gone on with may have begun from what is no longer the champion.
+        let other_parent = match &plan.parent {
+            Some(parent) if pinned.as_ref() != Some(parent) => {
+                Some(load(&registry, &parent.model_version, &parent.checksum).await?)
+            }
+            _ => None,
+        };
+        let (checkpoint, events) = match saved {
+            Some(Saved { checkpoint, events }) => {
+                let events = Events::resume(&events, checkpoint.done(), started_ms);
+                (Some(checkpoint), events)
+            }
+            None => (None, Events::new(started_ms)),
+        };
+        let every_ms = self.config.checkpoint_interval.0;
+        let mut watch = Watching::new(status.clone(), events, pending.clone(), &Handle::current(), every_ms);
 
         let root = self.store.root_url().to_owned();
-        let (thread_plan, thread_status, thread_stop) = (plan.clone(), status.clone(), turn.stop().clone());
+        let (thread_plan, thread_stop) = (plan.clone(), turn.stop().clone());
         let work = move |handle: &Handle| {
-            judge(&root, &thread_plan, champion_model.as_ref(), handle, &thread_status, &thread_stop)
+            let parent = other_parent.as_ref().or(champion_model.as_ref());
+            let parent = parent.filter(|_| thread_plan.parent.is_some());
+            let models = Models { champion: champion_model.as_ref(), parent };
+            judge(&root, &thread_plan, models, checkpoint, handle, &mut watch, &thread_stop)
         };
         let judged = on_own_thread(work).await?;
 
@@ -185,6 +237,7 @@ impl Trainer {
             model: self.config.model.clone(),
             model_version: claim.version().to_owned(),
             code_version: Run::CODE_VERSION.to_owned(),
+            git_revision: REVISION.map(ToOwned::to_owned),
             kernel: judged.kernel,
             trigger: due.trigger(),
             due: Some(due),
@@ -216,8 +269,12 @@ impl Trainer {
             .filter_map(|name| Some(((*name).to_owned(), judged.artefact.files().get(*name)?.clone())))
             .collect();
         registry.attach(&claim, "report.html", report::html(&run).into()).await?;
+        let settings = config_toml(&run.config, &run.network)?;
+        registry.attach(&claim, "config.toml", settings.into()).await?;
+        registry.attach(&claim, &tensorboard::file_name(started_ms), judged.events.into()).await?;
         turn.check().await?;
         registry.save(&claim, &files, &run).await?;
+        pending.end().await?;
         let published = if run.gate.publish {
             match registry
                 .promote(champion.as_ref(), &run.model_version, &run.gate.reason, wall_clock_ms())
@@ -267,6 +324,31 @@ impl Trainer {
             network.training.max_epochs = self.config.incremental.epochs;
         }
         network
+    }
+
+    /// Looks for better settings of `[model]` on the examples of now; publishes nothing. `log` is told
+    /// of every training, with its event file. `None` when asked to stop.
+    ///
+    /// # Errors
+    /// As [`tune::search`].
+    pub async fn tune(
+        &self,
+        settings: tune::Tune,
+        stop: &Shutdown,
+        mut log: impl FnMut(&tune::Entry, &[u8]) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Option<tune::Best>, Error> {
+        let (tables, _) = dataset::pin(self.store.root_url()).await?;
+        let plan = Plan {
+            tables,
+            config: self.config.clone(),
+            network: self.network.clone(),
+            schema: self.schema.clone(),
+            mode: Mode::Full,
+            parent: None,
+            judged_after_ms: None,
+        };
+        let (root, stop) = (self.store.root_url().to_owned(), stop.clone());
+        on_own_thread(move |handle| tune::search(&root, &plan, &settings, handle, &stop, &mut log)).await
     }
 
     /// Compares the latest examples with what the champion knew; `None` where there is no champion
@@ -323,7 +405,7 @@ pub async fn retrain(run: &Run, store: &Store, stop: &Shutdown) -> Result<Retrai
     };
     let (root, stop) = (store.root_url().to_owned(), stop.clone());
     let work = move |handle: &Handle| {
-        let fitted = fit::fit(&root, &plan, parent.as_ref(), handle, &stop, &mut ())?;
+        let fitted = fit::fit(&root, &plan, parent.as_ref(), handle, &stop, None, &mut ())?;
         let artefact = fitted.trained.artefact(&fit::card(&plan, &fitted)).map_err(broken)?;
         Ok(Retrained {
             weights_checksum: fitted.trained.model.weights_checksum().map_err(broken)?,
@@ -360,21 +442,30 @@ struct Judged {
     reliability: Vec<report::Bin>,
     drift_reference: drift::Reference,
     explanation: Option<Faithfulness>,
+    /// The event file.
+    events: Vec<u8>,
+}
+
+/// The models that a challenger comes from and is judged against.
+#[derive(Clone, Copy)]
+struct Models<'a> {
+    champion: Option<&'a Model>,
+    parent: Option<&'a Model>,
 }
 
 /// Trains a challenger and compares it with the champion on the same test examples.
 fn judge(
     root: &str,
     plan: &Plan,
-    champion: Option<&Model>,
+    models: Models<'_>,
+    checkpoint: Option<Checkpoint>,
     handle: &Handle,
-    status: &Status,
+    watch: &mut Watching,
     stop: &Shutdown,
 ) -> Result<Judged, Error> {
     let started = stopwatch();
-    let mut watch = Watching { status: status.clone() };
-    let parent = champion.filter(|_| plan.parent.is_some());
-    let fitted = fit::fit(root, plan, parent, handle, stop, &mut watch)?;
+    let Models { champion, parent } = models;
+    let fitted = fit::fit(root, plan, parent, handle, stop, checkpoint, watch)?;
     let Fitted { dataset, parts, trained, .. } = &fitted;
     let data = dataset.data();
     telemetry::data_read(data.rows, data.labels, data.without_vector, started.elapsed().as_secs_f64());
@@ -385,7 +476,7 @@ fn judge(
         telemetry::cold_start(&parent.model_version, "its encoder or network differs from the config's");
     }
 
-    status.update(|s| s.phase = Phase::Judging);
+    watch.status.update(|s| s.phase = Phase::Judging);
     let test = dataset.part(&parts.test);
     let said = trained.model.predict_examples(&test).map_err(broken)?;
     let ours = Columns::new(&said);
@@ -405,6 +496,8 @@ fn judge(
         let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
         (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
     };
+    let clicks = PrCurve::of(ours.p_click.iter().copied().zip(outcomes.iter().map(|o| o.clicked)));
+    watch.curves.judged(fitted.trained.history.steps, &metrics, &clicks);
     let reliability = report::reliability(&ours.p_click, &outcomes);
     let drift_reference = {
         let validation = trained.model.predict_examples(&dataset.part(&parts.validation)).map_err(broken)?;
@@ -431,6 +524,7 @@ fn judge(
         reliability,
         drift_reference,
         explanation: fitted.explanation,
+        events: watch.curves.events.bytes().to_vec(),
     })
 }
 
@@ -483,25 +577,6 @@ impl Columns {
     }
 }
 
-struct Watching {
-    status: Status,
-}
-
-impl Watch for Watching {
-    fn read(&mut self, rows: usize) {
-        self.status.update(|s| {
-            s.phase = Phase::Training;
-            s.rows = rows;
-        });
-    }
-
-    fn step(&mut self, progress: &Progress) {
-        if let Some(loss) = progress.validation_loss {
-            self.status.update(|s| s.validation_losses.push(loss));
-        }
-    }
-}
-
 /// Runs `work` on a thread that may block, for as long as it takes.
 async fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce(&Handle) -> Result<T, Error> + Send + 'static,
@@ -515,7 +590,7 @@ pub(crate) fn wall_clock_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-#[expect(clippy::disallowed_methods, reason = "telemetry: how long a run took")]
-fn stopwatch() -> Instant {
+#[expect(clippy::disallowed_methods, reason = "telemetry: how long a run took; when to write a checkpoint")]
+pub(crate) fn stopwatch() -> Instant {
     Instant::now()
 }

@@ -4,11 +4,15 @@ use super::proto::Histogram;
 
 /// Buckets between the least and the greatest value.
 const BUCKETS: usize = 30;
+/// Values that are counted at most; of larger tensors every so-many-th.
+const MOST: usize = 1 << 20;
 
 /// Equal buckets from the least to the greatest of the values; those that are no numbers are left
 /// out, since no bucket holds them.
 pub(super) fn of(values: &[f32]) -> Histogram {
-    let finite = || values.iter().filter(|value| value.is_finite()).map(|&value| f64::from(value));
+    let stride = values.len().div_ceil(MOST).max(1);
+    let finite =
+        || values.iter().step_by(stride).filter(|value| value.is_finite()).map(|&value| f64::from(value));
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut num, mut sum, mut sum_squares) = (0.0, 0.0, 0.0);
     for value in finite() {

@@ -119,6 +119,10 @@ mod tests {
             (2, "pr_curves", &[6, THRESHOLDS as i64][..])
         );
         assert_eq!(read.values, curve.rows.concat());
+        let resumed = Events::resume(&events.bytes()[..events.bytes().len() - 3], 1, 0);
+        let tags = super::read(resumed.bytes()).unwrap();
+        assert_eq!(tags.keys().collect::<Vec<_>>(), ["loss", "rate"]);
+        assert_eq!(tags["loss"].scalars, [(0, 1.0), (1, 0.5)]);
         let cut = &events.bytes()[..events.bytes().len() - 1];
         assert_eq!(super::read(cut).unwrap_err().number, 5);
     }

@@ -25,6 +25,20 @@ impl Events {
         events
     }
 
+    /// Goes on with a file after `step`: what it has beyond that is cut, as is a record that was not
+    /// finished.
+    pub fn resume(bytes: &[u8], step: u64, wall_ms: i64) -> Self {
+        let mut kept = Vec::new();
+        let mut rest = bytes;
+        while let Some((payload, after)) = record::split(rest) {
+            if Event::decode(payload).is_ok_and(|event| event.step <= step as i64) {
+                kept.extend_from_slice(&rest[..rest.len() - after.len()]);
+            }
+            rest = after;
+        }
+        if kept.is_empty() { Self::new(wall_ms) } else { Self { bytes: kept } }
+    }
+
     /// What was written so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -14,6 +14,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
         model: "default".into(),
         model_version: claim.version().to_owned(),
         code_version: Run::CODE_VERSION.to_owned(),
+        git_revision: None,
         kernel: "portable".into(),
         trigger: Trigger::Asked,
         due: Some(Due::full(Trigger::Asked)),

@@ -163,3 +163,102 @@ async fn the_service_trains_by_schedule_and_announces_what_is_promoted() {
     again.await.unwrap().unwrap();
     assert_eq!(registry.versions().await.unwrap(), ["v000001"]);
 }
+
+/// Trains in a store of its own; stopped in the middle or not, the same comes of it.
+async fn trained(stop_in_the_middle: bool) -> (trainer::Run, runtime::store::Store, tempfile::TempDir) {
+    let (folder, store) = folder();
+    let mut world = World::new(5);
+    world.grow(3_000);
+    world.write(&store, 1, |_| false).await;
+    let mut network = network();
+    (network.training.max_epochs, network.training.patience) = (30, 100);
+    let mut config = config();
+    config.gate.confidence = 0.5;
+    let trainer = Trainer::new(config, network, schema(), store.clone()).unwrap();
+    let status = Status::new();
+    let nothing = trainer.resume(&status, &Shutdown::new()).await.unwrap_err();
+    assert!(matches!(nothing, Error::NothingToResume { .. }), "{nothing}");
+    if stop_in_the_middle {
+        let stop = Shutdown::new();
+        let (watched, stopper) = (status.clone(), stop.clone());
+        let watcher = std::thread::spawn(move || {
+            while watched.get().progress.is_none_or(|progress| progress.done < 100) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            stopper.set();
+        });
+        let stopped = trainer.train(Trigger::Asked, &status, &stop).await.unwrap_err();
+        watcher.join().unwrap();
+        assert!(matches!(stopped, Error::Stopped), "{stopped}");
+        let done = status.get().progress.unwrap().done;
+        assert!((100..500).contains(&done), "{done} steps");
+        assert!(store.get("models/default/unfinished/state").await.unwrap().is_some());
+        // What has come to the tables since is not what it began with.
+        world.grow(500);
+        world.write(&store, 1, |_| false).await;
+        let ended = trainer.resume(&status, &Shutdown::new()).await.unwrap();
+        assert!(store.list("models/default/unfinished/").await.unwrap().is_empty());
+        return (ended.run, store, folder);
+    }
+    (trainer.train(Trigger::Asked, &status, &Shutdown::new()).await.unwrap().run, store, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_training_goes_on_to_the_same_model_and_leaves_one_event_file() {
+    let (whole, _, _whole_folder) = trained(false).await;
+    let (resumed, store, resumed_folder) = trained(true).await;
+    assert_eq!(resumed.weights_checksum, whole.weights_checksum);
+    assert_eq!(resumed.checksum, whole.checksum);
+    assert_eq!((&resumed.history, &resumed.metrics), (&whole.history, &whole.metrics));
+    let again = retrain(&resumed, &store, &Shutdown::new()).await.unwrap();
+    assert_eq!(again.weights_checksum, whole.weights_checksum);
+
+    let folder = resumed_folder.path().join("models/default/versions/v000001");
+    let name = trainer::tensorboard::file_name(resumed.started_ms);
+    let tags = trainer::tensorboard::read(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+    let steps: Vec<i64> = tags["training/loss"].scalars.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, (1..=resumed.history.steps as i64).collect::<Vec<_>>(), "no step twice, none lost");
+    let validations = &tags["validation/loss"].scalars;
+    assert_eq!(validations.len(), resumed.history.validations.len());
+    assert_eq!(tags["validation/click"].curves.len(), validations.len());
+    assert!(tags["weights/mlp.0.weight"].histograms.len() == validations.len(), "{:?}", tags.keys());
+    assert!(tags.contains_key("test/click/auc") && tags.contains_key("training/gradient_norm"));
+    let settings: toml::Table =
+        toml::from_str(&std::fs::read_to_string(folder.join("config.toml")).unwrap()).unwrap();
+    assert_eq!(settings["model"]["training"]["max_epochs"].as_integer(), Some(30));
+    let Some(theirs) = crate::tensorboard::tensorboard(&folder) else { return };
+    assert_eq!(theirs["scalars"]["training/loss"].as_array().unwrap().len(), steps.len());
+    assert_eq!(
+        theirs["pr_curves"]["validation/click"]["values"].as_array().unwrap().len(),
+        validations.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halving_keeps_the_settings_that_learn() {
+    let (_folder, store) = folder();
+    let mut world = World::new(5);
+    world.grow(3_000);
+    world.write(&store, 1, |_| false).await;
+    let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
+    let text = "[tune]\ntrials = 8\neta = 2\nbudget = \"epochs\"\nmin = 1\nmax = 4\nseed = 3\n[tune.space]\n\
+                \"training.learning_rate\" = [0.000001, 0.01]\n\"training.embedding_learning_rate\" = { log = [0.001, 0.01] }\n";
+    let tune = trainer::tune::Tune::parse(text).unwrap();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let best = trainer
+        .tune(tune, &Shutdown::new(), move |entry, events| {
+            assert!(trainer::tensorboard::read(events).unwrap().contains_key("validation/loss"));
+            log.lock().unwrap().push(entry.clone());
+            Ok(())
+        })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(best.config.training.learning_rate, 0.01);
+    let seen = seen.lock().unwrap().clone();
+    let rungs: Vec<usize> = seen.iter().map(|entry| entry.rung).collect();
+    assert_eq!(rungs, [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
+    assert!(best.entry.validation_loss < seen[0].validation_loss.or(Some(1.0)));
+    assert!(trainer.registry().versions().await.unwrap().is_empty());
+}
