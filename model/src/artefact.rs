@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, ConfigError};
 use crate::encode::{EncodeError, Encoder, Statistics};
 use crate::explain::Method;
-use crate::network::{Layout, Weights, WeightsError};
+use crate::network::{Layout, Weights, WeightsError, with_dictionaries};
 use crate::predict::{Explain, Model};
 
 /// Format of the artefact.
@@ -255,6 +255,7 @@ impl Model {
         if statistics.mean.len() != numbers || statistics.inverse_deviation.len() != numbers {
             return Err(ArtefactError::Statistics { found: statistics.mean.len(), expected: numbers });
         }
+        let encoder = with_dictionaries(encoder, artefact.file(WEIGHTS)?)?;
         let layout = Layout::new(&encoder, &config);
         let weights = Weights::from_safetensors(artefact.file(WEIGHTS)?, &layout, &encoder, &config)?;
         let mut model = Self::new(encoder, config, statistics, weights);

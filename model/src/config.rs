@@ -1,5 +1,6 @@
 //! The `[model]` section: network, encoder, training. Knows no file and no environment.
 
+use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Every key of the section with its default and its meaning, as TOML.
@@ -98,12 +99,29 @@ pub struct EncoderConfig {
     pub device_buckets: u32,
     /// Hash buckets of channels.
     pub channel_buckets: u32,
+    /// Hash buckets of consumers' pseudonyms; 0: they are not read.
+    #[serde(default)]
+    pub user_buckets: u32,
+    /// Fields whose ids get rows of their own from a dictionary fitted to the training examples.
+    #[serde(default)]
+    pub dictionaries: Vec<String>,
+    /// Times that training examples must name an id before a dictionary admits it.
+    #[serde(default = "min_count")]
+    pub min_count: u32,
+    /// Event time after which a dictionary forgets an id that is no longer named; 0: never.
+    #[serde(default)]
+    pub expiry: Millis,
     /// Past behaviours read, newest first.
     pub max_behaviours: usize,
     /// Length of the content embedding; 0 reads none.
     pub content_embedding: usize,
     /// Most numbers that share one token.
     pub max_fields_per_token: usize,
+}
+
+// What models recorded before the key existed.
+const fn min_count() -> u32 {
+    4
 }
 
 /// Which optimizer.
@@ -250,6 +268,9 @@ pub struct TrainingConfig {
     /// Share of field tokens that an example is shown without.
     #[serde(default)]
     pub feature_dropout: f32,
+    /// Share of the ids of fields with a dictionary that an example shows as unknown.
+    #[serde(default)]
+    pub id_dropout: f32,
     /// Share of examples of whose behaviours only a run is shown.
     #[serde(default)]
     pub behaviour_crop: f32,
@@ -350,6 +371,20 @@ impl Config {
             check((2..=1 << 27).contains(&buckets), key, &buckets, "must be 2 to 134217728")?;
         }
         check(
+            encoder.user_buckets == 0 || (2..=1 << 27).contains(&encoder.user_buckets),
+            "encoder.user_buckets",
+            &encoder.user_buckets,
+            "must be 0 (off) or 2 to 134217728",
+        )?;
+        for field in &encoder.dictionaries {
+            check(
+                crate::encode::field_names().any(|name| name == field),
+                "encoder.dictionaries",
+                field,
+                "must be one of item, campaign, category, brand, placement, device, channel, user",
+            )?;
+        }
+        check(
             encoder.max_behaviours <= 256,
             "encoder.max_behaviours",
             &encoder.max_behaviours,
@@ -403,6 +438,7 @@ impl TrainingConfig {
             ("training.averaging", self.averaging),
             ("training.label_smoothing", self.label_smoothing),
             ("training.feature_dropout", self.feature_dropout),
+            ("training.id_dropout", self.id_dropout),
         ] {
             check((0.0..1.0).contains(&share), key, &share, "must be 0 to less than 1")?;
         }

@@ -10,7 +10,7 @@ use schemas::{FeatureVector, VectorSchema};
 
 use crate::artefact::Manifest;
 use crate::config::Config;
-use crate::encode::{EncodeError, Encoder, Examples, FIELDS, Row, RowBuffer, Statistics};
+use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
 use crate::network::front::{Front, Trace};
@@ -379,7 +379,7 @@ impl Model {
             weights.push((pooling[token] * share, column));
         }
         let numbers = row.numbers.len();
-        let others = (0..FIELDS.len()).chain(layout.behaviour_token).chain(layout.content_token);
+        let others = (0..row.ids.len()).chain(layout.behaviour_token).chain(layout.content_token);
         weights.extend(others.map(|token| (pooling[token], numbers + token)));
         largest(&mut weights, most);
         weights

@@ -13,6 +13,14 @@ impl Random {
         Self { state: xxhash_rust::xxh3::xxh3_64_with_seed(purpose.as_bytes(), seed) }
     }
 
+    /// A stream of its own per (`seed`, `purpose`, `number`), for what is drawn out of order.
+    pub fn numbered(seed: u64, purpose: &str, number: u64) -> Self {
+        let mut random = Self::new(seed ^ number.wrapping_mul(0x9FB2_1C65_1E98_DF25), purpose);
+        // Numbers next to one another start far apart.
+        random.state = random.next_u64();
+        random
+    }
+
     /// 64 random bits.
     #[inline]
     pub fn next_u64(&mut self) -> u64 {

@@ -117,9 +117,9 @@ fn frozen_weights_stay_and_the_others_move() {
     let job = Job::new(&training, &validation, &config).with_parent(Some(&parent)).with_seed(7);
     let child = train(job, &mut ()).unwrap().model;
     let (before, after) = (parent.weights(), child.weights());
-    let (_, first, rows) = set.encoder().tables().find(|(field, _, _)| *field == "item").unwrap();
+    let table = set.encoder().tables().iter().find(|table| table.name == "item").unwrap();
     let width = config.network.width;
-    let items = first as usize * width..(first + rows) as usize * width;
+    let items = table.first as usize * width..(table.first + table.rows) as usize * width;
     assert_eq!(before.tables[items.clone()], after.tables[items.clone()]);
     assert_ne!(before.tables[items.end..], after.tables[items.end..]);
     assert_eq!(before.layers[0], after.layers[0]);

@@ -117,6 +117,7 @@ fn layered(defaults: &str, preset: &str) -> Result<String> {
 fn check(config: &Config) -> Result<()> {
     config.lake.check().map_err(anyhow::Error::msg)?;
     config.trainer.check()?;
+    config.trainer.check_gap(config.features.click_window)?;
     config.scorer.check()?;
     anyhow::ensure!(
         config.scorer.model == config.trainer.model,
@@ -160,6 +161,21 @@ mod tests {
             let config: Config = resolved.extract().unwrap();
             check(&config).unwrap();
         }
+    }
+
+    #[test]
+    fn a_gap_in_which_labels_could_still_be_decided_is_refused() {
+        let overrides = [("features.click_window".to_owned(), "45m".to_owned())];
+        let resolved =
+            runtime::config::resolve(&defaults(), &[], std::iter::empty(), &overrides, FREE).unwrap();
+        let mut config: Config = resolved.extract().unwrap();
+        let text = check(&config).unwrap_err().to_string();
+        assert!(
+            text.contains("trainer.split.gap: 30m is shorter than features.click_window (45m)"),
+            "{text}"
+        );
+        config.trainer.split.gap = config.features.click_window;
+        check(&config).unwrap();
     }
 
     #[test]

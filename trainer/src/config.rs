@@ -24,6 +24,15 @@ pub struct Config {
     pub warm_start: bool,
     /// Most examples used, the most recent.
     pub max_rows: usize,
+    /// Examples of a block: what is held, shuffled and handed on at once.
+    #[serde(default = "block_rows")]
+    pub block_rows: usize,
+    /// Folder of the encoded examples while a run lasts; empty: the system's temporary one.
+    #[serde(default)]
+    pub spill_folder: String,
+    /// Share of a hashed field's ids that may share a bucket before a run warns.
+    #[serde(default = "max_collision_rate")]
+    pub max_collision_rate: f64,
     /// Versions kept; 0: all.
     pub keep_versions: usize,
     /// Wall-clock time between two checkpoints of a training.
@@ -137,6 +146,9 @@ pub struct Split {
     pub validation_share: f64,
     /// Share of the examples, the latest, for judging.
     pub test_share: f64,
+    /// Most validation examples: an even sample where there are more.
+    #[serde(default = "max_validation_rows")]
+    pub max_validation_rows: usize,
     /// Event time left out between two of the three.
     pub gap: Millis,
     /// Least training examples.
@@ -157,6 +169,19 @@ pub struct Gate {
     pub max_calibration_worsening: f64,
     /// Least clicks of a campaign that is judged by itself.
     pub min_campaign_clicks: u64,
+}
+
+// What runs recorded before these keys existed.
+const fn block_rows() -> usize {
+    16_384
+}
+
+const fn max_validation_rows() -> usize {
+    200_000
+}
+
+const fn max_collision_rate() -> f64 {
+    0.1
 }
 
 impl Config {
@@ -188,6 +213,16 @@ impl Config {
         }
         if self.max_rows < self.split.min_train_rows + 2 * self.split.min_test_rows {
             return bad("max_rows", "is less than the split's least rows together".into());
+        }
+        if self.block_rows == 0 || self.block_rows > 1 << 20 {
+            return bad("block_rows", format!("{}: must be 1 to 1048576", self.block_rows));
+        }
+        if self.split.max_validation_rows < self.split.min_test_rows {
+            return bad("split.max_validation_rows", "is less than split.min_test_rows".into());
+        }
+        if !(0.0..=1.0).contains(&self.max_collision_rate) {
+            let rate = self.max_collision_rate;
+            return bad("max_collision_rate", format!("{rate}: must lie from 0 to 1"));
         }
         if self.gate.resamples == 0 {
             return bad("gate.resamples", "must be at least 1".into());
@@ -234,6 +269,24 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Refuses a gap that is shorter than the time within which labels are decided: the last
+    /// training labels would be decided by events that the next part is judged on.
+    ///
+    /// # Errors
+    /// Both keys and what they say.
+    pub fn check_gap(&self, click_window: Millis) -> Result<(), crate::Error> {
+        let gap = self.split.gap;
+        if gap >= click_window {
+            return Ok(());
+        }
+        Err(crate::Error::Config {
+            key: "trainer.split.gap".into(),
+            what: format!(
+                "{gap} is shorter than features.click_window ({click_window}): labels of one part would be decided by events of the next; write at least {click_window}"
+            ),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +315,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_gap_is_as_long_as_labels_take() {
+        let good = defaults();
+        good.check_gap(good.split.gap).unwrap();
+        let text = good.check_gap(Millis(good.split.gap.0 + 1_000)).unwrap_err().to_string();
+        assert!(text.starts_with("trainer.split.gap: 30m is shorter than features.click_window"), "{text}");
+    }
+
+    #[test]
     fn nonsense_is_named() {
         let good = defaults();
         let split = Split { test_share: 0.9, ..good.split };
@@ -278,6 +339,12 @@ pub(crate) mod tests {
             (
                 Config { incremental: Incremental { epochs: 0, ..good.incremental }, ..good.clone() },
                 "trainer.incremental.epochs",
+            ),
+            (Config { block_rows: 0, ..good.clone() }, "trainer.block_rows"),
+            (Config { max_collision_rate: 2.0, ..good.clone() }, "trainer.max_collision_rate"),
+            (
+                Config { split: Split { max_validation_rows: 1, ..good.split }, ..good.clone() },
+                "trainer.split.max_validation_rows",
             ),
             (
                 Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() },

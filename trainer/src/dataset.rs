@@ -1,31 +1,38 @@
 //! Examples from the lake: `labels` joined to `features` by place, at pinned table versions, as
-//! streams. One pass over each; in memory are the targets and the encoded examples, never vectors.
+//! streams. In memory are the label of each example (48 bytes), the validation examples (as
+//! many as the config allows) and a few blocks; vectors only as they stream by.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::path::PathBuf;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::DataType;
-use futures::StreamExt as _;
+use arrow::compute::filter_record_batch;
 use lake::{Order, ScanOptions, Table};
-use model::encode::Outcome;
-use model::{EncodedSet, Encoder, Examples};
+use model::encode::{FieldIds, KeyedSet, Outcome, VocabularyFit, without_person};
+use model::{Block, EncodedSet, Encoder, Model, Probabilities, Source, SourceError};
 use runtime::shutdown::Shutdown;
-use schemas::VectorSchema;
 use schemas::table::{features, labels};
+use schemas::{FeatureVector, VectorSchema};
 use tokio::runtime::Handle;
 
-use crate::Error;
-use crate::gate;
-use crate::join::{Labels, Selection};
+use crate::config::Config;
+use crate::draw::{Chosen, Drawn, Present, Role, draw, present, scan};
+use crate::random::SplitMix;
 use crate::run::Data;
+use crate::spill::{Blocks, Writer};
+use crate::split::{Boundaries, Parts};
+use crate::{Error, gate};
 
 /// Table versions that a run reads: by table name.
 pub type Pins = BTreeMap<String, u64>;
 
 /// The tables that training reads.
 pub const TABLES: [&str; 2] = [labels::NAME, features::NAME];
+
+/// All examples count alike.
+const WEIGHT: f32 = 1.0;
+
+/// Vectors that are kept whole, for the artefact's golden batch.
+const SAMPLES: usize = 8;
 
 /// The current versions of the tables that training reads, and the label records in them.
 /// Labels are pinned first: the vectors of a label are written before it.
@@ -47,50 +54,107 @@ pub async fn pin(root: &str) -> Result<(Pins, u64), Error> {
     Ok((pins, records))
 }
 
-/// The examples of a run, in order of event time, then place.
+/// Which examples, read how.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Where the tables are.
+    pub root: &'a str,
+    /// Their versions.
+    pub pins: &'a Pins,
+    /// The vectors' schema.
+    pub schema: &'a VectorSchema,
+    /// How vectors are encoded.
+    pub encoder: &'a Encoder,
+    /// Whether its dictionaries are fitted to the training examples; else they stay.
+    pub fit: bool,
+    /// Event time before the latest example that counts, ms; all where none.
+    pub window_ms: Option<i64>,
+    /// How many examples, how they are split, where they are spilled.
+    pub config: &'a Config,
+    /// The test part begins no earlier, ms.
+    pub judged_after_ms: Option<i64>,
+    /// Seed of the order of the training examples.
+    pub seed: u64,
+}
+
+/// The examples of a run, encoded. Training and test examples are on disk, in blocks.
 #[derive(Debug)]
 pub struct Dataset {
-    set: EncodedSet,
-    /// Positions in the set, in order of the examples.
-    order: Vec<usize>,
-    /// Event times, in that order.
-    times: Vec<i64>,
-    /// Campaign of each position in the set, as a position in `campaigns`.
-    campaign: Vec<u32>,
+    encoder: Encoder,
+    ids: Vec<FieldIds>,
+    training: Blocks,
+    validation: EncodedSet,
+    validation_campaigns: Vec<u32>,
+    test: Blocks,
+    test_outcomes: Vec<Outcome>,
+    test_campaigns: Vec<u32>,
     campaigns: Vec<String>,
+    samples: Vec<FeatureVector>,
+    boundaries: Boundaries,
+    parts: Parts,
     data: Data,
+    click_rate: f64,
 }
 
 impl Dataset {
     /// Reads the examples. Blocks its thread: for threads of their own, never a runtime's.
     ///
     /// # Errors
-    /// What the lake says, rows that are no records, [`Error::Stopped`] when asked to stop.
-    pub fn read(
-        root: &str,
-        pins: &Pins,
-        schema: &VectorSchema,
-        encoder: &Encoder,
-        max_rows: usize,
-        handle: &Handle,
-        stop: &Shutdown,
-    ) -> Result<Self, Error> {
-        let mut collected = Labels::new(max_rows);
-        scan(root, labels::NAME, pins, handle, stop, |batch| {
-            for label in labels::decode(&batch)? {
-                collected.add(&label);
-            }
-            Ok(())
+    /// Too few examples, what the lake says, rows that are no records, a disk that is full,
+    /// [`Error::Stopped`] when asked to stop.
+    pub fn read(want: &Request<'_>, handle: &Handle, stop: &Shutdown) -> Result<Self, Error> {
+        let mut drawn = draw(want, handle, stop)?;
+        let encoder = want.encoder;
+        let mut sink = Sink::new(want, encoder, &drawn)?;
+        let wanted = |role| matches!(role, Role::Train | Role::Validation | Role::Test);
+        read_vectors(want, &mut drawn.chosen, wanted, handle, stop, |vector, role, outcome| {
+            sink.take(vector, role, outcome)
         })?;
-        let labels_seen = collected.seen;
-        let mut builder = Builder::new(collected.finish(), schema, encoder);
-        scan(root, features::NAME, pins, handle, stop, |batch| builder.add(&batch))?;
-        let version = pins.get(features::NAME).copied().unwrap_or_default();
-        let dataset = builder.finish(labels_seen)?;
-        if dataset.data.rows == 0 && dataset.data.skipped_vectors > 0 {
-            return Err(Error::Fingerprint { version, fingerprint: schema.fingerprint() });
+        let Sink {
+            training,
+            validation,
+            validation_campaigns,
+            test,
+            test_outcomes,
+            test_campaigns,
+            campaigns,
+            samples,
+            ..
+        } = sink;
+        let (training, test) = (training.finish()?, test.finish()?);
+        let mut fit = VocabularyFit::new(encoder);
+        for block in training.all() {
+            if stop.is_set() {
+                return Err(Error::Stopped);
+            }
+            fit.add(&block?);
         }
-        Ok(dataset)
+        let (fitted, mut ids) = fit.finish();
+        let encoder = if want.fit {
+            fitted
+        } else {
+            // What new dictionaries would have held is nobody's business.
+            ids.retain(|ids| ids.dictionary.is_none());
+            encoder.clone()
+        };
+        let Drawn { boundaries, parts, data, click_rate, .. } = drawn;
+        let validation = validation.resolve(&encoder);
+        Ok(Self {
+            encoder,
+            ids,
+            training,
+            validation,
+            validation_campaigns,
+            test,
+            test_outcomes,
+            test_campaigns,
+            campaigns: campaigns.names,
+            samples,
+            boundaries,
+            parts,
+            data,
+            click_rate,
+        })
     }
 
     /// What was read, in numbers.
@@ -98,147 +162,319 @@ impl Dataset {
         self.data
     }
 
-    /// Event times of the examples, ascending, ms.
-    pub fn times(&self) -> &[i64] {
-        &self.times
+    /// The encoder, fitted to the training examples.
+    pub const fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
-    /// The examples at these positions of the order.
-    pub fn part(&self, range: &Range<usize>) -> Examples<'_> {
-        self.set.select(self.order[range.clone()].iter().copied())
+    /// What the training examples tell of the ids of each field.
+    pub fn ids(&self) -> &[FieldIds] {
+        &self.ids
     }
 
-    /// What came of them, for the gate.
-    pub fn outcomes(&self, range: &Range<usize>) -> Vec<gate::Outcome<'_>> {
-        let outcomes = self.set.outcomes();
-        self.order[range.clone()]
-            .iter()
-            .map(|&at| {
-                let Outcome { clicked, purchased, matured, .. } = outcomes[at];
-                gate::Outcome {
-                    campaign: &self.campaigns[self.campaign[at] as usize],
-                    clicked,
-                    purchased: matured.then_some(purchased),
-                }
-            })
-            .collect()
+    /// How the examples were split, in event time.
+    pub const fn boundaries(&self) -> Boundaries {
+        self.boundaries
     }
 
-    /// The share of these examples that were clicked.
-    pub fn click_rate(&self, range: &Range<usize>) -> f64 {
-        let clicked = self.order[range.clone()].iter().filter(|&&at| self.set.outcomes()[at].clicked).count();
-        clicked as f64 / range.len().max(1) as f64
+    /// The same as positions in the order of event time.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The training examples, as training reads them: a block at a time.
+    pub fn training(&self) -> Training<'_> {
+        Training::new(&self.training, &self.encoder, &self.samples)
+    }
+
+    /// The validation examples, by place: all of them, or an even sample of as many as
+    /// `split.max_validation_rows`.
+    pub const fn validation(&self) -> &EncodedSet {
+        &self.validation
+    }
+
+    /// What came of the validation examples.
+    pub fn validation_outcomes(&self) -> Vec<gate::Outcome<'_>> {
+        self.judged(self.validation.outcomes(), &self.validation_campaigns)
+    }
+
+    /// The test examples by place, a block at a time, with the ids' rows of `encoder`.
+    pub fn test<'a>(&'a self, encoder: &'a Encoder) -> impl Iterator<Item = Result<EncodedSet, Error>> + 'a {
+        self.test.all().map(|block| Ok(block?.resolve(encoder)))
+    }
+
+    /// What came of the test examples and how much each counts, in the order of [`Self::test`].
+    pub fn test_judged(&self) -> impl Iterator<Item = (Outcome, f32)> + '_ {
+        self.test_outcomes.iter().map(|&outcome| (outcome, WEIGHT))
+    }
+
+    /// The same for the gate.
+    pub fn test_outcomes(&self) -> Vec<gate::Outcome<'_>> {
+        self.judged(&self.test_outcomes, &self.test_campaigns)
+    }
+
+    fn judged(&self, outcomes: &[Outcome], campaigns: &[u32]) -> Vec<gate::Outcome<'_>> {
+        let judged = |(outcome, campaign): (&Outcome, &u32)| gate::Outcome {
+            campaign: &self.campaigns[*campaign as usize],
+            clicked: outcome.clicked,
+            purchased: outcome.matured.then_some(outcome.purchased),
+        };
+        outcomes.iter().zip(campaigns).map(judged).collect()
+    }
+
+    /// The share of the training examples that were clicked.
+    pub const fn click_rate(&self) -> f64 {
+        self.click_rate
+    }
+
+    /// What a model says of the test examples, in the order of [`Self::test`]. Its encoder must
+    /// read vectors as this one's does ([`Encoder::reads_as`]).
+    ///
+    /// # Errors
+    /// A disk that fails, a model of other vectors.
+    pub fn predict_test(&self, model: &Model) -> Result<Vec<Probabilities>, Error> {
+        predict(self.test(model.encoder()), model)
     }
 }
 
-/// Encodes the vectors of selected places as they stream by.
-struct Builder<'a> {
-    selection: Selection,
-    schema: &'a VectorSchema,
-    set: EncodedSet,
-    /// Position in the order of each position in the set.
-    rank: Vec<usize>,
-    campaign: Vec<u32>,
-    known: HashMap<String, u32>,
-    skipped: u64,
+/// What a model whose encoder reads vectors in another way than the run's says of the same test
+/// examples, in the same order: they are read again.
+///
+/// # Errors
+/// As of [`Dataset::read`].
+pub fn predict_test_again(
+    want: &Request<'_>,
+    model: &Model,
+    handle: &Handle,
+    stop: &Shutdown,
+) -> Result<Vec<Probabilities>, Error> {
+    let mut drawn = draw(want, handle, stop)?;
+    let empty = KeyedSet::new(want.encoder);
+    let mut test = Writer::in_order(&spill_folder(want.config)?, empty, want.config.block_rows)?;
+    read_vectors(
+        want,
+        &mut drawn.chosen,
+        |role| role == Role::Test,
+        handle,
+        stop,
+        |vector, _, outcome| test.push(|set| Ok(set.push(model.encoder(), &vector, outcome, WEIGHT)?)),
+    )?;
+    let test = test.finish()?;
+    predict(test.all().map(|block| Ok(block?.resolve(model.encoder()))), model)
 }
 
-impl<'a> Builder<'a> {
-    fn new(selection: Selection, schema: &'a VectorSchema, encoder: &Encoder) -> Self {
-        Self {
-            selection,
-            schema,
-            set: EncodedSet::new(encoder),
-            rank: Vec::new(),
-            campaign: Vec::new(),
-            known: HashMap::new(),
-            skipped: 0,
+/// The latest examples, at most `max_rows`, in order of place. All in memory.
+///
+/// # Errors
+/// As of [`Dataset::read`], but for too few examples.
+pub fn latest(want: &Request<'_>, handle: &Handle, stop: &Shutdown) -> Result<EncodedSet, Error> {
+    let Present { selection, mut roles, times, .. } = present(want, handle, stop)?;
+    let from_ms = want.window_ms.zip(times.last()).map_or(i64::MIN, |(window, last)| last - window);
+    for (target, role) in selection.targets.iter().zip(&mut roles) {
+        if *role != Role::Absent && target.event_time_ms >= from_ms {
+            *role = Role::Test;
         }
     }
+    let mut drawn = Chosen { selection, roles };
+    let mut set = KeyedSet::new(want.encoder);
+    read_vectors(
+        want,
+        &mut drawn,
+        |role| role == Role::Test,
+        handle,
+        stop,
+        |vector, _, outcome| Ok(set.push(want.encoder, &vector, outcome, WEIGHT)?),
+    )?;
+    Ok(set.resolve(want.encoder))
+}
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let ours = of_schema(batch, self.schema)?;
-        self.skipped += (batch.num_rows() - ours.num_rows()) as u64;
-        if ours.num_rows() == 0 {
+fn predict(
+    blocks: impl Iterator<Item = Result<EncodedSet, Error>>,
+    model: &Model,
+) -> Result<Vec<Probabilities>, Error> {
+    let mut said = Vec::new();
+    for block in blocks {
+        let block = block?;
+        said.extend(model.predict_examples(&block.all()).map_err(|error| Error::Model(error.to_string()))?);
+    }
+    Ok(said)
+}
+
+/// Where blocks are spilled; made if it is not there.
+fn spill_folder(config: &Config) -> Result<PathBuf, Error> {
+    let folder = match config.spill_folder.as_str() {
+        "" => std::env::temp_dir(),
+        folder => PathBuf::from(folder),
+    };
+    std::fs::create_dir_all(&folder).map_err(|error| Error::Config {
+        key: "trainer.spill_folder".into(),
+        what: format!("{}: {error}", folder.display()),
+    })?;
+    Ok(folder)
+}
+
+/// Hands every wanted vector of the pinned table to `take`, by place.
+fn read_vectors(
+    want: &Request<'_>,
+    drawn: &mut Chosen,
+    wanted: impl Fn(Role) -> bool,
+    handle: &Handle,
+    stop: &Shutdown,
+    mut take: impl FnMut(FeatureVector, Role, Outcome) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let fingerprint = want.schema.fingerprint();
+    // The topic's order, whatever the files: compaction changes no training.
+    let options = ScanOptions { order: Order::Place, ..ScanOptions::default() };
+    scan(want.root, features::NAME, want.pins, &options, handle, stop, |batch| {
+        let keep = drawn.rows_of(&batch, fingerprint, &wanted)?;
+        if keep.true_count() == 0 {
             return Ok(());
         }
-        for vector in features::decode(&ours, self.schema)? {
-            let Some(&rank) = self.selection.index.get(&vector.place) else { continue };
-            let outcome = self.selection.targets[rank].outcome(self.selection.clock_ms);
-            self.set.push_outcome(&vector, outcome, 1.0).map_err(|error| Error::Model(error.to_string()))?;
-            self.rank.push(rank);
-            let next = self.known.len() as u32;
-            self.campaign.push(*self.known.entry(vector.campaign).or_insert(next));
+        let batch = filter_record_batch(&batch, &keep).map_err(|error| Error::Damaged {
+            path: format!("table {}", features::NAME),
+            what: error.to_string(),
+        })?;
+        for vector in features::decode(&batch, want.schema)? {
+            let Some(index) = drawn.selection.find(vector.place) else { continue };
+            let outcome = drawn.selection.targets[index].outcome(drawn.selection.clock_ms);
+            take(vector, drawn.roles[index], outcome)?;
+        }
+        Ok(())
+    })
+}
+
+/// Training examples on disk. Every block is an even sample of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Training<'a> {
+    /// Where they are.
+    pub blocks: &'a Blocks,
+    encoder: &'a Encoder,
+    samples: &'a [FeatureVector],
+    /// So many of so many examples.
+    share: Option<(usize, usize)>,
+}
+
+impl<'a> Training<'a> {
+    /// The blocks with the ids' rows of `encoder`, which reads vectors as what they were made by;
+    /// `samples` are a few vectors for the golden batch.
+    pub const fn new(blocks: &'a Blocks, encoder: &'a Encoder, samples: &'a [FeatureVector]) -> Self {
+        Self { blocks, encoder, samples, share: None }
+    }
+
+    /// About `rows` of them: an even sample.
+    #[must_use]
+    pub fn thinned(mut self, rows: usize) -> Self {
+        let all = self.blocks.rows();
+        self.share = (rows < all).then_some((rows, all));
+        self
+    }
+}
+
+impl Source for Training<'_> {
+    fn encoder(&self) -> &Encoder {
+        self.encoder
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn block(&self, number: usize) -> Result<Block<'_>, SourceError> {
+        let mut block = self.blocks.read(number)?;
+        if let Some(share) = self.share {
+            block = block.thinned(share);
+        }
+        Ok(Block::from(block.resolve(self.encoder)))
+    }
+
+    fn samples(&self) -> &[FeatureVector] {
+        self.samples
+    }
+}
+
+/// Numbers campaigns in order of appearance.
+#[derive(Debug, Default)]
+struct Campaigns {
+    numbers: HashMap<String, u32>,
+    names: Vec<String>,
+}
+
+impl Campaigns {
+    fn number(&mut self, campaign: String) -> u32 {
+        let next = self.names.len() as u32;
+        *self.numbers.entry(campaign).or_insert_with_key(|campaign| {
+            self.names.push(campaign.clone());
+            next
+        })
+    }
+}
+
+/// Encodes vectors into the part that they are of.
+struct Sink<'a> {
+    encoder: &'a Encoder,
+    training: Writer,
+    validation: KeyedSet,
+    /// Validation examples still to come, and still to be taken.
+    validation_left: (usize, usize),
+    validation_campaigns: Vec<u32>,
+    draw: SplitMix,
+    test: Writer,
+    test_outcomes: Vec<Outcome>,
+    test_campaigns: Vec<u32>,
+    campaigns: Campaigns,
+    samples: Vec<FeatureVector>,
+}
+
+impl<'a> Sink<'a> {
+    fn new(want: &Request<'_>, encoder: &'a Encoder, drawn: &Drawn) -> Result<Self, Error> {
+        let folder = spill_folder(want.config)?;
+        let block_rows = want.config.block_rows;
+        let empty = KeyedSet::new(encoder);
+        let training =
+            Writer::scattered(&folder, empty.clone(), block_rows, drawn.parts.train.len(), want.seed)?;
+        let rows = drawn.parts.validation.len();
+        Ok(Self {
+            encoder,
+            training,
+            validation: empty.clone(),
+            validation_left: (rows, rows.min(want.config.split.max_validation_rows)),
+            validation_campaigns: Vec::new(),
+            draw: SplitMix::new(want.seed ^ 0x5641_4C49_4441_5445),
+            test: Writer::in_order(&folder, empty, block_rows)?,
+            test_outcomes: Vec::new(),
+            test_campaigns: Vec::new(),
+            campaigns: Campaigns::default(),
+            samples: Vec::new(),
+        })
+    }
+
+    fn take(&mut self, vector: FeatureVector, role: Role, outcome: Outcome) -> Result<(), Error> {
+        let encoder = self.encoder;
+        match role {
+            Role::Train => {
+                self.training.push(|set| Ok(set.push(encoder, &vector, outcome, WEIGHT)?))?;
+                if self.samples.len() < SAMPLES {
+                    self.samples.push(without_person(vector));
+                }
+            }
+            Role::Validation => {
+                // Selection sampling (Knuth, algorithm 3.4.2 S): each with the same probability.
+                let (left, wanted) = &mut self.validation_left;
+                let taken = self.draw.below((*left).max(1)) < *wanted;
+                *left = left.saturating_sub(1);
+                if taken {
+                    *wanted -= 1;
+                    self.validation.push(encoder, &vector, outcome, WEIGHT)?;
+                    self.validation_campaigns.push(self.campaigns.number(vector.campaign));
+                }
+            }
+            Role::Test => {
+                self.test.push(|set| Ok(set.push(encoder, &vector, outcome, WEIGHT)?))?;
+                self.test_outcomes.push(outcome);
+                self.test_campaigns.push(self.campaigns.number(vector.campaign));
+            }
+            Role::Absent | Role::Gap => {}
         }
         Ok(())
     }
-
-    fn finish(self, labels: u64) -> Result<Dataset, Error> {
-        let mut order: Vec<usize> = (0..self.rank.len()).collect();
-        order.sort_unstable_by_key(|&at| self.rank[at]);
-        if let Some(twice) = order.windows(2).find(|pair| self.rank[pair[0]] == self.rank[pair[1]]) {
-            let place = &self.selection.places[self.rank[twice[0]]];
-            return Err(Error::Damaged {
-                path: format!("table {}", features::NAME),
-                what: format!("holds two vectors of the event at {place}"),
-            });
-        }
-        let times = order.iter().map(|&at| self.set.times()[at]).collect();
-        let mut campaigns = vec![String::new(); self.known.len()];
-        for (name, at) in self.known {
-            campaigns[at as usize] = name;
-        }
-        let outcomes = self.set.outcomes();
-        let count = |of: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| of(outcome)).count();
-        let data = Data {
-            labels,
-            rows: order.len(),
-            without_vector: self.selection.places.len() - order.len(),
-            skipped_vectors: self.skipped,
-            clicked: count(|o| o.clicked),
-            matured: count(|o| o.matured),
-            purchased: count(|o| o.matured && o.purchased),
-        };
-        Ok(Dataset { set: self.set, order, times, campaign: self.campaign, campaigns, data })
-    }
-}
-
-/// The rows whose numbers the schema names. A table that outlived a change of the declared features
-/// holds others too.
-fn of_schema(batch: &RecordBatch, schema: &VectorSchema) -> Result<RecordBatch, Error> {
-    let wanted = format!("{:016x}", schema.fingerprint());
-    let damaged = |what: String| Error::Damaged { path: format!("table {}", features::NAME), what };
-    let column =
-        batch.column_by_name("fingerprint").ok_or_else(|| damaged("has no column fingerprint".to_owned()))?;
-    let column = cast(column, &DataType::Utf8).map_err(|error| damaged(error.to_string()))?;
-    let Some(texts) = column.as_any().downcast_ref::<StringArray>() else {
-        return Err(damaged("column fingerprint is no text".to_owned()));
-    };
-    let keep: BooleanArray = texts.iter().map(|text| Some(text == Some(wanted.as_str()))).collect();
-    if keep.true_count() == batch.num_rows() {
-        return Ok(batch.clone());
-    }
-    filter_record_batch(batch, &keep).map_err(|error| damaged(error.to_string()))
-}
-
-/// Hands the batches of a pinned table to `take`, in the order of its topic.
-fn scan(
-    root: &str,
-    name: &str,
-    pins: &Pins,
-    handle: &Handle,
-    stop: &Shutdown,
-    mut take: impl FnMut(RecordBatch) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let version = *pins.get(name).ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
-    let table = handle.block_on(Table::open_at(root, name, version))?;
-    let options = ScanOptions { order: Order::Place, ..ScanOptions::default() };
-    let mut batches = table.scan(&options)?;
-    while let Some(batch) = handle.block_on(batches.next()) {
-        if stop.is_set() {
-            return Err(Error::Stopped);
-        }
-        take(batch?)?;
-    }
-    Ok(())
 }

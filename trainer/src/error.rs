@@ -94,6 +94,17 @@ pub enum Error {
         /// Fingerprint of the declared schema.
         fingerprint: u64,
     },
+    /// The encoded examples could not be kept on disk.
+    #[error("trainer.spill_folder: {folder}: {what} (retry once there is room, or name another folder)")]
+    Spill {
+        /// Where.
+        folder: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A vector that its schema does not describe.
+    #[error("{0} (fatal)")]
+    Encode(#[from] model::EncodeError),
     /// The model could not be trained, read or run.
     #[error("model: {0} (fatal)")]
     Model(String),
@@ -115,6 +126,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::LeaseLost { .. }
             | Self::Fingerprint { .. }
+            | Self::Spill { .. }
             | Self::Store(runtime::store::StoreError::Store { .. }) => true,
             Self::Lake(error) => error.retry(),
             _ => false,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use model::explain::{Faithfulness, Options};
 use model::train::{Observer, Snapshot, Validated};
-use model::{Checkpoint, Encoder, Examples, Job, Model, Progress, Source, TrainError, Trained};
+use model::{Checkpoint, Encoder, Examples, Job, Model, Progress, TrainError, Trained};
 use runtime::shutdown::Shutdown;
 use schemas::VectorSchema;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,9 @@ use tokio::runtime::Handle;
 
 use crate::Error;
 use crate::config::{Config, Explanation};
-use crate::dataset::{Dataset, Pins};
+use crate::dataset::{Dataset, Pins, Request};
 use crate::run::{Parent, Run};
 use crate::schedule::Mode;
-use crate::split::{self, Boundaries, Parts};
 
 /// Resamples of the intervals of explanations.
 const RESAMPLES: usize = 300;
@@ -55,15 +54,29 @@ impl From<&Run> for Plan {
     }
 }
 
+impl Plan {
+    /// The examples that it names, in the lake at `root`, encoded by `encoder`.
+    pub fn request<'a>(&'a self, root: &'a str, encoder: &'a Encoder) -> Request<'a> {
+        let latest = self.mode == Mode::Incremental;
+        Request {
+            root,
+            pins: &self.tables,
+            schema: &self.schema,
+            encoder,
+            fit: !latest,
+            window_ms: latest.then_some(self.config.incremental.window.0),
+            config: &self.config,
+            judged_after_ms: self.judged_after_ms,
+            seed: self.network.training.seed,
+        }
+    }
+}
+
 /// A trained model and the examples that it came from.
 #[derive(Debug)]
 pub struct Fitted {
     /// The examples.
     pub dataset: Dataset,
-    /// How they were split, in event time.
-    pub boundaries: Boundaries,
-    /// The same as positions.
-    pub parts: Parts,
     /// The model and its history.
     pub trained: Trained,
     /// What the weights started from; none where the parent did not fit.
@@ -107,27 +120,6 @@ impl Observer for Stopping<'_> {
     }
 }
 
-/// Examples that are read and split.
-pub(crate) struct Prepared {
-    dataset: Dataset,
-    boundaries: Boundaries,
-    parts: Parts,
-}
-
-impl Prepared {
-    /// Gives `with` the training examples (the latest `rows` of them, if so many are asked for) and
-    /// those of validation.
-    pub(crate) fn train<T>(
-        &self,
-        rows: Option<usize>,
-        with: &mut dyn FnMut(&dyn Source, &Examples<'_>) -> T,
-    ) -> T {
-        let train = &self.parts.train;
-        let first = train.end - rows.unwrap_or(train.len()).min(train.len());
-        with(&self.dataset.part(&(first..train.end)), &self.dataset.part(&self.parts.validation))
-    }
-}
-
 /// Reads and splits.
 pub(crate) fn prepare(
     root: &str,
@@ -135,25 +127,13 @@ pub(crate) fn prepare(
     parent: Option<&Model>,
     handle: &Handle,
     stop: &Shutdown,
-) -> Result<Prepared, Error> {
+) -> Result<Dataset, Error> {
     // A run that learns on keeps the encoder that it learns on from.
     let encoder = match parent.filter(|_| plan.mode == Mode::Incremental) {
         Some(parent) => parent.encoder().clone(),
         None => Encoder::new(&plan.schema, &plan.network.encoder),
     };
-    let dataset =
-        Dataset::read(root, &plan.tables, &plan.schema, &encoder, plan.config.max_rows, handle, stop)?;
-    let first = match (plan.mode, dataset.times().last()) {
-        (Mode::Incremental, Some(latest)) => {
-            let from = latest.saturating_sub(plan.config.incremental.window.0);
-            dataset.times().partition_point(|&time| time < from)
-        }
-        _ => 0,
-    };
-    let (boundaries, parts) =
-        split::split(&dataset.times()[first..], &plan.config.split, plan.judged_after_ms)?;
-    let parts = parts.moved_by(first);
-    Ok(Prepared { dataset, boundaries, parts })
+    Dataset::read(&plan.request(root, &encoder), handle, stop)
 }
 
 /// Reads, splits, trains; with a checkpoint of the same plan, goes on where it was taken. Blocks its
@@ -170,12 +150,11 @@ pub fn fit(
     resume: Option<Checkpoint>,
     watch: &mut dyn Watch,
 ) -> Result<Fitted, Error> {
-    let Prepared { dataset, boundaries, parts } = prepare(root, plan, parent, handle, stop)?;
+    let dataset = prepare(root, plan, parent, handle, stop)?;
     watch.read(dataset.data().rows);
-    let (training, validation) = (dataset.part(&parts.train), dataset.part(&parts.validation));
+    let (training, validation) = (dataset.training(), dataset.validation().all());
     let job = Job::new(&training, &validation, &plan.network).with_parent(parent).with_resume(resume);
     let trained = model::train(job, &mut Stopping { watch, stop });
-    drop((training, validation));
     // A stopped training has kept its best weights so far, which nobody could make again.
     if stop.is_set() {
         return Err(Error::Stopped);
@@ -184,9 +163,9 @@ pub fn fit(
         TrainError::Stopped => Error::Stopped,
         other => Error::Model(other.to_string()),
     })?;
-    let explanation = explain(plan, &dataset.part(&parts.validation), &mut trained)?;
+    let explanation = explain(plan, &dataset.validation().all(), &mut trained)?;
     let parent = plan.parent.clone().filter(|_| trained.history.parent.is_some());
-    Ok(Fitted { dataset, boundaries, parts, trained, parent, explanation })
+    Ok(Fitted { dataset, trained, parent, explanation })
 }
 
 /// Measures the explanations of a model, and has it explain by the method to be published.
@@ -228,11 +207,11 @@ pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
             "clicked": data.clicked,
             "matured": data.matured,
             "purchased": data.purchased,
-            "train": fitted.parts.train.len(),
-            "validation": fitted.parts.validation.len(),
-            "test": fitted.parts.test.len(),
+            "train": fitted.dataset.parts().train.len(),
+            "validation": fitted.dataset.parts().validation.len(),
+            "test": fitted.dataset.parts().test.len(),
         },
-        "boundaries": fitted.boundaries,
+        "boundaries": fitted.dataset.boundaries(),
         "explained_by": fitted.trained.model.explanation(),
         "attention": fitted.explanation.as_ref().map(Faithfulness::in_words),
         "limits": [

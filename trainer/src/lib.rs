@@ -4,6 +4,7 @@
 
 mod config;
 pub mod dataset;
+mod draw;
 pub mod drift;
 mod error;
 pub mod fit;
@@ -18,6 +19,7 @@ mod run;
 mod rundir;
 pub mod schedule;
 mod service;
+pub mod spill;
 pub mod split;
 mod status;
 mod telemetry;

@@ -57,6 +57,9 @@ pub struct Run {
     pub judged_after_ms: Option<i64>,
     /// What was read.
     pub data: Data,
+    /// What the training examples tell of the ids of each field.
+    #[serde(default)]
+    pub ids: Vec<model::encode::FieldIds>,
     /// How the examples were split.
     pub boundaries: Boundaries,
     /// The same as positions.

@@ -110,6 +110,7 @@ mod tests {
         Split {
             validation_share: 0.2,
             test_share: 0.1,
+            max_validation_rows: 1_000,
             gap: Millis(50),
             min_train_rows: 10,
             min_test_rows: 5,

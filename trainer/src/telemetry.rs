@@ -95,6 +95,39 @@ pub(crate) fn vectors_skipped(count: u64) {
     counter!("salience_trainer_vectors_skipped_total").increment(count);
 }
 
+/// `bound`: the collision rate from which on it is a warning.
+pub(crate) fn ids(ids: &model::encode::FieldIds, bound: f64) {
+    let model::encode::FieldIds { field, distinct, rows, collision_rate, dictionary, .. } = ids;
+    if let Some(rate) = *collision_rate {
+        gauge!("salience_trainer_collision_rate", "field" => field.clone()).set(rate);
+        if rate > bound {
+            tracing::warn!(
+                field,
+                distinct,
+                buckets = rows,
+                collision_rate = rate,
+                bound,
+                "many ids share a hash bucket: raise model.encoder.*_buckets of the field, or name it in model.encoder.dictionaries"
+            );
+        }
+    }
+    if let Some(model::encode::Admission { admitted, rare, expired, crowded_out, unknown_share }) =
+        *dictionary
+    {
+        gauge!("salience_trainer_unknown_share", "field" => field.clone()).set(unknown_share);
+        tracing::info!(
+            field,
+            distinct,
+            admitted,
+            rare,
+            expired,
+            crowded_out,
+            unknown_share,
+            "dictionary fitted"
+        );
+    }
+}
+
 pub(crate) fn cold_start(parent: &str, reason: &str) {
     tracing::info!(parent, reason, "training starts from the seed, not from the champion");
 }

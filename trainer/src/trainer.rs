@@ -2,7 +2,6 @@
 //! Kafka.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use schemas::VectorSchema;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
-use crate::dataset::{self, Dataset};
+use crate::dataset::{self, Dataset, Request};
 use crate::drift::{self, Measured};
 use crate::fit::{self, Fitted, Plan};
 use crate::gate::{self, Decision, Rival, Said};
@@ -252,6 +251,7 @@ impl Trainer {
             champion: pinned,
             judged_after_ms: plan.judged_after_ms,
             data: judged.data,
+            ids: judged.ids,
             boundaries: judged.boundaries,
             parts: judged.parts,
             history: judged.history,
@@ -368,20 +368,28 @@ impl Trainer {
         let model = load(&registry, &champion.model_version, &champion.checksum).await?;
         let (tables, _) = dataset::pin(self.store.root_url()).await?;
         let (root, schema, stop) = (self.store.root_url().to_owned(), self.schema.clone(), stop.clone());
-        let config = self.config.drift.clone();
+        let mut config = self.config.clone();
+        config.max_rows = config.drift.max_rows;
         let work = move |handle: &Handle| {
-            let encoder = model.encoder();
-            let latest = Dataset::read(&root, &tables, &schema, encoder, config.max_rows, handle, &stop)?;
-            let times = latest.times();
-            let from = times.last().map_or(0, |last| last.saturating_sub(config.window.0));
-            let range = times.partition_point(|&time| time < from)..times.len();
-            if range.len() < config.min_rows {
+            let want = Request {
+                root: &root,
+                pins: &tables,
+                schema: &schema,
+                encoder: model.encoder(),
+                fit: false,
+                window_ms: Some(config.drift.window.0),
+                config: &config,
+                judged_after_ms: None,
+                seed: 0,
+            };
+            let latest = dataset::latest(&want, handle, &stop)?;
+            if latest.len() < config.drift.min_rows {
                 return Ok(None);
             }
-            let examples = latest.part(&range);
+            let examples = latest.all();
             let said = Columns::new(&model.predict_examples(&examples).map_err(broken)?);
             let version = &champion.model_version;
-            Ok(Some(drift::measure(version, &reference, &examples, &said.p_click, &config)))
+            Ok(Some(drift::measure(version, &reference, &examples, &said.p_click, &config.drift)))
         };
         let measured = on_own_thread(work).await?;
         if let Some(measured) = &measured {
@@ -433,6 +441,7 @@ struct Judged {
     kernel: String,
     parent: Option<Parent>,
     data: crate::run::Data,
+    ids: Vec<model::encode::FieldIds>,
     boundaries: crate::split::Boundaries,
     parts: crate::split::Parts,
     history: model::History,
@@ -466,57 +475,64 @@ fn judge(
     let started = stopwatch();
     let Models { champion, parent } = models;
     let fitted = fit::fit(root, plan, parent, handle, stop, checkpoint, watch)?;
-    let Fitted { dataset, parts, trained, .. } = &fitted;
+    let Fitted { dataset, trained, .. } = &fitted;
     let data = dataset.data();
     telemetry::data_read(data.rows, data.labels, data.without_vector, started.elapsed().as_secs_f64());
     if data.skipped_vectors > 0 {
         telemetry::vectors_skipped(data.skipped_vectors);
+    }
+    for ids in dataset.ids() {
+        telemetry::ids(ids, plan.config.max_collision_rate);
     }
     if let (Some(parent), None) = (&plan.parent, &fitted.parent) {
         telemetry::cold_start(&parent.model_version, "its encoder or network differs from the config's");
     }
 
     watch.status.update(|s| s.phase = Phase::Judging);
-    let test = dataset.part(&parts.test);
-    let said = trained.model.predict_examples(&test).map_err(broken)?;
+    let said = dataset.predict_test(&trained.model)?;
     let ours = Columns::new(&said);
-    let metrics = Metrics::measure(&said, test.outcomes());
+    let metrics = Metrics::measure(&said, dataset.test_judged());
     let theirs = match champion {
-        Some(champion) => champion_says(champion, root, plan, dataset, &parts.test, handle, stop)?,
+        Some(champion) => champion_says(champion, root, plan, dataset, handle, stop)?,
         None => None,
     };
-    let outcomes = dataset.outcomes(&parts.test);
+    let outcomes = dataset.test_outcomes();
     let seed = plan.network.training.seed;
     let (decision, champion_metrics) = if let Some(theirs) = &theirs {
         let columns = Columns::new(theirs);
         let rival = Rival::Champion(columns.said());
         let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
-        (decision, Some(Metrics::measure(theirs, test.outcomes())))
+        (decision, Some(Metrics::measure(theirs, dataset.test_judged())))
     } else {
-        let rival = Rival::BaseRate { click: dataset.click_rate(&parts.train) };
+        let rival = Rival::BaseRate { click: dataset.click_rate() };
         (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
     };
     let clicks = PrCurve::of(ours.p_click.iter().copied().zip(outcomes.iter().map(|o| o.clicked)));
     watch.curves.judged(fitted.trained.history.steps, &metrics, &clicks);
     let reliability = report::reliability(&ours.p_click, &outcomes);
     let drift_reference = {
-        let validation = trained.model.predict_examples(&dataset.part(&parts.validation)).map_err(broken)?;
+        let validation = trained.model.predict_examples(&dataset.validation().all()).map_err(broken)?;
         let unlearned: Vec<f32> =
             validation.iter().map(|said| said.p_click).chain(ours.p_click.iter().copied()).collect();
-        drift::Reference::new(&dataset.part(&parts.train), &unlearned)
+        // A block is an even sample of the training examples.
+        let sample = dataset.training().blocks.read(0)?.resolve(dataset.encoder());
+        drift::Reference::new(&sample.all(), &unlearned)
     };
     let artefact = trained.artefact(&fit::card(plan, &fitted)).map_err(broken)?;
     let weights_checksum = trained.model.weights_checksum().map_err(broken)?;
     let kernel = trained.model.kernel_class().as_str().to_owned();
-    drop((outcomes, test));
+    drop(outcomes);
+    let (boundaries, parts) = (dataset.boundaries(), dataset.parts().clone());
+    let ids = dataset.ids().to_vec();
     Ok(Judged {
         artefact,
         weights_checksum,
         kernel,
         parent: fitted.parent,
         data,
-        boundaries: fitted.boundaries,
-        parts: fitted.parts,
+        ids,
+        boundaries,
+        parts,
         history: fitted.trained.history,
         metrics,
         champion_metrics,
@@ -535,28 +551,17 @@ fn champion_says(
     root: &str,
     plan: &Plan,
     dataset: &Dataset,
-    test: &Range<usize>,
     handle: &Handle,
     stop: &Shutdown,
 ) -> Result<Option<Vec<Probabilities>>, Error> {
     if champion.schema_fingerprint() != plan.schema.fingerprint() {
         return Ok(None);
     }
-    let examples = dataset.part(test);
-    if examples.set().encoder() == champion.encoder() {
-        return champion.predict_examples(&examples).map(Some).map_err(broken);
+    if champion.encoder().reads_as(dataset.encoder()) {
+        return dataset.predict_test(champion).map(Some);
     }
-    // Other buckets, same vectors: the examples are read again, encoded for the champion.
-    let again = Dataset::read(
-        root,
-        &plan.tables,
-        &plan.schema,
-        champion.encoder(),
-        plan.config.max_rows,
-        handle,
-        stop,
-    )?;
-    champion.predict_examples(&again.part(test)).map(Some).map_err(broken)
+    let want = plan.request(root, champion.encoder());
+    dataset::predict_test_again(&want, champion, handle, stop).map(Some)
 }
 
 struct Columns {

@@ -5,11 +5,10 @@ use schemas::vector::{Scale, floats};
 use schemas::{FeatureVector, VectorSchema};
 use serde::{Deserialize, Serialize};
 
+use super::dictionary::Dictionary;
+use super::fields::{self, FieldTable};
 use super::groups::{Group, group_fields};
 use crate::config::EncoderConfig;
-
-/// The categorical fields, in the order of their tokens.
-pub const FIELDS: [&str; 7] = ["item", "campaign", "category", "brand", "placement", "device", "channel"];
 
 /// Why a vector can't be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +53,8 @@ pub struct EncodedBehaviour {
 pub struct Row<'a> {
     /// One per numeric field, scaled but not standardised; NaN is missing.
     pub numbers: &'a [f32],
-    /// Embedding rows of [`FIELDS`].
-    pub ids: &'a [u32; FIELDS.len()],
+    /// Embedding rows of the encoder's fields.
+    pub ids: &'a [u32],
     /// Newest first.
     pub behaviours: &'a [EncodedBehaviour],
     /// The content embedding; empty where there is none.
@@ -66,7 +65,7 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct RowBuffer {
     pub(crate) numbers: Vec<f32>,
-    pub(crate) ids: [u32; FIELDS.len()],
+    pub(crate) ids: Vec<u32>,
     pub(crate) behaviours: Vec<EncodedBehaviour>,
     pub(crate) embedding: Vec<f32>,
 }
@@ -76,7 +75,7 @@ impl RowBuffer {
     pub(crate) fn of(row: &Row<'_>) -> Self {
         Self {
             numbers: row.numbers.to_vec(),
-            ids: *row.ids,
+            ids: row.ids.to_vec(),
             behaviours: row.behaviours.to_vec(),
             embedding: row.embedding.to_vec(),
         }
@@ -93,15 +92,39 @@ impl RowBuffer {
     }
 }
 
-/// What an encoder is made from; the rest follows.
+/// What a vector holds beside its numbers, as it is read.
+pub(super) enum Seen {
+    /// The id in a field: its key.
+    Id {
+        /// Position of the field.
+        field: usize,
+        /// Hash of the id, 0 where it is not given.
+        key: u64,
+    },
+    /// A past behaviour.
+    Behaviour {
+        /// Keys of its item, campaign and category.
+        keys: [u64; 3],
+        /// As in [`EncodedBehaviour`].
+        age: f32,
+        /// As in [`EncodedBehaviour`].
+        kind: u8,
+        /// As in [`EncodedBehaviour`].
+        same: u8,
+    },
+}
+
+/// What an encoder is made from; the rest follows, but for the dictionaries.
 #[derive(Serialize, Deserialize)]
 struct Parts {
     schema: VectorSchema,
     config: EncoderConfig,
 }
 
-/// Turns vectors of one schema into rows. Fitted to nothing: standardisation, which is, belongs to
-/// the model ([`super::Statistics`]).
+/// Turns vectors of one schema into rows. Standardisation, which is fitted, belongs to the model
+/// ([`super::Statistics`]); so are dictionaries ([`super::VocabularyFit`]): an encoder fresh from
+/// its config takes every id of such a field for unknown. Serialised without its dictionaries,
+/// which an artefact keeps among the weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Parts", into = "Parts")]
 pub struct Encoder {
@@ -110,7 +133,7 @@ pub struct Encoder {
     fingerprint: u64,
     names: Vec<String>,
     groups: Vec<Group>,
-    first_rows: [u32; FIELDS.len()],
+    tables: Vec<FieldTable>,
     price: bool,
 }
 
@@ -127,7 +150,7 @@ impl From<Encoder> for Parts {
 }
 
 impl Encoder {
-    /// An encoder of vectors of `schema`.
+    /// An encoder of vectors of `schema`, its dictionaries still empty.
     pub fn new(schema: &VectorSchema, config: &EncoderConfig) -> Self {
         let mut names: Vec<String> = schema.fields.iter().map(|field| field.name.clone()).collect();
         // The price of the item shown stands beside the numbers; declared features may repeat it.
@@ -136,33 +159,32 @@ impl Encoder {
             names.push("price".to_owned());
         }
         let groups = group_fields(names.iter().map(String::as_str), config.max_fields_per_token);
-        let mut first_rows = [0; FIELDS.len()];
-        let mut next = 0;
-        for (first, buckets) in first_rows.iter_mut().zip(Self::bucket_counts(config)) {
-            *first = next;
-            next += buckets;
-        }
         Self {
             schema: schema.clone(),
             config: config.clone(),
             fingerprint: schema.fingerprint(),
             names,
             groups,
-            first_rows,
+            tables: fields::tables(config, &[]),
             price,
         }
     }
 
-    const fn bucket_counts(config: &EncoderConfig) -> [u32; FIELDS.len()] {
-        [
-            config.item_buckets,
-            config.campaign_buckets,
-            config.category_buckets,
-            config.brand_buckets,
-            config.placement_buckets,
-            config.device_buckets,
-            config.channel_buckets,
-        ]
+    /// The same with these dictionaries, by field; those of hashed fields are passed over.
+    #[must_use]
+    pub fn with_dictionaries(mut self, dictionaries: &[Option<Dictionary>]) -> Self {
+        self.tables = fields::tables(&self.config, dictionaries);
+        self
+    }
+
+    /// Whether it reads the same of a vector as `other`: whether one's keyed examples
+    /// ([`super::KeyedSet`]) can be given the other's rows. Tables may differ.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        let reads = |encoder: &Self| {
+            let EncoderConfig { max_behaviours, content_embedding, .. } = encoder.config;
+            (max_behaviours, content_embedding, encoder.tables.len())
+        };
+        self.schema == other.schema && reads(self) == reads(other)
     }
 
     /// The schema of the vectors it reads.
@@ -190,30 +212,21 @@ impl Encoder {
         &self.groups
     }
 
-    /// The embedding tables: field, first row, rows; one after the other in one matrix.
-    pub fn tables(&self) -> impl Iterator<Item = (&'static str, u32, u32)> + '_ {
-        FIELDS
-            .iter()
-            .zip(self.first_rows)
-            .zip(Self::bucket_counts(&self.config))
-            .map(|((field, first), buckets)| (*field, first, buckets))
+    /// The tables of the categorical fields, in the order of their tokens; they lie one after the
+    /// other in one matrix.
+    pub fn tables(&self) -> &[FieldTable] {
+        &self.tables
     }
 
-    /// Rows of all embedding tables.
+    /// Rows of all tables.
     pub fn table_rows(&self) -> usize {
-        Self::bucket_counts(&self.config).iter().map(|&buckets| buckets as usize).sum()
+        self.tables.iter().map(|table| table.rows as usize).sum()
     }
 
-    /// Row of the matrix of embeddings for a value of field `field` ([`FIELDS`]); the table's first
-    /// row stands for "not given".
-    fn table_row(&self, field: usize, value: &str) -> u32 {
-        let first = self.first_rows[field];
-        if value.is_empty() {
-            return first;
-        }
-        let others = u64::from(Self::bucket_counts(&self.config)[field] - 1);
-        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(value.as_bytes(), field as u64);
-        first + 1 + ((u128::from(hash) * u128::from(others)) >> 64) as u32
+    /// Row, in the matrix of all tables, of a key of field `field`.
+    #[inline]
+    pub(super) fn row_of(&self, field: usize, key: u64) -> u32 {
+        self.tables[field].row(key)
     }
 
     /// Encodes one vector into `buffer`.
@@ -221,6 +234,29 @@ impl Encoder {
     /// # Errors
     /// A vector of another schema, or one whose block of numbers is too short or too long.
     pub fn encode(&self, vector: &FeatureVector, buffer: &mut RowBuffer) -> Result<(), EncodeError> {
+        let RowBuffer { numbers, ids, behaviours, embedding } = buffer;
+        numbers.clear();
+        ids.clear();
+        behaviours.clear();
+        embedding.clear();
+        self.read(vector, numbers, embedding, |seen| match seen {
+            Seen::Id { field, key } => ids.push(self.row_of(field, key)),
+            Seen::Behaviour { keys, age, kind, same } => {
+                let rows = [0, 1, 2].map(|field| self.row_of(field, keys[field]));
+                behaviours.push(EncodedBehaviour { rows, age, kind, same });
+            }
+        })
+    }
+
+    /// Reads one vector: its numbers and its content embedding are put behind what is there, its ids
+    /// and then its behaviours are shown to `see`.
+    pub(super) fn read(
+        &self,
+        vector: &FeatureVector,
+        numbers: &mut Vec<f32>,
+        embedding: &mut Vec<f32>,
+        mut see: impl FnMut(Seen),
+    ) -> Result<(), EncodeError> {
         if vector.fingerprint != self.fingerprint {
             return Err(EncodeError::Schema {
                 place: vector.place,
@@ -236,54 +272,38 @@ impl Encoder {
                 expected: fields.len(),
             });
         }
-        buffer.numbers.clear();
-        buffer.numbers.extend(vector.numbers().zip(fields).map(|(value, field)| scaled(value, field.scale)));
+        numbers.extend(vector.numbers().zip(fields).map(|(value, field)| scaled(value, field.scale)));
         if self.price {
             let price = if vector.price > 0.0 { vector.price as f32 } else { f32::NAN };
-            buffer.numbers.push(scaled(price, Scale::Log));
+            numbers.push(scaled(price, Scale::Log));
         }
-        let values = [
-            &vector.item,
-            &vector.campaign,
-            &vector.category,
-            &vector.brand,
-            &vector.placement,
-            &vector.device,
-            &vector.channel,
-        ];
-        for (field, value) in values.into_iter().enumerate() {
-            buffer.ids[field] = self.table_row(field, value);
+        let values = fields::values(vector);
+        for (field, value) in values.iter().enumerate().take(self.tables.len()) {
+            see(Seen::Id { field, key: fields::key(field, value) });
         }
-        buffer.behaviours.clear();
-        buffer.behaviours.extend(vector.behaviours.iter().take(self.config.max_behaviours).map(
-            |behaviour| {
-                let texts = [&behaviour.item, &behaviour.campaign, &behaviour.category];
-                let mut rows = [0; 3];
-                let mut same = 0;
-                for (field, text) in texts.into_iter().enumerate() {
-                    rows[field] = self.table_row(field, text);
-                    if !text.is_empty() && text == values[field] {
-                        same |= 1 << field;
-                    }
+        for behaviour in vector.behaviours.iter().take(self.config.max_behaviours) {
+            let texts = [&behaviour.item, &behaviour.campaign, &behaviour.category];
+            let mut keys = [0; 3];
+            let mut same = 0;
+            for (field, text) in texts.into_iter().enumerate() {
+                keys[field] = fields::key(field, text);
+                if !text.is_empty() && text == values[field] {
+                    same |= 1 << field;
                 }
-                let kind = schemas::Kind::try_from(behaviour.kind).unwrap_or(schemas::Kind::Unknown);
-                let seconds = behaviour.age_ms.max(0) as f32 / 1000.0;
-                EncodedBehaviour { rows, age: libm::log1pf(seconds) / 10.0, kind: kind as i32 as u8, same }
-            },
-        ));
-        self.embed(&vector.embedding, &mut buffer.embedding);
+            }
+            let kind = schemas::Kind::try_from(behaviour.kind).unwrap_or(schemas::Kind::Unknown);
+            let seconds = behaviour.age_ms.max(0) as f32 / 1000.0;
+            see(Seen::Behaviour { keys, age: libm::log1pf(seconds) / 10.0, kind: kind as i32 as u8, same });
+        }
+        self.embed(&vector.embedding, embedding);
         Ok(())
     }
 
     /// Copies a content embedding of the expected length; any other counts as none.
     fn embed(&self, block: &Bytes, out: &mut Vec<f32>) {
-        out.clear();
         let length = self.config.content_embedding;
-        if length > 0 && block.len() == length * 4 {
+        if length > 0 && block.len() == length * 4 && floats(block).all(f32::is_finite) {
             out.extend(floats(block));
-            if out.iter().any(|value| !value.is_finite()) {
-                out.clear();
-            }
         }
     }
 }

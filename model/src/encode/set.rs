@@ -2,7 +2,8 @@
 
 use schemas::{FeatureVector, Label};
 
-use super::encoder::{EncodeError, EncodedBehaviour, Encoder, FIELDS, Row, RowBuffer};
+use super::encoder::{EncodeError, EncodedBehaviour, Encoder, Row, RowBuffer};
+use super::keyed::KeyedSet;
 
 /// How many vectors are kept whole, for the artefact's golden batch.
 const SAMPLES: usize = 8;
@@ -41,12 +42,23 @@ impl From<&Label> for Outcome {
     }
 }
 
+/// The vector without what could tell whose it is: an artefact's golden batch needs none of it.
+pub fn without_person(vector: FeatureVector) -> FeatureVector {
+    FeatureVector {
+        user: String::new(),
+        event_id: String::new(),
+        request_id: String::new(),
+        context: String::new(),
+        ..vector
+    }
+}
+
 /// Encoded examples, in the order in which they were pushed.
 #[derive(Debug, Clone)]
 pub struct EncodedSet {
     encoder: Encoder,
     numbers: Vec<f32>,
-    ids: Vec<[u32; FIELDS.len()]>,
+    ids: Vec<u32>,
     behaviours: Vec<EncodedBehaviour>,
     behaviour_ends: Vec<usize>,
     embeddings: Vec<f32>,
@@ -77,6 +89,28 @@ impl EncodedSet {
         }
     }
 
+    /// Keyed examples with their rows. `ids` and `behaviours` are those of all examples.
+    pub(super) fn from_keyed(
+        encoder: &Encoder,
+        keyed: &KeyedSet,
+        ids: Vec<u32>,
+        behaviours: Vec<EncodedBehaviour>,
+    ) -> Self {
+        let ends = |ends: &[u32]| ends.iter().map(|&end| end as usize).collect();
+        Self {
+            numbers: keyed.numbers.clone(),
+            ids,
+            behaviours,
+            behaviour_ends: ends(&keyed.behaviour_ends),
+            embeddings: keyed.embeddings.clone(),
+            embedding_ends: ends(&keyed.embedding_ends),
+            outcomes: keyed.outcomes.clone(),
+            weights: keyed.weights.clone(),
+            times: keyed.times.clone(),
+            ..Self::new(encoder)
+        }
+    }
+
     /// Encodes and keeps one example; `weight` (1 where all count alike) must be finite and not
     /// negative, else it counts as 0.
     ///
@@ -98,7 +132,7 @@ impl EncodedSet {
     ) -> Result<(), EncodeError> {
         self.encoder.encode(vector, &mut self.buffer)?;
         self.numbers.extend_from_slice(&self.buffer.numbers);
-        self.ids.push(self.buffer.ids);
+        self.ids.extend_from_slice(&self.buffer.ids);
         self.behaviours.extend_from_slice(&self.buffer.behaviours);
         self.behaviour_ends.push(self.behaviours.len());
         self.embeddings.extend_from_slice(&self.buffer.embedding);
@@ -107,26 +141,19 @@ impl EncodedSet {
         self.weights.push(if weight.is_finite() { weight.max(0.0) } else { 0.0 });
         self.times.push(vector.event_time_ms);
         if self.samples.len() < SAMPLES {
-            // The artefact needs nothing of the person: what the encoder doesn't read is cleared.
-            self.samples.push(FeatureVector {
-                user: String::new(),
-                event_id: String::new(),
-                request_id: String::new(),
-                context: String::new(),
-                ..vector.clone()
-            });
+            self.samples.push(without_person(vector.clone()));
         }
         Ok(())
     }
 
     /// How many examples it holds.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.times.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.times.is_empty()
     }
 
     /// What made its rows.
@@ -157,10 +184,11 @@ impl EncodedSet {
     /// One example's row.
     pub fn row(&self, index: usize) -> Row<'_> {
         let width = self.encoder.number_names().len();
+        let fields = self.encoder.tables().len();
         let start = |ends: &[usize]| if index == 0 { 0 } else { ends[index - 1] };
         Row {
             numbers: &self.numbers[index * width..(index + 1) * width],
-            ids: &self.ids[index],
+            ids: &self.ids[index * fields..(index + 1) * fields],
             behaviours: &self.behaviours[start(&self.behaviour_ends)..self.behaviour_ends[index]],
             embedding: &self.embeddings[start(&self.embedding_ends)..self.embedding_ends[index]],
         }

@@ -5,7 +5,7 @@
 
 use super::sequence::Sequence;
 use crate::config::{BehaviourEncoder, Config, NetworkKind};
-use crate::encode::{Encoder, FIELDS};
+use crate::encode::Encoder;
 
 /// Features of a past behaviour beside its ids: age, three "same as the impression" flags, and
 /// its kind (six) one-hot.
@@ -110,7 +110,7 @@ impl Layout {
         let network = &config.network;
         let width = network.width;
         let numbers = encoder.number_names().len();
-        let mut tokens: Vec<String> = FIELDS.iter().map(|&field| field.to_owned()).collect();
+        let mut tokens: Vec<String> = encoder.tables().iter().map(|table| table.name.to_owned()).collect();
         let mut token_of_number = vec![0; numbers];
         for group in encoder.groups() {
             for &column in &group.columns {

@@ -26,6 +26,7 @@ pub use weights::{Dense, Weights, WeightsError};
 
 pub(crate) use dense::Packed;
 pub(crate) use layout::Layout;
+pub(crate) use weights::with_dictionaries;
 
 /// Outputs of the network: logits of a click, of a purchase given a click, of one given none.
 pub const HEADS: usize = 3;

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use super::HEADS;
 use super::layout::{Layout, Start};
 use crate::config::Config;
-use crate::encode::Encoder;
+use crate::encode::{Dictionary, Encoder};
 use crate::random::Random;
 
 /// Largest initial value of an embedding: small, so that an id never seen says next to nothing.
@@ -53,12 +53,50 @@ pub enum WeightsError {
         /// Shape needed.
         expected: String,
     },
+    /// Keys that are no dictionary's.
+    #[error("weights: tensor {name} holds a key twice, or the key 0")]
+    Dictionary {
+        /// Name.
+        name: String,
+    },
     /// A number that is none.
     #[error("weights: tensor {name} holds a number that is not finite")]
     NotFinite {
         /// Name.
         name: String,
     },
+}
+
+/// Name of the tensor with the keys of a field's dictionary, in the order of their rows.
+fn dictionary_name(field: &str) -> String {
+    format!("dictionary.{field}")
+}
+
+/// The encoder with the dictionaries that a safetensors file holds beside the weights.
+pub(crate) fn with_dictionaries(encoder: Encoder, bytes: &[u8]) -> Result<Encoder, WeightsError> {
+    if encoder.tables().iter().all(|table| table.dictionary.is_none()) {
+        return Ok(encoder);
+    }
+    let file = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format(error.to_string()))?;
+    let read = |field: &str| -> Result<Dictionary, WeightsError> {
+        let name = dictionary_name(field);
+        let expected = "U64 [ids]".to_owned();
+        let Ok(tensor) = file.tensor(&name) else {
+            return Err(WeightsError::Tensor { name, found: "missing".to_owned(), expected });
+        };
+        if tensor.dtype() != Dtype::U64 || tensor.shape().len() != 1 {
+            let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+            return Err(WeightsError::Tensor { name, found, expected });
+        }
+        let keys = tensor.data().as_chunks::<8>().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
+        Dictionary::new(keys).ok_or(WeightsError::Dictionary { name })
+    };
+    let dictionaries = encoder
+        .tables()
+        .iter()
+        .map(|table| table.dictionary.as_ref().map(|_| read(table.name)).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(encoder.with_dictionaries(&dictionaries))
 }
 
 impl Weights {
@@ -84,8 +122,8 @@ impl Weights {
                 }
             }
         }
-        let mut random = Random::new(seed, "tables");
-        let tables = (0..encoder.table_rows() * width).map(|_| random.symmetric(EMBEDDING_LIMIT)).collect();
+        // Zeros that nobody has written take up no memory: see `start_rows`.
+        let tables = vec![0.0; encoder.table_rows() * width];
         let mut inputs = layout.outputs();
         let mut layers = Vec::new();
         for (number, &outputs) in config.network.mlp.iter().enumerate() {
@@ -109,6 +147,18 @@ impl Weights {
         Self { front, tables, layers }
     }
 
+    /// Gives rows that no batch has named before (they are all zeros) their initial values, which
+    /// depend on the seed and the row alone. Rows that none ever names stay zero: they say nothing.
+    pub(crate) fn start_rows(&mut self, width: usize, rows: &[u32], seed: u64) {
+        for &row in rows {
+            let values = &mut self.tables[row as usize * width..(row as usize + 1) * width];
+            if values.iter().all(|&value| value == 0.0) {
+                let mut random = Random::numbered(seed, "tables", u64::from(row));
+                values.fill_with(|| random.symmetric(EMBEDDING_LIMIT));
+            }
+        }
+    }
+
     /// Name, shape and values of every tensor, by name.
     pub(crate) fn named<'a>(
         &'a self,
@@ -121,8 +171,8 @@ impl Weights {
             let values = &self.front[segment.first * width..(segment.first + segment.rows) * width];
             named.insert(segment.name.clone(), (vec![segment.rows, width], values));
         }
-        for (field, first, rows) in encoder.tables() {
-            let (first, rows) = (first as usize, rows as usize);
+        for table in encoder.tables() {
+            let (field, first, rows) = (table.name, table.first as usize, table.rows as usize);
             let values = &self.tables[first * width..(first + rows) * width];
             named.insert(format!("table.{field}"), (vec![rows, width], values));
         }
@@ -149,10 +199,23 @@ impl Weights {
             })
             .collect();
         let mut views = Vec::with_capacity(bytes.len());
+        let view = |kind, shape, bytes| {
+            TensorView::new(kind, shape, bytes).map_err(|error| WeightsError::Format(error.to_string()))
+        };
         for (name, (shape, bytes)) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
-                .map_err(|error| WeightsError::Format(error.to_string()))?;
-            views.push((*name, view));
+            views.push(((*name).to_owned(), view(Dtype::F32, shape.clone(), bytes)?));
+        }
+        let dictionaries: Vec<(String, usize, Vec<u8>)> = encoder
+            .tables()
+            .iter()
+            .filter_map(|table| {
+                let keys = table.dictionary.as_ref()?.keys();
+                let bytes = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+                Some((dictionary_name(table.name), keys.len(), bytes))
+            })
+            .collect();
+        for (name, length, bytes) in &dictionaries {
+            views.push((name.clone(), view(Dtype::U64, vec![*length], bytes)?));
         }
         safetensors::serialize(views, None).map_err(|error| WeightsError::Format(error.to_string()))
     }
@@ -191,8 +254,8 @@ impl Weights {
             read(segment.name.clone(), &[segment.rows, width], values)?;
         }
         let mut tables = vec![0.0; encoder.table_rows() * width];
-        for (field, first, rows) in encoder.tables() {
-            let (first, rows) = (first as usize, rows as usize);
+        for table in encoder.tables() {
+            let (field, first, rows) = (table.name, table.first as usize, table.rows as usize);
             let values = &mut tables[first * width..(first + rows) * width];
             read(format!("table.{field}"), &[rows, width], values)?;
         }

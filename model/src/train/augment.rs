@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::objective::Mixing;
 use crate::config::TrainingConfig;
-use crate::encode::{EncodedBehaviour, Encoder, FIELDS, Row};
+use crate::encode::{EncodedBehaviour, Encoder, FieldTable, Row};
 use crate::network::Layout;
 use crate::random::Random;
 
@@ -17,8 +17,12 @@ pub(super) struct Augmentation {
     crop: f32,
     /// Columns of each token of numbers.
     columns: Vec<Vec<usize>>,
+    /// Share of ids shown as unknown.
+    unknown: f32,
     /// The table row that stands for "not given", of each id.
     missing: Vec<u32>,
+    /// The one that stands for unknown ids, of each id that has one.
+    stranger: Vec<Option<u32>>,
 }
 
 impl Augmentation {
@@ -32,7 +36,9 @@ impl Augmentation {
             drop: config.feature_dropout,
             crop: config.behaviour_crop,
             columns,
-            missing: encoder.tables().map(|(_, first, _)| first).collect(),
+            unknown: config.id_dropout,
+            missing: encoder.tables().iter().map(|table| table.first).collect(),
+            stranger: encoder.tables().iter().map(FieldTable::unknown).collect(),
         }
     }
 
@@ -42,7 +48,7 @@ impl Augmentation {
             of: Arc::clone(self),
             random: Random::new(seed, &format!("augment.{step}")),
             numbers: Vec::new(),
-            ids: [0; FIELDS.len()],
+            ids: Vec::new(),
             behaviours: Vec::new(),
         }
     }
@@ -53,7 +59,7 @@ pub(super) struct Augment {
     of: Arc<Augmentation>,
     random: Random,
     numbers: Vec<f32>,
-    ids: [u32; FIELDS.len()],
+    ids: Vec<u32>,
     behaviours: Vec<EncodedBehaviour>,
 }
 
@@ -62,21 +68,47 @@ impl Augment {
     ///
     /// Feature dropout takes whole tokens (Volkovs et al. 2017 for recommenders' inputs), so that
     /// what serving shows where something is not given has been seen. Cropping leaves a run of the
-    /// behaviours, at least one (Xie et al. 2022).
+    /// behaviours, at least one (Xie et al. 2022). Ids shown as unknown train the row that ids get
+    /// which a dictionary does not hold.
     pub(super) fn row<'r>(&'r mut self, row: Row<'r>) -> Row<'r> {
-        let Augmentation { drop, crop, columns, missing } = &*self.of;
+        let Augmentation { drop, crop, columns, unknown, missing, stranger } = &*self.of;
         let mut row = row;
+        let mut copied = false;
         if *crop > 0.0 && row.behaviours.len() > 1 && self.random.unit() < *crop {
             let length = 1 + self.random.below(row.behaviours.len());
             let first = self.random.below(row.behaviours.len() - length + 1);
             self.behaviours.clear();
             self.behaviours.extend_from_slice(&row.behaviours[first..first + length]);
+            copied = true;
+        }
+        if *unknown > 0.0 || *drop > 0.0 {
+            self.ids.clear();
+            self.ids.extend_from_slice(row.ids);
+        }
+        if *unknown > 0.0 {
+            if !copied {
+                self.behaviours.clear();
+                self.behaviours.extend_from_slice(row.behaviours);
+            }
+            let past = self.behaviours.iter_mut().map(|behaviour| behaviour.rows.as_mut_slice());
+            for ids in past.chain([self.ids.as_mut_slice()]) {
+                for ((id, stranger), missing) in ids.iter_mut().zip(stranger).zip(missing) {
+                    if let Some(stranger) = stranger
+                        && *id != *missing
+                        && self.random.unit() < *unknown
+                    {
+                        *id = *stranger;
+                    }
+                }
+            }
+            copied = true;
+        }
+        if copied {
             row.behaviours = &self.behaviours;
         }
         if *drop > 0.0 {
             self.numbers.clear();
             self.numbers.extend_from_slice(row.numbers);
-            self.ids = *row.ids;
             for columns in columns {
                 if self.random.unit() < *drop {
                     for &column in columns {
@@ -96,6 +128,8 @@ impl Augment {
                 row.embedding = &[];
             }
             row.numbers = &self.numbers;
+        }
+        if *unknown > 0.0 || *drop > 0.0 {
             row.ids = &self.ids;
         }
         row

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::encode::{EncodedBehaviour, Encoder, Examples, FIELDS, Row};
+use crate::encode::{EncodedBehaviour, Encoder, Examples, Row};
 
 /// A batch that owns its rows; ids count into `unique`.
 #[derive(Debug)]
@@ -12,7 +12,8 @@ pub(crate) struct Batch {
     pub(crate) unique: Vec<u32>,
     numbers: Vec<f32>,
     width: usize,
-    ids: Vec<[u32; FIELDS.len()]>,
+    ids: Vec<u32>,
+    fields: usize,
     behaviours: Vec<EncodedBehaviour>,
     behaviour_ends: Vec<usize>,
     embeddings: Vec<f32>,
@@ -22,7 +23,12 @@ pub(crate) struct Batch {
 impl Batch {
     /// Examples in it.
     pub(crate) fn len(&self) -> usize {
-        self.ids.len()
+        self.behaviour_ends.len()
+    }
+
+    /// Ids of an example.
+    pub(crate) const fn fields(&self) -> usize {
+        self.fields
     }
 
     /// Where each example's behaviours end among all of the batch.
@@ -35,7 +41,7 @@ impl Batch {
         let start = |ends: &[usize]| if index == 0 { 0 } else { ends[index - 1] };
         Row {
             numbers: &self.numbers[index * self.width..(index + 1) * self.width],
-            ids: &self.ids[index],
+            ids: &self.ids[index * self.fields..(index + 1) * self.fields],
             behaviours: &self.behaviours[start(&self.behaviour_ends)..self.behaviour_ends[index]],
             embedding: &self.embeddings[start(&self.embedding_ends)..self.embedding_ends[index]],
         }
@@ -44,6 +50,7 @@ impl Batch {
 
 /// Makes batches; remembers which rows a batch has numbered.
 pub(crate) struct Gatherer {
+    fields: usize,
     width: usize,
     seen_in: Vec<u32>,
     number: Vec<u32>,
@@ -55,7 +62,8 @@ impl Gatherer {
     pub(crate) fn new(encoder: &Encoder) -> Self {
         let rows = encoder.table_rows();
         let width = encoder.number_names().len();
-        Self { width, seen_in: vec![0; rows], number: vec![0; rows], batch: 0 }
+        let fields = encoder.tables().len();
+        Self { fields, width, seen_in: vec![0; rows], number: vec![0; rows], batch: 0 }
     }
 
     fn renumber(&mut self, row: u32, unique: &mut Vec<u32>) -> u32 {
@@ -77,6 +85,7 @@ impl Gatherer {
             numbers: Vec::new(),
             width: self.width,
             ids: Vec::new(),
+            fields: self.fields,
             behaviours: Vec::new(),
             behaviour_ends: Vec::new(),
             embeddings: Vec::new(),
@@ -87,7 +96,9 @@ impl Gatherer {
     /// Appends an example to the batch that was started last.
     pub(crate) fn add(&mut self, batch: &mut Batch, row: &Row<'_>) {
         batch.numbers.extend_from_slice(row.numbers);
-        batch.ids.push(row.ids.map(|id| self.renumber(id, &mut batch.unique)));
+        for &id in row.ids {
+            batch.ids.push(self.renumber(id, &mut batch.unique));
+        }
         for behaviour in row.behaviours {
             let rows = behaviour.rows.map(|id| self.renumber(id, &mut batch.unique));
             batch.behaviours.push(EncodedBehaviour { rows, ..*behaviour });

@@ -34,7 +34,8 @@ impl Frozen {
     ) -> Result<Self, TrainError> {
         let tables: Vec<(String, Range<u32>)> = encoder
             .tables()
-            .map(|(field, first, rows)| (format!("table.{field}"), first..first + rows))
+            .iter()
+            .map(|table| (format!("table.{}", table.name), table.first..table.first + table.rows))
             .collect();
         let all = || {
             let segments = layout.segments.iter().map(|segment| segment.name.clone());

@@ -9,6 +9,7 @@ mod ahead;
 mod augment;
 mod average;
 mod batch;
+mod carry;
 mod checkpoint;
 mod dropout;
 mod forward;

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Stora
 use rayon::prelude::*;
 
 use super::batch::Batch;
-use crate::encode::{FIELDS, Statistics};
+use crate::encode::Statistics;
 use crate::network::backward::{Gradients, Transposed, embed_backward};
 use crate::network::block::{self, BlockGradients, GROUP, Prepared, Values};
 use crate::network::front::{Front, Trace, embed_row};
@@ -147,7 +147,7 @@ impl FrontOperation {
         let before = |row: usize| if row == 0 { 0 } else { ends[row - 1] };
         let mut part = Part {
             parameters: vec![[0.0; D]; front.parameters.len()],
-            ids: vec![[0.0; D]; (end - first) * FIELDS.len()],
+            ids: vec![[0.0; D]; (end - first) * self.batch.fields()],
             behaviours: vec![[0.0; D]; before(end) - before(first)],
         };
         let mut traces: [Trace<D>; GROUP] = std::array::from_fn(|_| Trace::new(&self.layout));
@@ -167,7 +167,7 @@ impl FrontOperation {
             for (position, of_tokens) in rows.chunks_exact(width).enumerate() {
                 let row = start + position;
                 let behaviours = before(row) - before(first)..ends[row] - before(first);
-                let ids = (row - first) * FIELDS.len()..(row - first + 1) * FIELDS.len();
+                let ids = (row - first) * self.batch.fields()..(row - first + 1) * self.batch.fields();
                 embed_backward::<D>(
                     self.class,
                     front,
@@ -225,7 +225,7 @@ impl FrontOperation {
     fn scatter<const D: usize>(&self, parts: &[Part<D>], first: usize, sums: &mut [[f32; D]]) {
         for (chunk, part) in parts.iter().enumerate() {
             let mut behaviours = part.behaviours.iter();
-            for (position, ids) in part.ids.chunks_exact(FIELDS.len()).enumerate() {
+            for (position, ids) in part.ids.chunks_exact(self.batch.fields()).enumerate() {
                 let row = self.batch.row(chunk * CHUNK + position);
                 for (&id, of_id) in row.ids.iter().zip(ids) {
                     if let Some(sum) = sums.get_mut((id as usize).wrapping_sub(first)) {

@@ -9,6 +9,7 @@ use super::ahead::windows;
 use super::augment::{Augmentation, mixing};
 use super::average::Average;
 use super::batch::Gatherer;
+use super::carry;
 use super::checkpoint::{CheckpointError, Identity, Position};
 use super::forward::Pass;
 use super::frozen::Frozen;
@@ -66,15 +67,16 @@ struct Run<'a> {
     state: State<'a>,
 }
 
-/// The parent, if the weights can start from it.
-fn usable<'a>(parent: Option<&'a Model>, encoder: &Encoder, config: &Config) -> Option<&'a Model> {
-    parent.filter(|parent| {
-        let same = parent.encoder == *encoder && parent.config.network == config.network;
-        if !same {
-            tracing::info!("parent has another encoder or network: training starts from the seed");
-        }
-        same
-    })
+/// The parent, if the weights can start from it, and its weights laid out for `encoder`.
+fn usable<'a>(parent: Option<&'a Model>, encoder: &Encoder, config: &Config) -> Option<(&'a Model, Weights)> {
+    let parent = parent?;
+    let same = parent.config.network == config.network;
+    let Some(tables) = same.then(|| carry::tables(parent, encoder)).flatten() else {
+        tracing::info!("parent has another encoder or network: training starts from the seed");
+        return None;
+    };
+    let Weights { front, layers, .. } = &parent.weights;
+    Some((parent, Weights { front: front.clone(), tables, layers: layers.clone() }))
 }
 
 /// What tells a training from others.
@@ -82,11 +84,15 @@ fn identity(job: &Job<'_>, examples: u64, parent: Option<&Model>) -> Result<Iden
     let mut config = job.config.clone();
     config.training.threads = 0;
     let json = |error: serde_json::Error| CheckpointError::Read(error.into());
+    let mut encoder = serde_json::to_vec(job.source.encoder()).map_err(json)?;
+    for dictionary in job.source.encoder().tables().iter().filter_map(|table| table.dictionary.as_ref()) {
+        encoder.extend_from_slice(&dictionary.digest().to_le_bytes());
+    }
     Ok(Identity {
         config: serde_json::to_value(&config).map_err(json)?,
         seed: job.seed,
         parent: parent.and_then(|parent| parent.weights_checksum().ok()),
-        encoder: blake3::hash(&serde_json::to_vec(job.source.encoder()).map_err(json)?).to_hex().to_string(),
+        encoder: blake3::hash(&encoder).to_hex().to_string(),
         examples,
         validation: job.validation.len() as u64,
     })
@@ -103,10 +109,10 @@ impl<'a> Run<'a> {
             return Err(TrainError::Empty { which: "training" });
         }
         let objective = Objective::new(training, &survey);
-        let parent = usable(job.parent, encoder, config);
-        let (statistics, mut weights) = match parent {
-            Some(parent) => (parent.statistics.clone(), parent.weights.clone()),
-            None => (survey.statistics, Weights::initial(&layout, encoder, config, survey.base, seed)),
+        let (parent, carried) = usable(job.parent, encoder, config).unzip();
+        let (statistics, mut weights) = match (parent, carried) {
+            (Some(parent), Some(weights)) => (parent.statistics.clone(), weights),
+            _ => (survey.statistics, Weights::initial(&layout, encoder, config, survey.base, seed)),
         };
         trained(&mut weights.layers, objective.served_shift(), objective.extra());
         let frozen = Frozen::new(&training.frozen, &layout, encoder, weights.layers.len())?;

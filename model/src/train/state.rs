@@ -46,6 +46,7 @@ impl State<'_> {
     pub(super) fn touch(&mut self, batch: &Batch) -> Vec<u32> {
         let slots = self.touched.name(&batch.unique);
         self.kept.before(&self.weights.tables, self.layout.width, &self.touched, &slots);
+        self.weights.start_rows(self.layout.width, &batch.unique, self.identity.seed);
         slots
     }
 

@@ -6,7 +6,7 @@ use candle_nn::ops::softmax;
 
 use super::batch::Batch;
 use super::stock_sequence;
-use crate::encode::{FIELDS, Statistics};
+use crate::encode::Statistics;
 use crate::network::Layout;
 use crate::network::front::{NORM_FLOOR, auxiliary};
 use crate::network::layout::AUXILIARY;
@@ -25,9 +25,9 @@ pub(crate) fn front(
     let count = batch.len();
     let parameters = parameters.reshape((layout.rows, width))?;
     let rows = |first: usize, rows: usize| parameters.narrow(0, first, rows);
-    let ids: Vec<u32> = (0..count).flat_map(|row| *batch.row(row).ids).collect();
-    let ids = Tensor::from_vec(ids, count * FIELDS.len(), device)?;
-    let fields = embeddings.index_select(&ids, 0)?.reshape((count, FIELDS.len(), width))?;
+    let ids: Vec<u32> = (0..count).flat_map(|row| batch.row(row).ids.to_vec()).collect();
+    let ids = Tensor::from_vec(ids, count * batch.fields(), device)?;
+    let fields = embeddings.index_select(&ids, 0)?.reshape((count, batch.fields(), width))?;
     let mut tokens = vec![fields.clone(), numbers(batch, layout, statistics, &parameters, device)?];
     if layout.behaviour_token.is_some() {
         tokens.push(behaviours(batch, layout, &parameters, embeddings, &fields)?.unsqueeze(1)?);
@@ -103,7 +103,7 @@ fn numbers(
     }
     let mut member = vec![0.0_f32; numbers * groups];
     for (column, token) in layout.token_of_number.iter().enumerate() {
-        member[column * groups + token - FIELDS.len()] = 1.0;
+        member[column * groups + token - batch.fields()] = 1.0;
     }
     let member = Tensor::from_vec(member, (numbers, groups, 1), device)?;
     let spread = |first: usize| -> Result<Tensor> {

@@ -58,7 +58,7 @@ impl Reference {
     pub fn new(training: &Examples<'_>, scores: &[f32]) -> Self {
         let encoder = training.set().encoder();
         let columns = Columns::new(training);
-        let fields = model::encode::FIELDS;
+        let fields = encoder.tables().iter().map(|table| table.name);
         Self {
             rows: training.len() as u64,
             numbers: encoder
@@ -67,7 +67,7 @@ impl Reference {
                 .zip(&columns.numbers)
                 .map(|(name, values)| Numbers::fit(name, values))
                 .collect(),
-            ids: fields.iter().zip(&columns.ids).map(|(name, ids)| Ids::fit(name, ids)).collect(),
+            ids: fields.zip(&columns.ids).map(|(name, ids)| Ids::fit(name, ids)).collect(),
             scores: Numbers::fit("p_click", scores),
         }
     }

@@ -69,7 +69,7 @@ pub fn search(
     let trials = tune
         .draw(&plan.network)
         .map_err(|error| Error::Config { key: format!("tune.{}", error.key), what: error.what })?;
-    let prepared = prepare(root, plan, None, handle, stop)?;
+    let dataset = prepare(root, plan, None, handle, stop)?;
     let mut left: Vec<usize> = (0..trials.len()).collect();
     let mut last = None;
     for (number, Rung { trials: count, budget }) in
@@ -89,9 +89,9 @@ pub fn search(
             };
             let mut watch = Trial { curves: Curves::new(wall_clock_ms()), stop };
             let began = stopwatch();
-            let trained = prepared.train(rows, &mut |source, validation| {
-                model::train(Job::new(source, validation, &config), &mut watch)
-            });
+            let training = dataset.training();
+            let training = rows.map_or(training, |rows| training.thinned(rows));
+            let trained = model::train(Job::new(&training, &dataset.validation().all(), &config), &mut watch);
             if stop.is_set() {
                 return Ok(None);
             }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{World, folder, network, schema};
+use crate::common::{MINUTE, World, config, folder, network, schema};
+use model::config::EncoderConfig;
+use model::encode::Outcome;
 use model::{EncodedSet, Encoder};
 use runtime::shutdown::Shutdown;
+use schemas::duration::Millis;
 use schemas::{FeatureVector, Label, Place};
 use tokio::runtime::Handle;
-use trainer::dataset::{self, Dataset, Pins};
-use trainer::{Error, gate};
+use trainer::dataset::{self, Dataset, Pins, Request};
+use trainer::{Config, Error, gate};
 
-/// The last label of each place, with its vector, the most recent `max_rows`, in order.
+/// The last label of each place, with its vector, the most recent `max_rows`, by place.
 fn oracle<'a>(
     vectors: &'a [FeatureVector],
     labels: &'a [Label],
@@ -25,49 +28,143 @@ fn oracle<'a>(
     places.sort_by_key(|label| (label.event_time_ms, label.place));
     let by_place: BTreeMap<Place, &FeatureVector> =
         vectors.iter().filter(|v| !absent(v)).map(|v| (v.place, v)).collect();
-    places[places.len().saturating_sub(max_rows)..]
+    let mut recent: Vec<_> = places[places.len().saturating_sub(max_rows)..]
         .iter()
         .filter_map(|label| Some((*by_place.get(&label.place)?, *label)))
-        .collect()
+        .collect();
+    recent.sort_by_key(|(vector, _)| vector.place);
+    recent
 }
 
-async fn read(root: &str, pins: &Pins, max_rows: usize) -> Result<Dataset, Error> {
-    let (root, pins) = (root.to_owned(), pins.clone());
+fn settings(max_rows: usize) -> Config {
+    let mut config = config();
+    config.max_rows = max_rows;
+    config.split.min_train_rows = 1;
+    config.split.min_test_rows = 1;
+    config.split.gap = Millis(MINUTE);
+    config.block_rows = 128;
+    config
+}
+
+async fn read(root: &str, pins: &Pins, config: &Config, encoder: &EncoderConfig) -> Result<Dataset, Error> {
+    let (root, pins, config, encoder) = (root.to_owned(), pins.clone(), config.clone(), encoder.clone());
     tokio::task::spawn_blocking(move || {
-        let encoder = Encoder::new(&schema(), &network().encoder);
-        Dataset::read(&root, &pins, &schema(), &encoder, max_rows, &Handle::current(), &Shutdown::new())
+        let schema = schema();
+        let encoder = Encoder::new(&schema, &encoder);
+        let want = Request {
+            root: &root,
+            pins: &pins,
+            schema: &schema,
+            encoder: &encoder,
+            fit: true,
+            window_ms: None,
+            config: &config,
+            judged_after_ms: None,
+            seed: 3,
+        };
+        Dataset::read(&want, &Handle::current(), &Shutdown::new())
     })
     .await
     .unwrap()
 }
 
-fn compare(dataset: &Dataset, wanted: &[(&FeatureVector, &Label)]) {
-    let times: Vec<i64> = wanted.iter().map(|(v, _)| v.event_time_ms).collect();
-    assert_eq!(dataset.times(), times);
-    let all = 0..wanted.len();
-    let outcomes: Vec<gate::Outcome<'_>> = wanted
-        .iter()
-        .map(|(v, l)| gate::Outcome {
-            campaign: &v.campaign,
-            clicked: l.clicked,
-            purchased: l.matured.then_some(l.purchased_after_click || l.purchased_after_view),
+/// What identifies an example: its numbers' bits, its ids' rows, its time, what came of it.
+type Row = (Vec<u32>, Vec<u32>, i64, Outcome);
+
+fn rows(set: &EncodedSet) -> Vec<Row> {
+    (0..set.len())
+        .map(|at| {
+            let row = set.row(at);
+            let bits = row.numbers.iter().map(|number| number.to_bits()).collect();
+            (bits, row.ids.to_vec(), set.times()[at], set.outcomes()[at])
         })
-        .collect();
-    assert_eq!(dataset.outcomes(&all), outcomes);
-    // The rows are the scorer's: the same encoder over the same vectors.
-    let mut set = EncodedSet::new(&Encoder::new(&schema(), &network().encoder));
+        .collect()
+}
+
+/// The rows that the scorer's way of encoding gives: one vector at a time.
+fn encoded(encoder: &Encoder, wanted: &[(&FeatureVector, &Label)], newest_ms: i64) -> Vec<Row> {
+    let mut set = EncodedSet::new(encoder);
     for (vector, label) in wanted {
-        set.push(vector, label, 1.0).unwrap();
+        let watched = Label { clock_ms: newest_ms, ..(*label).clone() };
+        set.push(vector, &watched, 1.0).unwrap();
     }
-    let part = dataset.part(&all);
-    for at in all {
-        assert_eq!(part.row(at).numbers, set.row(at).numbers);
-        assert_eq!(part.row(at).ids, set.row(at).ids);
+    rows(&set)
+}
+
+fn judged<'a>(wanted: &[(&'a FeatureVector, &'a Label)]) -> Vec<gate::Outcome<'a>> {
+    let judged = |(v, l): &(&'a FeatureVector, &'a Label)| gate::Outcome {
+        campaign: &v.campaign,
+        clicked: l.clicked,
+        purchased: l.matured.then_some(l.purchased_after_click || l.purchased_after_view),
+    };
+    wanted.iter().map(judged).collect()
+}
+
+fn compare(dataset: &Dataset, wanted: &[(&FeatureVector, &Label)], labels: &[Label]) {
+    let bounds = dataset.boundaries();
+    let between = |from: i64, until: i64| {
+        let inside = wanted.iter().filter(|(v, _)| (from..until).contains(&v.event_time_ms));
+        inside.copied().collect::<Vec<_>>()
+    };
+    let (train, validation, test) = (
+        between(i64::MIN, bounds.train_until_ms),
+        between(bounds.validation_from_ms, bounds.validation_until_ms),
+        between(bounds.test_from_ms, i64::MAX),
+    );
+    let newest = labels.iter().map(|label| label.clock_ms).max().unwrap();
+    let encoder = dataset.encoder();
+    let parts = dataset.parts();
+    assert_eq!(
+        (parts.train.len(), parts.validation.len(), parts.test.len()),
+        (train.len(), validation.len(), test.len())
+    );
+
+    // Training: the same examples, in blocks that are each an even sample.
+    let blocks = dataset.training().blocks;
+    assert_eq!(blocks.rows(), train.len());
+    assert_eq!(blocks.len(), train.len().div_ceil(128));
+    let mut got = Vec::new();
+    for (number, block) in blocks.all().enumerate() {
+        let set = block.unwrap().resolve(encoder);
+        assert_eq!(set.len(), blocks.block_rows(number));
+        got.extend(rows(&set));
     }
+    let order = encoded(encoder, &train, newest);
+    let key = |row: &Row| (row.2, row.0.clone());
+    let sorted = |mut rows: Vec<Row>| {
+        rows.sort_by_key(key);
+        rows
+    };
+    if blocks.len() > 3 {
+        assert_ne!(got, order);
+        let mean = |rows: &[Row]| rows.iter().map(|row| row.2 as f64).sum::<f64>() / rows.len() as f64;
+        let (first, span) = (blocks.block_rows(0), (order[order.len() - 1].2 - order[0].2) as f64);
+        assert!((mean(&got[..first]) - mean(&got)).abs() < 0.15 * span, "the first block is no even sample");
+    }
+    assert_eq!(sorted(got), sorted(order));
+
+    assert_eq!(rows(dataset.validation()), encoded(encoder, &validation, newest));
+    assert_eq!(dataset.validation_outcomes(), judged(&validation));
+    let mut got = Vec::new();
+    for block in dataset.test(encoder) {
+        let block = block.unwrap();
+        assert!(block.len() <= 128);
+        got.extend(rows(&block));
+    }
+    assert_eq!(got, encoded(encoder, &test, newest));
+    assert_eq!(dataset.test_outcomes(), judged(&test));
+    assert_eq!(dataset.test_judged().map(|(outcome, _)| outcome).collect::<Vec<_>>(), column(&got));
+
     let data = dataset.data();
     assert_eq!(data.rows, wanted.len());
     assert_eq!(data.clicked, wanted.iter().filter(|(_, l)| l.clicked).count());
     assert_eq!(data.matured, wanted.iter().filter(|(_, l)| l.matured).count());
+    let clicked = train.iter().filter(|(_, l)| l.clicked).count();
+    assert!((dataset.click_rate() - clicked as f64 / train.len() as f64).abs() < 1e-12);
+}
+
+fn column(rows: &[Row]) -> Vec<Outcome> {
+    rows.iter().map(|row| row.3).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,10 +181,11 @@ async fn joins_pinned_tables_as_an_oracle_does() {
     let (pins, records) = dataset::pin(root).await.unwrap();
     assert_eq!(records, world.labels.len() as u64);
     let (vectors, labels) = (world.vectors.clone(), world.labels.clone());
-    for max_rows in [1_000_000, 900, 10] {
+    let hashed = network().encoder;
+    for max_rows in [1_000_000, 900, 60] {
         let wanted = oracle(&vectors, &labels, max_rows, &absent);
-        let dataset = read(root, &pins, max_rows).await.unwrap();
-        compare(&dataset, &wanted);
+        let dataset = read(root, &pins, &settings(max_rows), &hashed).await.unwrap();
+        compare(&dataset, &wanted, &labels);
         assert_eq!(dataset.data().labels, records);
         let in_reach = max_rows.min(3_000);
         assert_eq!(dataset.data().without_vector, in_reach - wanted.len());
@@ -96,11 +194,53 @@ async fn joins_pinned_tables_as_an_oracle_does() {
     // What comes later does not reach a pinned version.
     world.grow(700);
     world.write(&store, 2, absent).await;
-    compare(&read(root, &pins, 1_000_000).await.unwrap(), &oracle(&vectors, &labels, 1_000_000, &absent));
+    let before = read(root, &pins, &settings(1_000_000), &hashed).await.unwrap();
+    compare(&before, &oracle(&vectors, &labels, 1_000_000, &absent), &labels);
     let (now, _) = dataset::pin(root).await.unwrap();
     assert!(now.iter().all(|(table, version)| version > &pins[table]));
     let wanted = oracle(&world.vectors, &world.labels, 2_000, &absent);
-    compare(&read(root, &now, 2_000).await.unwrap(), &wanted);
+    let mut with_dictionary = hashed.clone();
+    with_dictionary.dictionaries = vec!["item".into()];
+    with_dictionary.min_count = 2;
+    let after = read(root, &now, &settings(2_000), &with_dictionary).await.unwrap();
+    compare(&after, &wanted, &world.labels);
+
+    // Bounded validation: an even sample.
+    let mut few = settings(2_000);
+    few.split.max_validation_rows = 50;
+    let few = read(root, &now, &few, &with_dictionary).await.unwrap();
+    assert_eq!((few.validation().len(), few.validation_outcomes().len()), (50, 50));
+    let all = rows(after.validation());
+    assert!(rows(few.validation()).iter().all(|row| all.contains(row)));
+    assert!(few.parts() == after.parts());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_encoder_knows_nothing_that_only_later_examples_tell() {
+    let (_folder, store) = folder();
+    let mut world = World::new(8);
+    world.grow(2_000);
+    // Ids of their own in the last tenth.
+    for vector in &mut world.vectors[1_800..] {
+        vector.item = format!("new {}", vector.item);
+    }
+    world.write(&store, 1, |_| false).await;
+    let (pins, _) = dataset::pin(store.root_url()).await.unwrap();
+    let mut encoder = network().encoder;
+    encoder.dictionaries = vec!["item".into()];
+    let dataset = read(store.root_url(), &pins, &settings(10_000), &encoder).await.unwrap();
+    let ids = dataset.ids().iter().find(|ids| ids.field == "item").unwrap();
+    assert_eq!((ids.distinct, ids.dictionary.unwrap().admitted), (20, 20));
+    let table = &dataset.encoder().tables()[0];
+    let known = rows(dataset.validation()).iter().filter(|row| row.1[0] != table.unknown().unwrap()).count();
+    assert_eq!(known, dataset.validation().len());
+    let test: Vec<Row> = dataset.test(dataset.encoder()).flat_map(|block| rows(&block.unwrap())).collect();
+    let unknown = test.iter().filter(|row| Some(row.1[0]) == table.unknown()).count();
+    assert!(unknown > 100 && unknown < test.len(), "{unknown} of {}", test.len());
+    // A hashed field's collisions are counted over the same examples.
+    let campaigns = dataset.ids().iter().find(|ids| ids.field == "campaign").unwrap();
+    assert_eq!((campaigns.distinct, campaigns.exact), (5, true));
+    assert!(campaigns.collision_rate.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,8 +253,20 @@ async fn stops_when_asked() {
     let (root, stop) = (store.root_url().to_owned(), Shutdown::new());
     stop.set();
     let result = tokio::task::spawn_blocking(move || {
-        let encoder = Encoder::new(&schema(), &network().encoder);
-        Dataset::read(&root, &pins, &schema(), &encoder, 100, &Handle::current(), &stop)
+        let (schema, config) = (schema(), settings(100));
+        let encoder = Encoder::new(&schema, &network().encoder);
+        let want = Request {
+            root: &root,
+            pins: &pins,
+            schema: &schema,
+            encoder: &encoder,
+            fit: true,
+            window_ms: None,
+            config: &config,
+            judged_after_ms: None,
+            seed: 3,
+        };
+        Dataset::read(&want, &Handle::current(), &stop)
     });
     assert!(matches!(result.await.unwrap(), Err(Error::Stopped)));
 }

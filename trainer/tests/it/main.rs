@@ -5,5 +5,6 @@ mod common;
 mod dataset;
 mod drift;
 mod registry;
+mod spill;
 mod tensorboard;
 mod training;

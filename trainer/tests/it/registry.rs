@@ -37,6 +37,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
             matured: 3,
             purchased: 1,
         },
+        ids: Vec::new(),
         boundaries: Boundaries {
             train_until_ms: 1,
             validation_from_ms: 2,
