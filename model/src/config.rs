@@ -228,6 +228,7 @@ pub struct TrainingConfig {
     #[serde(default)]
     pub final_rate_share: f32,
     /// How much of itself the running average of the weights keeps in a step; 0 averages nothing.
+    #[serde(default)]
     pub averaging: f32,
     /// Decoupled weight decay of weight matrices.
     pub weight_decay: f32,

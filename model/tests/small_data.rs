@@ -20,7 +20,11 @@ fn defaults() -> Config {
     let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
     config.encoder.item_buckets = 4096;
     // What suits few examples, whatever they start from: ids are memorised before they are learned
-    // from, if their rows move as fast as among many.
+    // from, if their rows move as fast as among many; and so large steps are no help.
+    config.network.dropout = 0.2;
+    config.training.learning_rate = 0.001;
+    config.training.weight_decay = 0.01;
+    config.training.averaging = 0.0;
     config.training.batch_size = 128;
     config.training.embedding_learning_rate = 0.0002;
     config.training.max_epochs = 60;
