@@ -267,16 +267,19 @@ pub(crate) enum ModelsCommand {
     /// One version: config, data, metrics, decision.
     Show {
         /// As `models list` names it.
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: String,
     },
     /// What the event file of a version's training holds (see `TensorBoard`), a line per tag.
     Tensorboard {
         /// As `models list` names it.
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: String,
     },
     /// Copies what a version's training left behind into a folder.
     Export {
         /// As `models list` names it.
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: String,
         /// The folder.
         out: PathBuf,
@@ -284,6 +287,7 @@ pub(crate) enum ModelsCommand {
     /// Makes a version the champion, whatever the gate said.
     Promote {
         /// As `models list` names it.
+        #[arg(id = "model_version", value_name = "VERSION")]
         version: String,
     },
     /// Makes the champion before this one the champion again.
@@ -368,4 +372,14 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     Millis::parse(text).map(Millis::as_duration).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_of_every_command_are_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

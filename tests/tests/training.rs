@@ -13,9 +13,10 @@ use support::salience;
 
 /// Settings of the demo that made the tables, and a training long enough to be stopped in.
 const SETTINGS: &str = include_str!("../../ops/presets/demo.toml");
-const OVER: [&str; 12] = [
+const OVER: [&str; 13] = [
     "model.network.mlp=[16]",
-    "trainer.max_rows=4000",
+    "trainer.max_rows=6000",
+    "trainer.split.gap=1m",
     "trainer.explanation.rows=0",
     "model.training.max_epochs=8",
     "model.training.patience=1000",
@@ -81,7 +82,7 @@ fn killed_or_stopped_training_goes_on_to_the_same_weights() {
     let data = base.path().join("data");
     // Tables of a market; no model, so that every training below begins alike.
     let made_tables = Command::new(salience())
-        .args(["demo", "--for", "6s", "--speed", "30000", "--quick-verify", "--data"])
+        .args(["demo", "--for", "4s", "--speed", "15000", "--quick-verify", "--data"])
         .arg(&data)
         .args(["--set", "trainer.min_new_labels=100000000", "--set", "trainer.drift.interval=0s"])
         .env_remove("SALIENCE_KAFKA_BOOTSTRAP")
