@@ -24,6 +24,14 @@ async fn drift_is_found_and_a_run_learns_on_from_the_latest_hours() {
     let first = trainer.train(Trigger::Asked, &status, &stop).await.unwrap();
     assert!(first.published.is_some(), "{}", first.run.gate.reason);
     assert_eq!(first.run.mode(), Mode::Full);
+    // Its explanations were measured, and the artefact explains by what the run says.
+    let explanation = first.run.explanation.as_ref().unwrap();
+    assert_eq!(explanation.methods.len(), 4);
+    let registry = trainer.registry();
+    let files = registry.artefact("v000001").await.unwrap().into_iter().collect();
+    let model = model::Model::load(&model::Artefact::from_files(files), Some(&first.run.checksum)).unwrap();
+    assert_eq!(model.explanation(), explanation.published);
+    assert!(model.card()["attention"].as_str().unwrap().contains("Predictions are explained by"));
 
     world.grow(1_000);
     world.write(&store, 1, |_| false).await;
