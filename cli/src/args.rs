@@ -306,6 +306,11 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Examples per second of training the classic shape (50 tokens, a table of a million rows), beside
+    /// `PyTorch` on the same threads.
+    Train(Speed),
+    /// Milliseconds of batches of 1 to 1,024 through the same network, beside ONNX Runtime and `PyTorch`.
+    Infer(Speed),
     /// The default network beside `LightGBM`, `AutoInt` and DIN on the same impressions and split: three
     /// simulated markets, whose truth is known, and public logs. Takes hours at its full size.
     Quality(Quality),
@@ -338,6 +343,20 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Speed {
+    /// The Python of the peers; else `TEST_PYTHON`, else the one that tests/peers/setup has made.
+    /// Without any there are no ratios.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// Threads of each side; 0 uses all cores.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

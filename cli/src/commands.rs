@@ -12,7 +12,7 @@ use runtime::shutdown::Shutdown;
 
 use crate::args::{
     BenchCommand, Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Quality,
-    Replay, Simulate, TopicsCommand, Train, TrainCommand, Verify,
+    Replay, Simulate, Speed, TopicsCommand, Train, TrainCommand, Verify,
 };
 
 /// Runs the command; its exit code.
@@ -46,6 +46,14 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Config { command } => config(global, &command),
         Command::Models { command } => models(global, &command),
         Command::Bench { command: BenchCommand::Pipeline { events, json } } => bench(global, events, json),
+        Command::Bench { command: BenchCommand::Train(speed) } => {
+            load(global, None)?;
+            print_measured(&ops::bench::speed::train::run(&options_of(&speed))?, speed.json)
+        }
+        Command::Bench { command: BenchCommand::Infer(speed) } => {
+            load(global, None)?;
+            print_measured(&ops::bench::speed::infer::run(&options_of(&speed))?, speed.json)
+        }
         Command::Bench { command: BenchCommand::Quality(quality) } => bench_quality(global, quality),
         Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
             bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
@@ -290,6 +298,19 @@ fn models(global: &Global, command: &ModelsCommand) -> Result<u8> {
         ModelsCommand::Export { version, out } => ops::train::copy(&context, version, out)?,
         ModelsCommand::Promote { version } => println!("{}", ops::models::promote(&context, version)?),
         ModelsCommand::Rollback => println!("{}", ops::models::rollback(&context)?),
+    }
+    Ok(0)
+}
+
+fn options_of(speed: &Speed) -> ops::bench::speed::Options {
+    ops::bench::speed::Options { python: speed.python.clone(), threads: speed.threads }
+}
+
+fn print_measured(measured: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<u8> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(measured)?);
+    } else {
+        print!("{measured}");
     }
     Ok(0)
 }

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod network;
 pub mod predict;
 pub mod random;
+pub mod roofline;
 pub mod train;
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use crate::config::Config;
 use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
+use crate::network::block::GROUP;
 use crate::network::front::{Front, Trace};
 use crate::network::kernel::sigmoid;
 use crate::network::serve::{Engine, ROWS, Seen};
-use crate::network::{HEADS, KernelClass, Layout, Weights};
+use crate::network::{HEADS, KernelClass, Layout, Weights, WeightsError};
 
 /// Fewer vectors than this are one thread's: handing work on costs more than it saves.
 const SPREAD: usize = 64;
@@ -286,6 +287,32 @@ impl Model {
             found: examples.set().encoder().schema_fingerprint(),
             expected: self.schema_fingerprint(),
         })
+    }
+
+    /// The heads' logits of rows that the model's encoder made, on this thread or, from a few dozen
+    /// rows, on rayon's. Allocates nothing per row. `out` takes as many rows as there are.
+    pub fn infer(&self, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
+        fn run<const D: usize>(model: &Model, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
+            let front = model.front::<D>();
+            let go = |rows: &[Row<'_>], out: &mut [[f32; HEADS]]| {
+                model.engine.run(model.class, front, |row| rows[row], out.as_flattened_mut(), None);
+            };
+            if rows.len() < SPREAD {
+                return go(rows, out);
+            }
+            let share = rows.len().div_ceil(rayon::current_num_threads()).clamp(GROUP, ROWS);
+            let share = share.next_multiple_of(GROUP);
+            out.par_chunks_mut(share).zip(rows.par_chunks(share)).for_each(|(out, rows)| go(rows, out));
+        }
+        with_width!(self.layout.width, D => run::<D>(self, rows, out));
+    }
+
+    /// The weights as they stand in an artefact.
+    ///
+    /// # Errors
+    /// None in practice: a model's weights fit its network.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
+        self.weights.to_safetensors(&self.layout, &self.encoder)
     }
 
     /// The heads' logits of encoded examples, whose encoder must be the model's.

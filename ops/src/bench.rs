@@ -4,6 +4,7 @@
 pub mod classic;
 pub mod explain;
 pub mod quality;
+pub mod speed;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

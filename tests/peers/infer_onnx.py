@@ -4,7 +4,7 @@ Usage: infer_onnx.py FOLDER. One JSON object a line on standard input and output
 {"check": rows} gives both peers' logits of the first rows; {"peer": "onnxruntime" | "pytorch",
 "batch": n, "iterations": m} gives the seconds of each of m batches, by the fastest of the peer's
 ways (ONNX Runtime: its own attention operator or a written-out one, one thread or all; PyTorch: SDPA
-or written-out attention, eager or, where asked for, compiled), which is found once for a batch size.
+or written-out attention, eager or compiled), which is found once for a batch size.
 """
 
 import json
@@ -51,8 +51,7 @@ def networks(case):
     plain.load(case.weights)
     plain.sdpa = False
     calls = {"SDPA": network, "written out": plain}
-    if case.about["compile"]:
-        calls["SDPA, compiled"] = torch.compile(network, dynamic=True)
+    calls["SDPA, compiled"] = torch.compile(network, dynamic=True)
     for name, call in calls.items():
 
         def run(first, size, call=call):
@@ -88,10 +87,9 @@ def main():
     for line in sys.stdin:
         command = json.loads(line)
         if "check" in command:
-            answer = {
-                name: np.asarray(next(iter(ways.values()))(0, command["check"]), dtype=np.float64).reshape(-1).tolist()
-                for name, ways in peers.items()
-            }
+            rows = command["check"]
+            logits = {name: next(iter(ways.values()))(0, rows) for name, ways in peers.items()}
+            answer = {name: np.asarray(of, dtype=np.float64).reshape(-1).tolist() for name, of in logits.items()}
         else:
             peer, size = command["peer"], command["batch"]
             if (peer, size) not in fastest:

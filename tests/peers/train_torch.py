@@ -75,9 +75,6 @@ def main():
         "sparse + SDPA, compiled": (True, True, True),
         "sparse, compiled": (True, False, True),
     }.items():
-        # Compiling takes longer than a quick run may: only where it is asked for.
-        if options[2] and not case.about["compile"]:
-            continue
         try:
             variant = Variant(case, *options)
             variant.seconds(2)

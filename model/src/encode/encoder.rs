@@ -170,6 +170,33 @@ impl Encoder {
         }
     }
 
+    /// An encoder of rows that are made elsewhere ([`super::EncodedSet::push_row`]), for benchmarks of
+    /// other shapes than a feature vector's: it reads no vector. `fields` are the categorical ones,
+    /// each with the rows of its table; each of `numbers` is a token of its own.
+    pub fn of_rows(fields: &[(&'static str, u32)], numbers: &[String], config: &EncoderConfig) -> Self {
+        let schema = VectorSchema { fields: Vec::new() };
+        let config = EncoderConfig { max_behaviours: 0, content_embedding: 0, ..config.clone() };
+        let mut first = 0;
+        let tables = fields
+            .iter()
+            .map(|&(name, rows)| {
+                let table = FieldTable { name, first, rows, dictionary: None };
+                first += rows;
+                table
+            })
+            .collect();
+        Self {
+            // No vector has it.
+            fingerprint: !schema.fingerprint(),
+            groups: group_fields(numbers.iter().map(String::as_str), 1),
+            names: numbers.to_vec(),
+            schema,
+            config,
+            tables,
+            price: false,
+        }
+    }
+
     /// The same with these dictionaries, by field; those of hashed fields are passed over.
     #[must_use]
     pub fn with_dictionaries(mut self, dictionaries: &[Option<Dictionary>]) -> Self {

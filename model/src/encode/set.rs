@@ -146,6 +146,25 @@ impl EncodedSet {
         Ok(())
     }
 
+    /// Keeps an example whose row is already made, of an encoder of rows ([`Encoder::of_rows`]), with
+    /// weight 1: `ids` count over all tables. Says whether it fits the encoder; else it is left out.
+    pub fn push_row(&mut self, ids: &[u32], numbers: &[f32], outcome: Outcome) -> bool {
+        let tables = self.encoder.tables();
+        let fits = numbers.len() == self.encoder.number_names().len()
+            && ids.len() == tables.len()
+            && ids.iter().zip(tables).all(|(id, table)| (table.first..table.first + table.rows).contains(id));
+        if fits {
+            self.numbers.extend_from_slice(numbers);
+            self.ids.extend_from_slice(ids);
+            self.behaviour_ends.push(self.behaviours.len());
+            self.embedding_ends.push(self.embeddings.len());
+            self.outcomes.push(outcome);
+            self.weights.push(1.0);
+            self.times.push(0);
+        }
+        fits
+    }
+
     /// How many examples it holds.
     pub fn len(&self) -> usize {
         self.times.len()
