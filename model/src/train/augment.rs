@@ -170,6 +170,7 @@ fn beta(alpha: f64, random: &mut Random) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -183,6 +184,40 @@ mod tests {
             let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
             assert!((mean - 0.5).abs() < 0.01 && (square / expected - 1.0).abs() < 0.03, "{mean} {square}");
         }
+    }
+
+    #[test]
+    fn as_many_known_ids_as_asked_are_shown_as_unknown_and_nothing_else_changes() {
+        #[derive(serde::Deserialize)]
+        struct File {
+            model: crate::Config,
+        }
+        let mut config = toml::from_str::<File>(crate::DEFAULTS).unwrap().model;
+        config.encoder.dictionaries = vec!["item".to_owned()];
+        config.training.id_dropout = 0.25;
+        let schema = schemas::VectorSchema { fields: Vec::new() };
+        let dictionary = crate::encode::Dictionary::new(vec![5, 6, 7]);
+        let encoder = Encoder::new(&schema, &config.encoder).with_dictionaries(&[dictionary]);
+        let layout = Layout::new(&encoder, &config);
+        let augmentation = Arc::new(Augmentation::new(&config.training, &encoder, &layout));
+        let (missing, unknown, known) = (0, 1, 3);
+        let past = |item| EncodedBehaviour { rows: [item, 70, 90], age: 0.1, kind: 1, same: 0 };
+        let behaviours = [past(known), past(missing), past(unknown)];
+        let ids = [known, 80, 100, 5_000, 9_000, 9_300, 9_400];
+        let row = Row { numbers: &[1.0], ids: &ids, behaviours: &behaviours, embedding: &[] };
+        let mut augment = augmentation.of_step(3, 0);
+        let (mut own, mut theirs) = (0, 0);
+        for _ in 0..8_000 {
+            let shown = augment.row(row);
+            assert_eq!((shown.numbers, &shown.ids[1..]), (row.numbers, &ids[1..]));
+            assert_eq!(shown.behaviours[1..], behaviours[1..]);
+            assert_eq!(shown.behaviours[0].rows[1..], behaviours[0].rows[1..]);
+            for (id, count) in [(shown.ids[0], &mut own), (shown.behaviours[0].rows[0], &mut theirs)] {
+                assert!(id == known || id == unknown);
+                *count += u32::from(id == unknown);
+            }
+        }
+        assert!((1_800..2_200).contains(&own) && (1_800..2_200).contains(&theirs), "{own} {theirs}");
     }
 
     #[test]
