@@ -148,7 +148,8 @@ fn true_sizes(
         .map(|&at| {
             let row = &rows.impressions[at];
             let truth = row.truth.context("an impression without a truth")?;
-            let drivers = told.get(&(row.at_ms, truth.to_bits())).context("a truth that the market lacks")?;
+            let drivers =
+                told.get(&(row.at_ms, truth.p_click.to_bits())).context("a truth that the market lacks")?;
             let mut sizes = [0.0; GROUPS.len()];
             for (driver, logit) in drivers.iter() {
                 for name in groups_of(driver) {

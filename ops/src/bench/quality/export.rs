@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use market::Driver;
 use serde_json::json;
 use trainer::split::Parts;
 
@@ -24,6 +25,7 @@ const BEHAVIOURS: usize = 20;
 /// | `ages.npy` | f32 rows x 20 | seconds before the impression |
 /// | `clicked.npy` | u8 rows | whether it was clicked |
 /// | `truth.npy` | f32 rows | true probability of a click; NaN where unknown |
+/// | `drivers.npy` | f32 rows x 18 | what adds to the click's logit, as `meta.json` names it |
 /// | `part.npy` | u8 rows | 0 training, 1 validation, 2 test, 3 in a gap |
 /// | `embeddings.npy` | f32 texts x length | content embeddings of items, by number of text |
 /// | `meta.json` | | names and sizes |
@@ -69,8 +71,13 @@ pub fn write(rows: &Rows, parts: &Parts, folder: &Path) -> Result<()> {
         all().try_for_each(|row| out.write_all(&[u8::from(row.label.clicked)]))
     })?;
     save("truth.npy", "<f4", &[count], &mut |out| {
-        let truths = all().map(|row| row.truth.map_or(f32::NAN, |truth| truth as f32));
+        let truths = all().map(|row| row.truth.map_or(f32::NAN, |truth| truth.p_click as f32));
         truths.into_iter().try_for_each(|truth| out.write_all(&truth.to_le_bytes()))
+    })?;
+    save("drivers.npy", "<f4", &[count, Driver::COUNT], &mut |out| {
+        let drivers =
+            all().flat_map(|row| row.truth.map_or([f32::NAN; Driver::COUNT], |truth| truth.drivers));
+        drivers.into_iter().try_for_each(|logit| out.write_all(&logit.to_le_bytes()))
     })?;
     save("part.npy", "|u1", &[count], &mut |out| {
         (0..count).try_for_each(|at| {
@@ -90,12 +97,25 @@ pub fn write(rows: &Rows, parts: &Parts, folder: &Path) -> Result<()> {
     let meta = json!({
         "ids": IDS,
         "numbers": rows.schema.fields,
+        "drivers": Driver::ALL.map(Driver::name),
         "texts": rows.texts.len(),
         "behaviours": BEHAVIOURS,
         "embedding": length,
     });
     std::fs::write(folder.join("meta.json"), serde_json::to_vec_pretty(&meta)?)?;
     Ok(())
+}
+
+/// Writes probabilities of the test impressions as a peer would.
+///
+/// # Errors
+/// A folder that cannot be written to.
+pub fn write_predictions(predictions: &[f32], name: &str, folder: &Path) -> Result<()> {
+    let path = folder.join(format!("predictions_{name}.npy"));
+    npy(&path, "<f4", &[predictions.len()], &mut |out| {
+        predictions.iter().try_for_each(|p| out.write_all(&p.to_le_bytes()))
+    })
+    .with_context(|| path.display().to_string())
 }
 
 type Out = BufWriter<File>;

@@ -154,7 +154,8 @@ fn compare(
     let judge = Judge::new(&clicked, options.seed);
     let rate = clicked.iter().filter(|clicked| **clicked).count() as f64 / clicked.len() as f64;
     let base = judge.measure(&vec![rate as f32; clicked.len()]);
-    let truths: Option<Vec<f32>> = tests.iter().map(|row| row.truth.map(|truth| truth as f32)).collect();
+    let truths: Option<Vec<f32>> =
+        tests.iter().map(|row| row.truth.map(|truth| truth.p_click as f32)).collect();
     let truth = truths.map(|truths| judge.measure(&truths));
     if options.keep.is_some() || options.python.is_some() {
         export::write(rows, parts, folder)?;
@@ -162,6 +163,9 @@ fn compare(
 
     eprintln!("{}: training salience on {} impressions", set.name(), parts.train.len());
     let ours = ours::train(rows, parts, &config.model, config.model.training.seed)?;
+    if options.keep.is_some() {
+        export::write_predictions(&ours.predictions, "salience", folder)?;
+    }
     let mine = judge.measure(&ours.predictions);
     let share = |measured: &Measured| truth.as_ref().map(|truth| measured.gain_share(&base, truth));
     let score = |measured: &Measured| Score { log_loss: measured.log_loss(), auc: measured.auc() };

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use features::{Core, Plan, Sink, VectorView};
 use ingest::decode::{Decoder, Events, RawPlace, RawTopic};
 use ingest::{Catalogue, PseudonymKey, Pseudonymizer};
+use market::Driver;
 use schemas::{
     Aggregate, Behaviour, Control, Duplicate, Entry, Event, FeatureVector, Kind, Label, Origin, Place,
     Source, SourceSet, Tick, Ticks, VectorSchema,
@@ -32,6 +33,21 @@ pub struct Past {
     pub age_ms: i64,
 }
 
+/// What a market knows of an impression.
+#[derive(Debug, Clone, Copy)]
+pub struct Truth {
+    /// The true probability of a click.
+    pub p_click: f64,
+    /// What each driver adds to its logit.
+    pub drivers: [f32; Driver::COUNT],
+}
+
+impl From<&market::Truth> for Truth {
+    fn from(truth: &market::Truth) -> Self {
+        Self { p_click: truth.p_click, drivers: truth.drivers.logits.map(|logit| logit as f32) }
+    }
+}
+
 /// One impression.
 #[derive(Debug, Clone)]
 pub struct Impression {
@@ -43,8 +59,8 @@ pub struct Impression {
     pub price: f64,
     /// What came of it.
     pub label: Label,
-    /// The true probability of a click, where it is known.
-    pub truth: Option<f64>,
+    /// What the market knows of it, where there is one.
+    pub truth: Option<Truth>,
     /// Place among the events, which is its order of arrival.
     offset: i64,
     numbers: usize,
@@ -188,11 +204,11 @@ impl Maker {
         self.core.step(entry, place, &mut self.sink);
     }
 
-    /// One raw record; `truth` is the true probability of a click on what it shows.
+    /// One raw record; `truth` is of the impression that it is.
     ///
     /// # Errors
     /// A topic that was not named.
-    pub fn push(&mut self, topic: &'static str, value: &[u8], truth: Option<f64>) -> Result<()> {
+    pub fn push(&mut self, topic: &'static str, value: &[u8], truth: Option<Truth>) -> Result<()> {
         let offset = self.sources.get_mut(topic).context("a record of an unnamed topic")?;
         let kind = match topic {
             schemas::topic::CLICKS => RawTopic::Clicks,
@@ -264,7 +280,7 @@ struct Gather {
     rows: Rows,
     numbers_of: HashMap<String, u32>,
     row_at: HashMap<i64, usize>,
-    truth: Option<f64>,
+    truth: Option<Truth>,
 }
 
 impl Gather {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use ingest::Catalogue;
 use market::{Drivers, Market, MarketKind};
+use schemas::duration::Millis;
 use schemas::topic;
 
 use super::rows::{Maker, Rows};
@@ -63,6 +64,12 @@ impl Set {
             config.trainer.split.min_train_rows = config.trainer.split.min_train_rows.min(500);
             config.trainer.split.min_test_rows = config.trainer.split.min_test_rows.min(100);
         }
+        if *self == Self::Log(Format::Rees46) {
+            // Nearly all of it is within forty minutes: windows and gaps of half an hour would leave
+            // nothing to train on. Most carts come within three minutes of the view.
+            config.features.click_window = Millis(180_000);
+            config.trainer.split.gap = Millis(180_000);
+        }
         Ok(config)
     }
 
@@ -118,7 +125,7 @@ fn market_rows(kind: MarketKind, config: &Config, impressions: u64, seed: u64) -
     while seen < impressions {
         let record = market.next().context("the market ended")?;
         seen += u64::from(record.truth.is_some());
-        maker.push(record.topic, &record.value, record.truth.map(|truth| truth.p_click))?;
+        maker.push(record.topic, &record.value, record.truth.as_ref().map(Into::into))?;
     }
     market.close();
     for record in market {
@@ -173,7 +180,7 @@ mod tests {
         assert_eq!(rows.impressions.len(), 6_000);
         assert!(rows.impressions.is_sorted_by_key(|row| row.at_ms));
         let clicked = rows.impressions.iter().filter(|row| row.label.clicked).count() as f64 / count;
-        let said = rows.impressions.iter().map(|row| row.truth.unwrap()).sum::<f64>() / count;
+        let said = rows.impressions.iter().map(|row| row.truth.unwrap().p_click).sum::<f64>() / count;
         assert!((clicked - said).abs() < 0.02, "{clicked} clicked, {said} said");
         // They are vectors that the model reads, with histories.
         let mut encoded = EncodedSet::new(&Encoder::new(&rows.schema, &config.model.encoder));
