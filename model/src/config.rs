@@ -28,6 +28,20 @@ pub enum NetworkKind {
     Mlp,
 }
 
+/// What the network's outputs stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadKind {
+    /// A click. Purchases keep their base rates, given a click and given none.
+    Binary,
+    /// A click, a purchase given a click, a purchase given none: three logits (ESMM, Ma et al. 2018,
+    /// and purchases without a click).
+    #[default]
+    MultiTask,
+    /// One softmax over nothing, a click alone, a click and a purchase, a purchase without a click.
+    Softmax,
+}
+
 /// How past behaviours become one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,6 +88,9 @@ pub struct NetworkConfig {
     pub mlp: Vec<usize>,
     /// Share of hidden units dropped while training.
     pub dropout: f32,
+    /// What the outputs stand for.
+    #[serde(default)]
+    pub head: HeadKind,
 }
 
 /// What models had that were trained before there was a choice.
@@ -428,6 +445,13 @@ impl Config {
         ] {
             check(count > 0, key, &count, "must be at least 1")?;
         }
+        let corrects = matches!(training.unmatured, Unmatured::Delayed | Unmatured::FakeNegativeWeighted);
+        check(
+            network.head == HeadKind::MultiTask || !corrects,
+            "network.head",
+            &network.head,
+            "must be MultiTask where training.unmatured corrects for delays",
+        )?;
         training.validate_learning()
     }
 }

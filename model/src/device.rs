@@ -90,7 +90,8 @@ impl Model {
         examples: &Examples<'_>,
     ) -> Result<Vec<Probabilities>, DeviceError> {
         let logits = self.logits_on(&open(kind)?, examples)?;
-        Ok(logits.into_iter().map(Probabilities::from_logits).collect())
+        let head = self.config.network.head;
+        Ok(logits.into_iter().map(|logits| Probabilities::from_logits(head, logits)).collect())
     }
 
     /// The heads' logits by candle's own operations.

@@ -20,7 +20,7 @@ pub mod train;
 mod synthetic;
 
 pub use artefact::{Artefact, ArtefactError};
-pub use config::{Config, ConfigError, DEFAULTS};
+pub use config::{Config, ConfigError, DEFAULTS, HeadKind};
 pub use device::DeviceError;
 pub use encode::{EncodeError, EncodedSet, Encoder, Examples};
 pub use metrics::{HeadMetrics, Metrics, bootstrap_difference};

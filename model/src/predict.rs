@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use schemas::{FeatureVector, VectorSchema};
 
 use crate::artefact::Manifest;
-use crate::config::Config;
+use crate::config::{Config, HeadKind};
 use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
 use crate::network::block::GROUP;
 use crate::network::front::{Front, Trace};
-use crate::network::kernel::sigmoid;
+use crate::network::kernel::{exp, sigmoid};
 use crate::network::serve::{Engine, ROWS, Seen};
 use crate::network::{HEADS, KernelClass, Layout, Weights, WeightsError};
 
@@ -61,12 +61,31 @@ pub struct Probabilities {
 }
 
 impl Probabilities {
-    /// From the heads' logits.
-    pub fn from_logits(logits: [f32; HEADS]) -> Self {
-        let [p_click, p_conversion, p_view_through] = logits.map(sigmoid);
+    /// From the heads' logits, which stand for what `head` says.
+    pub fn from_logits(head: HeadKind, logits: [f32; HEADS]) -> Self {
+        let [p_click, p_conversion, p_view_through] = match head {
+            HeadKind::Binary | HeadKind::MultiTask => logits.map(sigmoid),
+            HeadKind::Softmax => {
+                let [nothing, click, both, purchase] = outcomes(logits);
+                let clicked = click + both;
+                let share = |part: f32, of: f32| if of > 0.0 { part / of } else { 0.0 };
+                [clicked, share(both, clicked), share(purchase, nothing + purchase)]
+            }
+        };
         let p_purchase = p_click * p_conversion + (1.0 - p_click) * p_view_through;
         Self { p_click, p_conversion, p_view_through, p_purchase }
     }
+}
+
+/// Probabilities of nothing, a click alone, a click and a purchase, a purchase without a click: a
+/// softmax over the logits of the last three, that of nothing being 0.
+fn outcomes(logits: [f32; HEADS]) -> [f32; HEADS + 1] {
+    let [click, both, purchase] = logits;
+    let all = [0.0, click, both, purchase];
+    let most = all.iter().copied().fold(0.0, f32::max);
+    let odds = all.map(|logit| exp(logit - most));
+    let total = (odds[0] + odds[1]) + (odds[2] + odds[3]);
+    odds.map(|odds| odds / total)
 }
 
 /// How much of an explanation is wanted.
@@ -275,7 +294,11 @@ impl Model {
     /// Examples that another encoder made.
     pub fn predict_examples(&self, examples: &Examples<'_>) -> Result<Vec<Probabilities>, PredictError> {
         self.check(examples)?;
-        Ok(self.logits(examples).into_iter().map(Probabilities::from_logits).collect())
+        Ok(self
+            .logits(examples)
+            .into_iter()
+            .map(|logits| Probabilities::from_logits(self.config.network.head, logits))
+            .collect())
     }
 
     /// Refuses examples that another encoder made.
@@ -378,7 +401,7 @@ impl Model {
             .zip(fields)
             .zip(behaviours)
             .map(|((logits, fields), behaviours)| Scored {
-                probabilities: Probabilities::from_logits(*logits),
+                probabilities: Probabilities::from_logits(self.config.network.head, *logits),
                 fields,
                 behaviours,
                 method: Method::Attention,

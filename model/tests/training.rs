@@ -6,7 +6,9 @@ mod synthetic;
 
 use std::ops::ControlFlow;
 
-use model::{Config, EncodedSet, Encoder, Job, Model, Progress, TrainError, Trained, evaluate, train};
+use model::{
+    Config, EncodedSet, Encoder, HeadKind, Job, Model, Progress, TrainError, Trained, evaluate, train,
+};
 
 fn defaults() -> Config {
     #[derive(serde::Deserialize)]
@@ -78,6 +80,32 @@ fn every_network_and_optimizer_beats_the_base_rate() {
         losses.push(click.log_loss.unwrap());
     }
     assert!(losses[0] < losses[2], "reading behaviours must pay: {losses:?}");
+}
+
+#[test]
+fn every_head_learns_what_it_stands_for() {
+    let base = defaults();
+    let (set, _) = made(&base, 12_000, 3, 10_000);
+    let measured = [HeadKind::Binary, HeadKind::MultiTask, HeadKind::Softmax].map(|head| {
+        let mut config = base.clone();
+        config.network.head = head;
+        config.training.max_epochs = 4;
+        let trained = run(&set, 10_000, &config, None);
+        for p in trained.model.predict_examples(&set.select(10_000..12_000)).unwrap() {
+            let joined = p.p_click * p.p_conversion + (1.0 - p.p_click) * p.p_view_through;
+            assert!((p.p_purchase - joined).abs() < 1e-6, "{head:?} {p:?}");
+            assert!((0.0..=1.0).contains(&p.p_click) && (0.0..=1.0).contains(&p.p_purchase));
+        }
+        trained.validation
+    });
+    for metrics in &measured {
+        assert!(metrics.click.normalised_entropy.unwrap() < 0.92, "{:?}", metrics.click);
+    }
+    // Purchases at their base rates, given a click and given none, know what a click is worth; 2,000
+    // examples have too few purchases to say which head knows more.
+    for metrics in &measured {
+        assert!(metrics.purchase.normalised_entropy.unwrap() < 0.98, "{:?}", metrics.purchase);
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@
 //! as absent ones: taking early purchases without the early absences would teach too high a rate.
 //! Given these masks, the sum of the three heads' losses is the exact log likelihood of what happened.
 
-use super::losses::{Seen, binary, censored, fake_negative, smoothed};
+use super::losses::{Seen, binary, censored, fake_negative, smoothed, softmax};
 use super::survey::Survey;
-use crate::config::{TrainingConfig, Unmatured};
+use crate::config::{Config, HeadKind, Unmatured};
 use crate::encode::Outcome;
 use crate::network::HEADS;
 
@@ -39,6 +39,9 @@ enum Target {
     Binary(bool),
     FakeNegative(bool),
     Censored(Seen),
+    /// Softmax over nothing (0), a click alone (1), a click and a purchase (2), a purchase without a
+    /// click (3): one of these. A purchase that may still come leaves two of them possible.
+    OneOf(&'static [usize]),
 }
 
 /// Losses of a batch.
@@ -55,6 +58,7 @@ pub(crate) struct Judged {
 /// The loss of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Objective {
+    head: HeadKind,
     conversion: f64,
     view_through: f64,
     smoothing: f64,
@@ -68,10 +72,14 @@ pub(crate) struct Objective {
 }
 
 impl Objective {
-    pub(crate) fn new(config: &TrainingConfig, survey: &Survey) -> Self {
+    pub(crate) fn new(config: &Config, survey: &Survey) -> Self {
+        let head = config.network.head;
+        let config = &config.training;
+        let purchases = |weight: f32| if head == HeadKind::Binary { 0.0 } else { f64::from(weight) };
         Self {
-            conversion: f64::from(config.conversion_weight),
-            view_through: f64::from(config.view_through_weight),
+            head,
+            conversion: purchases(config.conversion_weight),
+            view_through: purchases(config.view_through_weight),
             smoothing: f64::from(config.label_smoothing),
             positive_weight: f64::from(config.positive_weight),
             negative_rate: f64::from(config.negative_rate),
@@ -96,17 +104,48 @@ impl Objective {
         if matches!(self.unmatured, Unmatured::Delayed) { DELAYS } else { 0 }
     }
 
+    /// The heads' logits that give the base rates: of a click, of a purchase given one, given none, of
+    /// which these are the logits.
+    pub(crate) fn base(&self, logits: [f32; HEADS]) -> [f32; HEADS] {
+        if self.head != HeadKind::Softmax {
+            return logits;
+        }
+        let [click, conversion, view_through] =
+            logits.map(|logit| 1.0 / (1.0 + libm::exp(-f64::from(logit))));
+        let nothing = (1.0 - click) * (1.0 - view_through);
+        let outcomes = [click * (1.0 - conversion), click * conversion, (1.0 - click) * view_through];
+        outcomes.map(|probability| libm::log(probability / nothing) as f32)
+    }
+
     /// What is added to the heads' logits when serving, so that their probabilities are those of
     /// all impressions alike: training on a share `r` of the negatives (He et al. 2014, equation 7)
     /// or weighting positives by `w` teaches odds that are 1 / `r` and `w` times the true ones.
     pub(crate) fn served_shift(&self) -> [f64; HEADS] {
         let weight = -libm::log(self.positive_weight);
-        [weight + libm::log(self.negative_rate), weight, weight]
+        let click = weight + libm::log(self.negative_rate);
+        match self.head {
+            HeadKind::Binary | HeadKind::MultiTask => [click, weight, weight],
+            // Every outcome with a click is as many times too likely beside those without.
+            HeadKind::Softmax => [click, click, 0.0],
+        }
     }
 
     /// Tells `term` the head, the weight and the target of each loss of an outcome.
     fn terms(&self, outcome: Outcome, mut term: impl FnMut(usize, f64, Target)) {
         let positive = |positive: bool| if positive { self.positive_weight } else { 1.0 };
+        if self.head == HeadKind::Softmax {
+            let known = outcome.matured || self.unmatured == Unmatured::Naive;
+            let possible: &[usize] = match (known, outcome.clicked, outcome.purchased) {
+                (true, false, false) => &[0],
+                (true, true, false) => &[1],
+                (true, true, true) => &[2],
+                (true, false, true) => &[3],
+                (false, true, _) => &[1, 2],
+                (false, false, _) => &[0, 3],
+            };
+            term(0, positive(outcome.clicked), Target::OneOf(possible));
+            return;
+        }
         term(0, positive(outcome.clicked), Target::Binary(outcome.clicked));
         let (head, weight) =
             if outcome.clicked { (CONVERSION, self.conversion) } else { (VIEW_THROUGH, self.view_through) };
@@ -151,6 +190,16 @@ impl Objective {
             let (loss, slope) = match target {
                 Target::Binary(positive) => {
                     binary(logit, smoothed(f64::from(u8::from(positive)), self.smoothing))
+                }
+                Target::OneOf(possible) => {
+                    // The logit of nothing is 0, and has no slope of its own.
+                    let all = [0.0, f64::from(logits[0]), f64::from(logits[1]), f64::from(logits[2])];
+                    let mut of_all = [0.0; HEADS + 1];
+                    *sum += softmax(&all, possible, self.smoothing, weight, &mut of_all);
+                    for (slope, of) in slopes.iter_mut().zip(&of_all[1..]) {
+                        *slope += of;
+                    }
+                    return;
                 }
                 Target::FakeNegative(positive) => fake_negative(logit, positive),
                 Target::Censored(seen) => {
@@ -205,6 +254,7 @@ mod tests {
 
     fn objective(unmatured: Unmatured) -> Objective {
         Objective {
+            head: HeadKind::MultiTask,
             conversion: 1.0,
             view_through: 0.5,
             smoothing: 0.1,
@@ -254,6 +304,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn slopes_of_a_softmax_are_those_of_its_loss() {
+        let examples = examples();
+        let objective = Objective { head: HeadKind::Softmax, ..objective(Unmatured::Mask) };
+        let logits: Vec<f32> =
+            (0..examples.len() * HEADS).map(|at| ((at * 7) % 11) as f32 / 4.0 - 1.2).collect();
+        let judged = objective.judge(&logits, &examples, None);
+        let loss = |logits: &[f32]| objective.judge(logits, &examples, None).sum / judged.count;
+        for at in 0..logits.len() {
+            let (mut up, mut down) = (logits.clone(), logits.clone());
+            up[at] += 1e-2;
+            down[at] -= 1e-2;
+            let slope = (loss(&up) - loss(&down)) / f64::from(up[at] - down[at]);
+            assert!((slope - f64::from(judged.slopes[at])).abs() < 1e-5, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_binary_head_learns_clicks_alone() {
+        let objective = Objective { conversion: 0.0, view_through: 0.0, ..objective(Unmatured::Mask) };
+        let slopes = objective.judge(&[0.3; 8 * HEADS], &examples(), None).slopes;
+        assert!(slopes.as_chunks::<HEADS>().0.iter().all(|row| row[0] != 0.0 && row[1..] == [0.0; 2]));
     }
 
     #[test]

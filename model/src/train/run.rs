@@ -108,11 +108,14 @@ impl<'a> Run<'a> {
         if survey.kept == 0 {
             return Err(TrainError::Empty { which: "training" });
         }
-        let objective = Objective::new(training, &survey);
+        let objective = Objective::new(config, &survey);
         let (parent, carried) = usable(job.parent, encoder, config).unzip();
         let (statistics, mut weights) = match (parent, carried) {
             (Some(parent), Some(weights)) => (parent.statistics.clone(), weights),
-            _ => (survey.statistics, Weights::initial(&layout, encoder, config, survey.base, seed)),
+            _ => (
+                survey.statistics,
+                Weights::initial(&layout, encoder, config, objective.base(survey.base), seed),
+            ),
         };
         trained(&mut weights.layers, objective.served_shift(), objective.extra());
         let frozen = Frozen::new(&training.frozen, &layout, encoder, weights.layers.len())?;
@@ -320,7 +323,10 @@ impl<'a> Run<'a> {
             let what = "validation loss";
             return Err(TrainError::NotFinite { what, epoch, step, places: Places(places) });
         }
-        let predictions: Vec<Probabilities> = logits.into_iter().map(Probabilities::from_logits).collect();
+        let predictions: Vec<Probabilities> = logits
+            .into_iter()
+            .map(|logits| Probabilities::from_logits(self.job.config.network.head, logits))
+            .collect();
         let metric = score(state.config, &predictions, &outcomes);
         let score = metric.map_or(loss, |(score, _)| score);
         let position = &mut state.position;
@@ -359,7 +365,10 @@ impl<'a> Run<'a> {
         let statistics = (*self.statistics).clone();
         let model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
         let logits: Vec<[f32; HEADS]> = model.logits(self.job.validation);
-        let predictions: Vec<Probabilities> = logits.into_iter().map(Probabilities::from_logits).collect();
+        let predictions: Vec<Probabilities> = logits
+            .into_iter()
+            .map(|logits| Probabilities::from_logits(self.job.config.network.head, logits))
+            .collect();
         Ok(Trained {
             validation: Metrics::measure(&predictions, self.job.validation.outcomes()),
             golden: self.job.source.samples().to_vec(),

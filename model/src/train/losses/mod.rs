@@ -5,7 +5,7 @@
 mod cross_entropy;
 mod delayed;
 
-pub(crate) use cross_entropy::{binary, smoothed};
+pub(crate) use cross_entropy::{binary, smoothed, softmax};
 pub(crate) use delayed::{Seen, censored, fake_negative};
 
 /// log(1 + e^x), finite for every finite x.
