@@ -3,7 +3,8 @@
 //!
 //! Six groups of eight measures (two sites of EEG, gaze, skin, heart, face), each a common level of
 //! its group and noise of its own in equal parts, then exposure and price; all of mean 0 and
-//! variance 1. With `g` a group's level, the log odds of a click are
+//! variance 1. With a group's name for the mean of its measures (again of variance 1), so that the
+//! numbers tell all that can be known, the log odds of a click are
 //!
 //! ```text
 //! -1 + 0.9 gaze - 0.5 price                       what counts by itself
@@ -65,7 +66,6 @@ pub fn make(count: usize, seed: u64) -> Vec<Viewing> {
     (0..count)
         .map(|_| {
             let level: [f64; GROUPS.len()] = std::array::from_fn(|_| normal());
-            let [frontal, parietal, gaze, skin, heart, face] = level;
             let (exposure, price) = (normal(), normal());
             let mut numbers = [0.0; INPUTS];
             for (at, number) in numbers.iter_mut().enumerate() {
@@ -75,6 +75,12 @@ pub fn make(count: usize, seed: u64) -> Vec<Viewing> {
                     _ => (level[at / MEASURES] + normal()) * std::f64::consts::FRAC_1_SQRT_2,
                 } as f32;
             }
+            let mean = |group: usize| {
+                let measures = &numbers[group * MEASURES..(group + 1) * MEASURES];
+                // The variance of a mean of eight such measures is (1 + 1/8) / 2.
+                measures.iter().map(|&number| f64::from(number)).sum::<f64>() / MEASURES as f64 / 0.75
+            };
+            let [frontal, parietal, gaze, skin, heart, face] = std::array::from_fn(mean);
             let arousal = if gaze > 0.0 { skin } else { heart };
             let logit = -1.0 + 0.9 * gaze - 0.5 * price
                 + 1.0 * frontal * face
