@@ -11,6 +11,7 @@ use bytes::Bytes;
 use schemas::{Codec, FeatureVector, Protobuf};
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::Calibration;
 use crate::config::{Config, ConfigError};
 use crate::encode::{EncodeError, Encoder, Statistics};
 use crate::explain::Method;
@@ -85,6 +86,9 @@ pub enum ArtefactError {
         /// Numbers of a row.
         expected: usize,
     },
+    /// A calibration that does not rise with the logits.
+    #[error("artefact: the calibration is no rising function to probabilities")]
+    Calibration,
     /// A golden vector can't be read.
     #[error("artefact: golden vector: {0}")]
     GoldenVector(String),
@@ -120,6 +124,9 @@ struct ManifestFile {
     /// How predictions are explained; attention in artefacts from before there was a choice.
     #[serde(default)]
     explanation: Method,
+    /// What makes probabilities of logits; nothing in artefacts from before there was any.
+    #[serde(default)]
+    calibration: Calibration,
     files: BTreeMap<String, String>,
 }
 
@@ -190,6 +197,7 @@ impl Artefact {
             fingerprint: format!("{:016x}", model.schema_fingerprint()),
             weights_checksum,
             explanation: model.explanation,
+            calibration: model.calibration.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
         };
         files.insert(MANIFEST.to_owned(), json(MANIFEST, &manifest)?);
@@ -260,6 +268,10 @@ impl Model {
         let weights = Weights::from_safetensors(artefact.file(WEIGHTS)?, &layout, &encoder, &config)?;
         let mut model = Self::new(encoder, config, statistics, weights);
         model.explanation = manifest.explanation;
+        if !manifest.calibration.is_sound() {
+            return Err(ArtefactError::Calibration);
+        }
+        model.calibration = manifest.calibration;
         model.manifest =
             Some(Manifest { checksum: artefact.checksum(), weights_checksum: manifest.weights_checksum });
         model.card = artefact.parse(CARD)?;

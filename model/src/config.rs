@@ -16,6 +16,30 @@ pub struct Config {
     pub encoder: EncoderConfig,
     /// `[model.training]`.
     pub training: TrainingConfig,
+    /// `[model.calibration]`; none in configs of earlier versions.
+    #[serde(default)]
+    pub calibration: CalibrationConfig,
+}
+
+/// How what the heads say is made to come true as often as they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibrate {
+    /// Not at all.
+    #[default]
+    None,
+    /// Platt's scaling: a line through the logits.
+    Platt,
+    /// Isotonic regression of the probabilities.
+    Isotonic,
+}
+
+/// `[model.calibration]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationConfig {
+    /// How.
+    pub method: Calibrate,
 }
 
 /// Which network.

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::config::DeviceKind;
 use crate::encode::Examples;
 use crate::network::HEADS;
-use crate::predict::{Model, PredictError, Probabilities};
+use crate::predict::{Model, PredictError, Probabilities, separate};
 use crate::train::{Gatherer, stock};
 
 /// Examples that a device predicts at once.
@@ -91,7 +91,8 @@ impl Model {
     ) -> Result<Vec<Probabilities>, DeviceError> {
         let logits = self.logits_on(&open(kind)?, examples)?;
         let head = self.config.network.head;
-        Ok(logits.into_iter().map(|logits| Probabilities::from_logits(head, logits)).collect())
+        let probabilities = |logits| self.calibration.probabilities(separate(head, logits));
+        Ok(logits.into_iter().map(probabilities).collect())
     }
 
     /// The heads' logits by candle's own operations.

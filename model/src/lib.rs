@@ -4,6 +4,7 @@
 //! arguments, bit for bit on CPU, whatever the number of threads.
 
 pub mod artefact;
+pub mod calibrate;
 pub mod config;
 pub mod device;
 pub mod encode;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use schemas::{FeatureVector, VectorSchema};
 
 use crate::artefact::Manifest;
+use crate::calibrate::Calibration;
 use crate::config::{Config, HeadKind};
 use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
@@ -61,31 +62,31 @@ pub struct Probabilities {
 }
 
 impl Probabilities {
-    /// From the heads' logits, which stand for what `head` says.
-    pub fn from_logits(head: HeadKind, logits: [f32; HEADS]) -> Self {
-        let [p_click, p_conversion, p_view_through] = match head {
-            HeadKind::Binary | HeadKind::MultiTask => logits.map(sigmoid),
-            HeadKind::Softmax => {
-                let [nothing, click, both, purchase] = outcomes(logits);
-                let clicked = click + both;
-                let share = |part: f32, of: f32| if of > 0.0 { part / of } else { 0.0 };
-                [clicked, share(both, clicked), share(purchase, nothing + purchase)]
-            }
-        };
+    /// From the heads' logits, as they are; [`Model`]s calibrate theirs.
+    pub fn from_logits(logits: [f32; HEADS]) -> Self {
+        Self::of_heads(logits.map(sigmoid))
+    }
+
+    /// From what the heads say of a click, of a purchase given it, and of one given none.
+    pub(crate) fn of_heads([p_click, p_conversion, p_view_through]: [f32; HEADS]) -> Self {
         let p_purchase = p_click * p_conversion + (1.0 - p_click) * p_view_through;
         Self { p_click, p_conversion, p_view_through, p_purchase }
     }
 }
 
-/// Probabilities of nothing, a click alone, a click and a purchase, a purchase without a click: a
-/// softmax over the logits of the last three, that of nothing being 0.
-fn outcomes(logits: [f32; HEADS]) -> [f32; HEADS + 1] {
-    let [click, both, purchase] = logits;
-    let all = [0.0, click, both, purchase];
-    let most = all.iter().copied().fold(0.0, f32::max);
-    let odds = all.map(|logit| exp(logit - most));
-    let total = (odds[0] + odds[1]) + (odds[2] + odds[3]);
-    odds.map(|odds| odds / total)
+/// What `head` gives, as the logits of a click, of a purchase given it, and of one given none. Of a
+/// softmax over nothing (whose logit is 0), a click alone, a click and a purchase, and a purchase
+/// without a click, these are the log odds.
+pub(crate) fn separate(head: HeadKind, logits: [f32; HEADS]) -> [f32; HEADS] {
+    // ln(e^a + e^b)
+    let either = |a: f32, b: f32| a.max(b) + libm::log1pf(exp(-(a - b).abs()));
+    match head {
+        HeadKind::Binary | HeadKind::MultiTask => logits,
+        HeadKind::Softmax => {
+            let [click, both, purchase] = logits;
+            [either(click, both) - either(0.0, purchase), both - click, purchase]
+        }
+    }
 }
 
 /// How much of an explanation is wanted.
@@ -161,6 +162,7 @@ pub struct Model {
     pub(crate) token_names: Vec<Arc<str>>,
     number_norms: Vec<[f32; 2]>,
     pub(crate) explanation: Method,
+    pub(crate) calibration: Calibration,
     pub(crate) manifest: Option<Manifest>,
     pub(crate) card: serde_json::Value,
 }
@@ -191,6 +193,7 @@ impl Model {
             token_names,
             number_norms,
             explanation: Method::default(),
+            calibration: Calibration::default(),
             manifest: None,
             card: serde_json::Value::Null,
         }
@@ -244,6 +247,17 @@ impl Model {
         self
     }
 
+    /// What makes probabilities of its heads' logits.
+    pub const fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// Fits the calibration that its config names on examples that it did not learn from.
+    pub(crate) fn calibrate(&mut self, logits: &[[f32; HEADS]], validation: &Examples<'_>) {
+        let method = self.config.calibration.method;
+        self.calibration = Calibration::fit(method, logits, validation.outcomes());
+    }
+
     /// Checksum of the artefact that it was loaded from.
     pub fn checksum(&self) -> Option<&str> {
         self.manifest.as_ref().map(|manifest| manifest.checksum.as_str())
@@ -294,11 +308,7 @@ impl Model {
     /// Examples that another encoder made.
     pub fn predict_examples(&self, examples: &Examples<'_>) -> Result<Vec<Probabilities>, PredictError> {
         self.check(examples)?;
-        Ok(self
-            .logits(examples)
-            .into_iter()
-            .map(|logits| Probabilities::from_logits(self.config.network.head, logits))
-            .collect())
+        Ok(self.logits(examples).into_iter().map(|logits| self.calibration.probabilities(logits)).collect())
     }
 
     /// Refuses examples that another encoder made.
@@ -338,9 +348,13 @@ impl Model {
         self.weights.to_safetensors(&self.layout, &self.encoder)
     }
 
-    /// The heads' logits of encoded examples, whose encoder must be the model's.
+    /// The logits of a click, of a purchase given it, and of one given none, of encoded examples, whose
+    /// encoder must be the model's.
     pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<[f32; HEADS]> {
         logits(&self.layout, &self.statistics, &self.weights, &self.engine, self.class, examples)
+            .into_iter()
+            .map(|logits| separate(self.config.network.head, logits))
+            .collect()
     }
 
     fn score_rows(&self, rows: &[Row<'_>], explain: Explain, method: Method) -> Vec<Scored> {
@@ -401,7 +415,7 @@ impl Model {
             .zip(fields)
             .zip(behaviours)
             .map(|((logits, fields), behaviours)| Scored {
-                probabilities: Probabilities::from_logits(self.config.network.head, *logits),
+                probabilities: self.calibration.probabilities(separate(self.config.network.head, *logits)),
                 fields,
                 behaviours,
                 method: Method::Attention,

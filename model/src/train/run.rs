@@ -30,7 +30,7 @@ use crate::encode::{Encoder, Examples, Statistics};
 use crate::metrics::Metrics;
 use crate::network::serve::Engine;
 use crate::network::{Dense, HEADS, KernelClass, Layout, Weights};
-use crate::predict::{Model, Probabilities, logits};
+use crate::predict::{Model, Probabilities, logits, separate};
 
 /// A shorter validation gain than this is none.
 const GAIN: f64 = 1e-6;
@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
         }
         let predictions: Vec<Probabilities> = logits
             .into_iter()
-            .map(|logits| Probabilities::from_logits(self.job.config.network.head, logits))
+            .map(|logits| Probabilities::from_logits(separate(self.job.config.network.head, logits)))
             .collect();
         let metric = score(state.config, &predictions, &outcomes);
         let score = metric.map_or(loss, |(score, _)| score);
@@ -363,12 +363,11 @@ impl<'a> Run<'a> {
         }
         weights.layers = served(&weights.layers, self.objective.served_shift());
         let statistics = (*self.statistics).clone();
-        let model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
+        let mut model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
         let logits: Vec<[f32; HEADS]> = model.logits(self.job.validation);
-        let predictions: Vec<Probabilities> = logits
-            .into_iter()
-            .map(|logits| Probabilities::from_logits(self.job.config.network.head, logits))
-            .collect();
+        model.calibrate(&logits, self.job.validation);
+        let predictions: Vec<Probabilities> =
+            logits.into_iter().map(|logits| model.calibration().probabilities(logits)).collect();
         Ok(Trained {
             validation: Metrics::measure(&predictions, self.job.validation.outcomes()),
             golden: self.job.source.samples().to_vec(),
