@@ -68,7 +68,7 @@ pub struct HeadMetrics {
     pub figures: Figures,
     /// Their bootstrap intervals, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub intervals: Option<Intervals>,
+    pub intervals: Option<Box<Intervals>>,
 }
 
 figures! {
@@ -213,7 +213,8 @@ impl HeadMetrics {
         if let Some(threshold) = metrics.threshold {
             let resampled = bootstrap
                 .resample(ordered.len(), |times| ordered.figures(threshold, |at| f64::from(times[at])));
-            metrics.intervals = (!resampled.is_empty()).then(|| Intervals::of(&resampled, bootstrap));
+            metrics.intervals =
+                (!resampled.is_empty()).then(|| Box::new(Intervals::of(&resampled, bootstrap)));
         }
         metrics
     }
