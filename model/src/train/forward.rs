@@ -15,8 +15,9 @@ use super::dropout::Dropout;
 use super::mixture::Mixture;
 use super::mlp::{Mlp, MlpGradients};
 use super::objective::Mixing;
-use super::operation::{FrontOperation, Workspace};
+use super::operation::FrontOperation;
 use super::stock;
+use super::workspace::Workspace;
 use crate::encode::Statistics;
 use crate::network::{KernelClass, Layout, Weights};
 
@@ -92,17 +93,26 @@ impl Pass {
         judge: impl FnOnce(&[f32]) -> Result<Option<Vec<f32>>, E>,
     ) -> Result<Option<Gradients>, E> {
         let width = self.layout.width;
-        let mut rows = vec![0.0; batch.unique.len() * width];
+        let mut rows = self.workspace.take(batch.unique.len() * width);
         rows.par_chunks_mut(width).zip(&batch.unique).with_min_len(512).for_each(|(to, &row)| {
             let first = row as usize * width;
             to.copy_from_slice(&weights.tables[first..first + width]);
         });
         let mixture = mixing.map(|mixing| Mixture(mixing.clone()));
         if self.device.is_cpu() {
-            self.fused(weights, batch, step, mixture.as_ref(), &rows, judge)
+            let gradients = self.fused(weights, batch, step, mixture.as_ref(), &rows, judge);
+            self.workspace.give(rows);
+            gradients
         } else {
             self.stock(weights, batch, step, mixture.as_ref(), rows, judge)
         }
+    }
+
+    /// Takes the memory of gradients back that are no longer needed.
+    pub(crate) fn give_back(&self, gradients: Gradients) {
+        let Gradients { front, rows, layers } = gradients;
+        let layers = layers.into_iter().flat_map(|(weight, bias)| [weight, bias]);
+        [front, rows].into_iter().chain(layers).for_each(|buffer| self.workspace.give(buffer));
     }
 
     fn dropout(&self, step: u64, layers: usize) -> Vec<Dropout> {
@@ -126,10 +136,12 @@ impl Pass {
             class: self.class,
             workspace: Arc::clone(&self.workspace),
         };
-        let mlp = Mlp::new(self.class, &weights.layers, self.dropout(step, weights.layers.len()));
+        let dropout = self.dropout(step, weights.layers.len());
+        let mlp = Mlp::new(self.class, &weights.layers, dropout, &self.workspace);
         let mut x = front.forward(&weights.front, rows);
         if let Some(mixture) = mixture {
-            x = mixture.mix(&x);
+            let mixed = mixture.mix(&x);
+            self.workspace.give(std::mem::replace(&mut x, mixed));
         }
         let outputs = mlp.forward(&x);
         let logits = outputs.last().map_or(&[][..], Vec::as_slice);
@@ -139,6 +151,7 @@ impl Pass {
             inputs = mixture.spread(&inputs);
         }
         let (front, rows) = front.backward(&weights.front, rows, &inputs);
+        outputs.into_iter().chain([x, inputs]).for_each(|buffer| self.workspace.give(buffer));
         Ok(Some(Gradients { front, rows, layers }))
     }
 

@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::dropout::Dropout;
+use super::workspace::Workspace;
 use crate::network::outer::outer;
 use crate::network::{Dense, KernelClass, Packed};
 
@@ -21,6 +22,7 @@ pub(super) struct Mlp<'a> {
     backward: Vec<Packed>,
     /// Of each hidden layer.
     dropout: Vec<Dropout>,
+    workspace: &'a Workspace,
 }
 
 /// Gradients of the MLP.
@@ -32,13 +34,18 @@ pub(super) struct MlpGradients {
 }
 
 impl<'a> Mlp<'a> {
-    pub(super) fn new(class: KernelClass, layers: &'a [Dense], dropout: Vec<Dropout>) -> Self {
+    pub(super) fn new(
+        class: KernelClass,
+        layers: &'a [Dense],
+        dropout: Vec<Dropout>,
+        workspace: &'a Workspace,
+    ) -> Self {
         let hidden = layers.len() - 1;
         let (forward, backward) = rayon::join(
             || layers.iter().enumerate().map(|(number, layer)| Packed::new(layer, number < hidden)).collect(),
             || layers.iter().map(Packed::transposed).collect(),
         );
-        Self { class, layers, forward, backward, dropout }
+        Self { class, layers, forward, backward, dropout, workspace }
     }
 
     /// What each layer gives for rows of `x`; the logits are the last.
@@ -46,7 +53,7 @@ impl<'a> Mlp<'a> {
         let count = x.len() / self.layers[0].inputs;
         let mut all: Vec<Vec<f32>> = Vec::with_capacity(self.layers.len());
         for (number, layer) in self.forward.iter().enumerate() {
-            let mut out = vec![0.0; count * layer.outputs];
+            let mut out = self.workspace.take(count * layer.outputs);
             let inputs = self.layers[number].inputs;
             let read = all.last().map_or(x, Vec::as_slice);
             out.par_chunks_mut(ROWS * layer.outputs)
@@ -69,13 +76,13 @@ impl<'a> Mlp<'a> {
         let mut of_out = slopes;
         for (number, layer) in self.layers.iter().enumerate().rev() {
             let read = if number == 0 { x } else { &outputs[number - 1] };
-            let mut of_weight = vec![0.0; layer.weight.len()];
+            let mut of_weight = self.workspace.take(layer.weight.len());
             of_weight.par_chunks_mut(INPUTS * layer.outputs).enumerate().for_each(|(part, of_weight)| {
                 outer(self.class, read, layer.inputs, &of_out, layer.outputs, part * INPUTS, of_weight);
             });
             layers.push((of_weight, column_sums(&of_out, layer.outputs)));
             let packed = &self.backward[number];
-            let mut of_read = vec![0.0; read.len()];
+            let mut of_read = self.workspace.take(read.len());
             of_read
                 .par_chunks_mut(ROWS * layer.inputs)
                 .zip(of_out.par_chunks(ROWS * layer.outputs))
@@ -90,7 +97,7 @@ impl<'a> Mlp<'a> {
                         }
                     }
                 });
-            of_out = of_read;
+            self.workspace.give(std::mem::replace(&mut of_out, of_read));
         }
         layers.reverse();
         MlpGradients { layers, inputs: of_out }

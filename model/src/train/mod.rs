@@ -32,6 +32,7 @@ mod stock_sequence;
 mod stopping;
 mod survey;
 mod touched;
+mod workspace;
 
 use std::fmt;
 

@@ -1,15 +1,16 @@
 //! The network's front as one candle operation, forward and backward: the rows of a batch in
 //! parallel, gradients summed over fixed chunks in a fixed order, so that threads change nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, Layout as Strides, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 use super::batch::Batch;
+use super::workspace::{Memory, Workspace};
 use crate::encode::Statistics;
 use crate::network::backward::{Gradients, Transposed, embed_backward};
-use crate::network::block::{self, BlockGradients, GROUP, Prepared, Values};
+use crate::network::block::{self, GROUP, Prepared};
 use crate::network::front::{Front, Trace, embed_row};
 use crate::network::{KernelClass, Layout};
 use crate::predict::with_width;
@@ -25,36 +26,6 @@ pub(crate) struct FrontOperation {
     pub(crate) class: KernelClass,
     /// Memory that outlives the operation.
     pub(crate) workspace: Arc<Workspace>,
-}
-
-/// Memory of the block's passes, used again from step to step: made anew it would be zeroed, and
-/// fetched page by page, each time.
-#[derive(Debug, Default)]
-pub(crate) struct Workspace {
-    spare: Mutex<Vec<Memory>>,
-}
-
-#[derive(Debug)]
-struct Memory {
-    values: Values,
-    gradients: BlockGradients,
-    rows: Vec<f32>,
-}
-
-impl Workspace {
-    /// Calls `f` with memory that no one else uses meanwhile.
-    fn with<T>(&self, layout: &Layout, f: impl FnOnce(&mut Memory) -> T) -> T {
-        let lock = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let spare = lock().pop();
-        let mut memory = spare.unwrap_or_else(|| Memory {
-            values: Values::new(layout),
-            gradients: BlockGradients::new(layout),
-            rows: vec![0.0; GROUP * layout.outputs()],
-        });
-        let result = f(&mut memory);
-        lock().push(memory);
-        result
-    }
 }
 
 /// The floats of a contiguous tensor in memory.
@@ -74,11 +45,11 @@ pub(super) fn cpu_floats<'a>(storage: &'a Storage, strides: &Strides) -> Result<
     }
 }
 
-/// A chunk's gradients.
-struct Part<const D: usize> {
-    parameters: Vec<[f32; D]>,
-    ids: Vec<[f32; D]>,
-    behaviours: Vec<[f32; D]>,
+/// A chunk's gradients, in rows of the token width.
+struct Part {
+    parameters: Vec<f32>,
+    ids: Vec<f32>,
+    behaviours: Vec<f32>,
 }
 
 impl FrontOperation {
@@ -110,7 +81,7 @@ impl FrontOperation {
         let front = self.front::<D>(parameters, embeddings);
         let prepared = Prepared::new(&self.layout, parameters);
         let width = self.layout.outputs();
-        let mut out = vec![0.0; self.batch.len() * width];
+        let mut out = self.workspace.take(self.batch.len() * width);
         out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, out)| {
             self.workspace.with(&self.layout, |memory| {
                 let mut trace = Trace::new(&self.layout);
@@ -140,15 +111,15 @@ impl FrontOperation {
         of_output: &[f32],
         chunk: usize,
         memory: &mut Memory,
-    ) -> Part<D> {
+    ) -> Part {
         let width = self.layout.outputs();
         let (first, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(self.batch.len()));
         let ends = self.batch.behaviour_ends();
         let before = |row: usize| if row == 0 { 0 } else { ends[row - 1] };
         let mut part = Part {
-            parameters: vec![[0.0; D]; front.parameters.len()],
-            ids: vec![[0.0; D]; (end - first) * self.batch.fields()],
-            behaviours: vec![[0.0; D]; before(end) - before(first)],
+            parameters: self.workspace.take_zeros(front.parameters.len() * D),
+            ids: self.workspace.take((end - first) * self.batch.fields() * D),
+            behaviours: self.workspace.take_zeros((before(end) - before(first)) * D),
         };
         let mut traces: [Trace<D>; GROUP] = std::array::from_fn(|_| Trace::new(&self.layout));
         let mut weights = Vec::new();
@@ -177,14 +148,14 @@ impl FrontOperation {
                     of_tokens.as_chunks::<D>().0,
                     &mut weights,
                     &mut Gradients {
-                        parameters: &mut part.parameters,
-                        ids: &mut part.ids[ids],
-                        behaviours: &mut part.behaviours[behaviours],
+                        parameters: part.parameters.as_chunks_mut().0,
+                        ids: &mut part.ids.as_chunks_mut().0[ids],
+                        behaviours: &mut part.behaviours.as_chunks_mut().0[behaviours],
                     },
                 );
             }
         }
-        memory.gradients.flush(&self.layout, prepared.query_scale, part.parameters.as_flattened_mut());
+        memory.gradients.flush(&self.layout, prepared.query_scale, &mut part.parameters);
         part
     }
 
@@ -198,7 +169,7 @@ impl FrontOperation {
         let front = self.front::<D>(parameters, embeddings);
         let prepared = Prepared::new(&self.layout, parameters);
         let transposed = Transposed::new(&self.layout, front.parameters);
-        let parts: Vec<Part<D>> = (0..self.batch.len().div_ceil(CHUNK))
+        let parts: Vec<Part> = (0..self.batch.len().div_ceil(CHUNK))
             .into_par_iter()
             .map(|chunk| {
                 self.workspace.with(&self.layout, |memory| {
@@ -206,26 +177,30 @@ impl FrontOperation {
                 })
             })
             .collect();
-        let mut of_parameters = vec![[0.0_f32; D]; front.parameters.len()];
+        let mut of_parameters = self.workspace.take_zeros(parameters.len());
         for part in &parts {
             for (sum, x) in of_parameters.iter_mut().zip(&part.parameters) {
-                add(sum, x);
+                *sum += x;
             }
         }
-        let mut of_embeddings = vec![[0.0_f32; D]; front.embeddings.len()];
+        let mut of_embeddings = self.workspace.take_zeros(embeddings.len());
         // Each thread adds up the embeddings of a range of its own, all in the order of the batch.
         let share = front.embeddings.len().div_ceil(rayon::current_num_threads()).max(1);
-        of_embeddings.par_chunks_mut(share).enumerate().for_each(|(number, sums)| {
+        of_embeddings.as_chunks_mut::<D>().0.par_chunks_mut(share).enumerate().for_each(|(number, sums)| {
             self.scatter(&parts, number * share, sums);
         });
-        (of_parameters.into_flattened(), of_embeddings.into_flattened())
+        for Part { parameters, ids, behaviours } in parts {
+            [parameters, ids, behaviours].into_iter().for_each(|buffer| self.workspace.give(buffer));
+        }
+        (of_parameters, of_embeddings)
     }
 
     /// Adds to `sums`, which begins at embedding `first`.
-    fn scatter<const D: usize>(&self, parts: &[Part<D>], first: usize, sums: &mut [[f32; D]]) {
+    fn scatter<const D: usize>(&self, parts: &[Part], first: usize, sums: &mut [[f32; D]]) {
         for (chunk, part) in parts.iter().enumerate() {
-            let mut behaviours = part.behaviours.iter();
-            for (position, ids) in part.ids.chunks_exact(self.batch.fields()).enumerate() {
+            let mut behaviours = part.behaviours.as_chunks::<D>().0.iter();
+            let ids = part.ids.as_chunks::<D>().0;
+            for (position, ids) in ids.chunks_exact(self.batch.fields()).enumerate() {
                 let row = self.batch.row(chunk * CHUNK + position);
                 for (&id, of_id) in row.ids.iter().zip(ids) {
                     if let Some(sum) = sums.get_mut((id as usize).wrapping_sub(first)) {

@@ -280,6 +280,7 @@ impl<'a> Run<'a> {
             gradients.scale((most / norm) as f32);
         }
         self.state.update(batch, &slots, &gradients, share);
+        self.pass.give_back(gradients);
         Ok((loss, norm))
     }
 

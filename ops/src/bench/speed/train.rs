@@ -25,11 +25,13 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("MALLOC_MMAP_THRESHOLD_", "4000000000"),
     ("MALLOC_TOP_PAD_", "64000000"),
 ];
-/// Steps before anything is measured.
-const WARM: usize = 6;
 /// Turns of each side, and steps of a turn.
 const ROUNDS: usize = 7;
 const STEPS: usize = 8;
+/// Steps of an epoch: the turns, a few before them, and one that is followed by the validation.
+const EPOCH: usize = 4 + ROUNDS * STEPS + 1;
+/// Steps before anything is measured: the first epoch, in which rows are named for the first time.
+const WARM: usize = EPOCH + 4;
 /// Rows that both sides are compared on.
 const COMPARED: usize = 256;
 
@@ -99,8 +101,7 @@ struct Logits {
 /// A peer that fails, or whose network is another than ours.
 pub fn run(options: &Options) -> Result<Measured> {
     let threads = options.threads();
-    // One epoch is all that is measured, and a step that is followed by the validation.
-    let examples = (WARM + ROUNDS * STEPS + 1) * BATCH;
+    let examples = EPOCH * BATCH;
     let case = Case::new(examples + BATCH, threads)?;
     let folder = Folder::new("train")?;
     case.write(folder.path(), None)?;
