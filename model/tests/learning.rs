@@ -5,7 +5,7 @@
 
 mod synthetic;
 
-use model::config::{OptimizerKind, ScheduleKind, StopHead, StopMetric};
+use model::config::{Calibrate, OptimizerKind, ScheduleKind, StopHead, StopMetric};
 use model::{Config, EncodedSet, Encoder, HeadMetrics, Job, TrainError, Trained, train};
 
 const TRAINING: usize = 8_000;
@@ -22,6 +22,8 @@ fn defaults() -> Config {
     config.network.mlp = vec![32];
     config.training.batch_size = 256;
     config.training.max_epochs = 6;
+    // What the network itself says is looked at here.
+    config.calibration.method = Calibrate::None;
     config
 }
 
