@@ -376,7 +376,8 @@ pub(crate) struct Quality {
     /// Seed of the markets.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Keeps the rows and predictions there, as numpy files.
+    /// Keeps the rows and predictions there, as numpy files; peers whose predictions of the same rows
+    /// are there already are not trained again.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) keep: Option<PathBuf>,
     /// Prints JSON.

@@ -15,6 +15,20 @@ use super::rows::{IDS, Rows};
 /// Past behaviours written per impression, at most.
 const BEHAVIOURS: usize = 20;
 
+/// The files of [`write`], in that order.
+pub const FILES: [&str; 10] = [
+    "ids.npy",
+    "numbers.npy",
+    "behaviours.npy",
+    "ages.npy",
+    "clicked.npy",
+    "truth.npy",
+    "drivers.npy",
+    "part.npy",
+    "embeddings.npy",
+    "meta.json",
+];
+
 /// Writes them to a folder:
 ///
 /// | file | type, shape | |
