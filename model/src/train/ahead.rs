@@ -1,7 +1,8 @@
 //! Reads blocks ahead: while one window of blocks is trained on, a thread reads the next.
 
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+
+use rayon::Scope;
 
 use super::source::{Block, Source, SourceError};
 use crate::random::Random;
@@ -29,18 +30,19 @@ fn read<'a>(source: &'a dyn Source, numbers: &[u32]) -> Result<Vec<(u32, Block<'
     numbers.iter().map(|&number| Ok((number, source.block(number as usize)?))).collect()
 }
 
-/// Reads the windows of `epochs`, each of `together` blocks; the thread ends with the last, at an
-/// error, or when nobody receives any more.
-pub(super) fn windows<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    source: &'env dyn Source,
+/// Reads the windows of `epochs`, each of `together` blocks, in a job of `scope`, whose pool must have
+/// a thread to spare for it: the job waits until a window is taken. It ends with the last, at an error,
+/// or when nobody receives any more.
+pub(super) fn windows<'scope>(
+    scope: &Scope<'scope>,
+    source: &'scope dyn Source,
     seed: u64,
     epochs: std::ops::Range<usize>,
     together: usize,
-) -> Receiver<Result<Window<'env>, SourceError>> {
-    // No window waits in the channel: the thread holds the next one until it is asked for.
+) -> Receiver<Result<Window<'scope>, SourceError>> {
+    // No window waits in the channel: the job holds the next one until it is asked for.
     let (send, receive) = sync_channel(0);
-    scope.spawn(move || {
+    scope.spawn(move |_| {
         for epoch in epochs {
             let order = order(source.blocks(), seed, epoch);
             let count = order.chunks(together).len();

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Device;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::ahead::windows;
 use super::augment::{Augmentation, mixing};
@@ -44,14 +45,19 @@ pub(super) fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained
         return Err(TrainError::Encoders);
     }
     let device = device::open(job.config.training.device)?;
-    let threads = job.config.training.threads;
-    // Threads of its own: serving shares none with it, and the tensor engine keeps to them.
-    let pool = rayon::ThreadPoolBuilder::new()
+    // Threads of its own: serving shares none with it, and the tensor engine keeps to them. One more
+    // waits for the source, which computes little.
+    let trainer = pool("train", job.config.training.threads)?;
+    let reader = pool("read", 1)?;
+    trainer.install(|| Run::new(job, device)?.train(&reader, observer))
+}
+
+fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, TrainError> {
+    ThreadPoolBuilder::new()
         .num_threads(threads)
-        .thread_name(|number| format!("train-{number}"))
+        .thread_name(move |number| format!("{name}-{number}"))
         .build()
-        .map_err(|error| TrainError::Threads { threads, what: error.to_string() })?;
-    pool.install(|| Run::new(job, device)?.train(observer))
+        .map_err(|error| TrainError::Threads { threads, what: error.to_string() })
 }
 
 /// One training.
@@ -170,9 +176,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn train(mut self, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+    fn train(mut self, reader: &ThreadPool, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
         if !self.state.position.ended {
-            std::thread::scope(|scope| {
+            reader.in_place_scope(|scope| {
                 let training = &self.job.config.training;
                 let Position { epoch, step, .. } = self.state.position;
                 let epochs = epoch..training.max_epochs;
