@@ -1,4 +1,5 @@
-//! How fast this machine trains and predicts: `cargo run --release -p model --example speed`.
+//! How fast this machine trains and predicts: `cargo run --release -p model --example speed`; with
+//! feature crosses: `... --example speed -- 2`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![expect(clippy::disallowed_methods, reason = "it measures time and decides nothing by it")]
@@ -17,7 +18,10 @@ fn main() {
     struct File {
         model: Config,
     }
-    let config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    if let Some(crosses) = std::env::args().nth(1) {
+        config.network.cross_layers = crosses.parse().unwrap();
+    }
     let schema = synthetic::schema(16);
     let made = synthetic::make(&schema, 50_000, 0, 1);
     let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));

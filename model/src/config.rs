@@ -108,6 +108,12 @@ pub struct NetworkConfig {
     /// Behaviours that the `cnn` sees at once; odd.
     #[serde(default = "cnn_kernel")]
     pub cnn_kernel: usize,
+    /// Cross layers between the tokens and the MLP.
+    #[serde(default)]
+    pub cross_layers: usize,
+    /// Rank of each cross layer's matrix.
+    #[serde(default = "cross_rank")]
+    pub cross_rank: usize,
     /// Widths of the MLP's hidden layers.
     pub mlp: Vec<usize>,
     /// Share of hidden units dropped while training.
@@ -120,6 +126,11 @@ pub struct NetworkConfig {
 /// What models had that were trained before there was a choice.
 const fn cnn_kernel() -> usize {
     3
+}
+
+// What networks without crosses recorded as little as the above.
+const fn cross_rank() -> usize {
+    32
 }
 
 /// `[model.encoder]`.
@@ -387,6 +398,13 @@ impl Config {
             "network.cnn_kernel",
             &network.cnn_kernel,
             "must be odd, 1 to 15",
+        )?;
+        check(network.cross_layers <= 4, "network.cross_layers", &network.cross_layers, "must be 0 to 4")?;
+        check(
+            (1..=1024).contains(&network.cross_rank),
+            "network.cross_rank",
+            &network.cross_rank,
+            "must be 1 to 1024",
         )?;
         check(
             !network.mlp.is_empty() && network.mlp.iter().all(|width| (1..=8192).contains(width)),

@@ -110,9 +110,12 @@ impl Model {
             .iter()
             .map(|layer| {
                 let weight = Tensor::from_slice(&layer.weight, (layer.inputs, layer.outputs), device)?;
-                Ok((weight, Tensor::from_slice(&layer.bias, layer.outputs, device)?))
+                let bias = (!layer.bias.is_empty()).then_some(&layer.bias);
+                let bias = bias.map(|bias| Tensor::from_slice(bias, layer.outputs, device)).transpose()?;
+                Ok((weight, bias))
             })
-            .collect::<Result<Vec<_>, candle_core::Error>>()?;
+            .collect::<Result<Vec<stock::Layer>, candle_core::Error>>()?;
+        let (crosses, hidden) = layers.split_at(self.layout.cross_layers());
         let mut gatherer = Gatherer::new(&self.encoder);
         let mut out = Vec::with_capacity(examples.len());
         for first in (0..examples.len()).step_by(BATCH) {
@@ -123,9 +126,10 @@ impl Model {
             }
             let rows = Tensor::from_vec(rows, (batch.unique.len(), width), device)?;
             let mut values = stock::front(&batch, &self.layout, &self.statistics, &front, &rows)?;
-            for (number, (weight, bias)) in layers.iter().enumerate() {
-                values = values.matmul(weight)?.broadcast_add(bias)?;
-                if number + 1 < layers.len() {
+            values = stock::crosses(&values, crosses)?;
+            for (number, layer) in hidden.iter().enumerate() {
+                values = stock::dense(&values, layer)?;
+                if number + 1 < hidden.len() {
                     values = values.relu()?;
                 }
             }

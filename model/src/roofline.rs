@@ -10,18 +10,20 @@ use crate::network::{Dense, HEADS, KernelClass, Packed};
 /// Operations of one row's forward pass. A training step takes three times as many: the backward
 /// pass makes two products for each of the forward pass.
 ///
-/// With `T` tokens of width `D`, `L` layers and an MLP of widths `w0 = T D, w1, .., heads`:
-/// `L (2 * 4 T D² + 2 * 2 T² D) + 2 Σ w(i) w(i+1)`. Softmax, norms and embeddings are not counted.
+/// With `T` tokens of width `D`, `L` layers, `C` crosses of rank `R` and an MLP of widths
+/// `w0 = T D, w1, .., heads`: `L (2 * 4 T D² + 2 * 2 T² D) + C (2 * 2 T D R) + 2 Σ w(i) w(i+1)`.
+/// Softmax, norms and embeddings are not counted.
 pub fn flops_per_row(config: &NetworkConfig, tokens: usize) -> f64 {
     let (t, d) = (tokens as f64, config.width as f64);
     let attention = config.layers as f64 * (8.0 * t * d * d + 4.0 * t * t * d);
     let mut inputs = t * d;
+    let crosses = config.cross_layers as f64 * 4.0 * inputs * config.cross_rank as f64;
     let mut mlp = 0.0;
     for &outputs in config.mlp.iter().chain([&HEADS]) {
         mlp += 2.0 * inputs * outputs as f64;
         inputs = outputs as f64;
     }
-    attention + mlp
+    attention + crosses + mlp
 }
 
 /// A product of two square matrices, by the tensor engine or by our own kernels.

@@ -5,7 +5,7 @@
 
 mod synthetic;
 
-use model::config::{Calibrate, OptimizerKind, ScheduleKind, StopHead, StopMetric};
+use model::config::{Calibrate, NetworkKind, OptimizerKind, ScheduleKind, StopHead, StopMetric};
 use model::{Config, EncodedSet, Encoder, HeadMetrics, Job, TrainError, Trained, train};
 
 const TRAINING: usize = 8_000;
@@ -110,10 +110,11 @@ fn label_smoothing_draws_predictions_from_the_edges() {
 #[test]
 fn frozen_weights_stay_and_the_others_move() {
     let mut config = defaults();
+    (config.network.cross_layers, config.network.cross_rank) = (2, 4);
     config.training.max_epochs = 2;
     let set = made(&config);
     let parent = run(&set, &config).unwrap().model;
-    config.training.frozen = vec!["table.item".to_owned(), "attention".to_owned(), "mlp.0".to_owned()];
+    config.training.frozen = ["table.item", "attention", "cross.0", "mlp.0"].map(str::to_owned).to_vec();
     let (training, validation) = (set.select(0..TRAINING), set.select(TRAINING..set.len()));
     // The first validation's weights may be the parent's best; one step is enough to move others.
     let job = Job::new(&training, &validation, &config).with_parent(Some(&parent)).with_seed(7);
@@ -124,12 +125,40 @@ fn frozen_weights_stay_and_the_others_move() {
     let items = table.first as usize * width..(table.first + table.rows) as usize * width;
     assert_eq!(before.tables[items.clone()], after.tables[items.clone()]);
     assert_ne!(before.tables[items.end..], after.tables[items.end..]);
-    assert_eq!(before.layers[0], after.layers[0]);
-    assert_ne!(before.layers[1], after.layers[1]);
+    // Two crosses of two layers each, a hidden layer, the heads.
+    for (number, stays) in [true, true, false, false, true, false].into_iter().enumerate() {
+        assert_eq!(before.layers[number] == after.layers[number], stays, "layer {number}");
+    }
     assert_ne!(before.front, after.front, "what is not attention moves");
     config.training.frozen = vec!["tabel".to_owned()];
     let told = run(&set, &config).unwrap_err().to_string();
     assert!(told.contains("\"tabel\"") && told.contains("\"table.item\""), "{told}");
+}
+
+/// Clicks follow the product of two numbers, each of which alone says nothing.
+#[test]
+fn crosses_learn_a_product_that_a_small_mlp_does_not() {
+    let mut config = defaults();
+    config.network.kind = NetworkKind::Mlp;
+    config.network.mlp = vec![2];
+    config.network.dropout = 0.0;
+    let schema = synthetic::schema(1);
+    let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
+    let mut dice = synthetic::Dice(3);
+    for mut made in synthetic::make(&schema, TRAINING + 4_000, 0, 1) {
+        let values: Vec<f32> = schemas::vector::floats(&made.vector.values).collect();
+        let [.., rate, hour] = values[..] else { unreachable!() };
+        let logit = 5.0 * f64::from(rate) * (f64::from(hour) - 11.5) / 11.5;
+        made.label.clicked = dice.unit() < 1.0 / (1.0 + (-logit).exp());
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    let entropy = |crosses: usize| {
+        let mut config = config.clone();
+        config.network.cross_layers = crosses;
+        run(&set, &config).unwrap().validation.click.normalised_entropy.unwrap()
+    };
+    let (without, with) = (entropy(0), entropy(2));
+    assert!(with < 0.85 && without > with + 0.05, "{without} without, {with} with");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod synthetic;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use model::config::NetworkKind;
 use model::{
     Artefact, ArtefactError, Config, EncodeError, EncodedSet, Encoder, Explain, Job, KernelClass, Model,
     Scored, Trained, train,
@@ -32,16 +33,17 @@ fn vectors(count: usize, seed: u64) -> Vec<FeatureVector> {
 
 fn trained() -> &'static Trained {
     static TRAINED: OnceLock<Trained> = OnceLock::new();
-    TRAINED.get_or_init(|| {
-        let config = defaults();
-        let schema = synthetic::schema(2);
-        let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
-        for made in synthetic::make(&schema, 4_000, 0, 1) {
-            set.push(&made.vector, &made.label, 1.0).unwrap();
-        }
-        let (training, validation) = (set.select(0..3_000), set.select(3_000..4_000));
-        train(Job::new(&training, &validation, &config), &mut ()).unwrap()
-    })
+    TRAINED.get_or_init(|| train_with(&defaults()))
+}
+
+fn train_with(config: &Config) -> Trained {
+    let schema = synthetic::schema(2);
+    let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
+    for made in synthetic::make(&schema, 4_000, 0, 1) {
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    let (training, validation) = (set.select(0..3_000), set.select(3_000..4_000));
+    train(Job::new(&training, &validation, config), &mut ()).unwrap()
 }
 
 fn bits(scored: &[Scored]) -> Vec<[u32; 4]> {
@@ -56,10 +58,32 @@ fn bits(scored: &[Scored]) -> Vec<[u32; 4]> {
 
 #[test]
 fn a_rows_bits_depend_on_no_batch_and_no_thread() {
+    assert_bits_are_a_rows_own(&trained().model);
+}
+
+#[test]
+fn nor_do_they_with_crosses_whose_artefact_says_the_same() {
+    let mut config = defaults();
+    config.network.cross_layers = 2;
+    for (kind, rank) in [(NetworkKind::AttentionMlp, 32), (NetworkKind::Mlp, 9)] {
+        config.network.kind = kind;
+        config.network.cross_rank = rank;
+        let model = train_with(&config).model;
+        assert_bits_are_a_rows_own(&model);
+        let artefact = Artefact::build(&model, &[], &serde_json::Value::Null).unwrap();
+        let loaded = Model::load(&artefact, None).unwrap();
+        assert_eq!(loaded.weights(), model.weights());
+        let vectors = vectors(40, 5);
+        let said = |model: &Model| bits(&model.predict(&vectors, EXPLAIN).unwrap());
+        assert_eq!(said(&loaded), said(&model));
+    }
+}
+
+fn assert_bits_are_a_rows_own(model: &Model) {
     let vectors = vectors(1_024, 2);
     let mut first: Option<Vec<Scored>> = None;
     for class in KernelClass::available() {
-        let model = trained().model.clone().with_kernel_class(class);
+        let model = model.clone().with_kernel_class(class);
         assert_eq!(model.kernel_class(), class);
         let alone: Vec<Scored> = vectors
             .iter()

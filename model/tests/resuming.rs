@@ -36,6 +36,7 @@ fn defaults() -> Config {
 /// Everything that a checkpoint has to carry is in use.
 fn demanding() -> Config {
     let mut config = defaults();
+    (config.network.cross_layers, config.network.cross_rank) = (2, 4);
     config.training.mixup = 0.2;
     config.training.feature_dropout = 0.1;
     config.training.behaviour_crop = 0.3;

@@ -7,7 +7,7 @@
     reason = "a body is compiled with a class's instructions only where it is inlined into that class's function"
 )]
 
-use super::Explanation;
+use super::{Explanation, cross};
 use crate::config::BehaviourEncoder;
 use crate::encode::Row;
 use crate::network::block::{BlockGradients, GROUP, Prepared, Values, backward, forward, gather_rows};
@@ -33,10 +33,12 @@ pub(super) fn integrate<const D: usize>(model: &Model, rows: &[Row<'_>], steps: 
     let width = layout.outputs();
     let front = model.front::<D>();
     let prepared = Prepared::new(layout, &model.weights.front);
+    let (crosses, hidden) = model.weights.layers.split_at(layout.cross_layers());
     let mut memory = Memory {
         values: Values::new(layout),
         gradients: BlockGradients::new(layout),
-        layers: model.weights.layers.iter().map(|layer| vec![Lane::ZERO; layer.outputs]).collect(),
+        crossed: cross::memory(crosses),
+        layers: hidden.iter().map(|layer| vec![Lane::ZERO; layer.outputs]).collect(),
         slopes: [Vec::new(), Vec::new()],
     };
     let mut trace = Trace::<D>::new(layout);
@@ -156,7 +158,9 @@ struct Memory {
     values: Values,
     /// The parameters' gradients in it are not read.
     gradients: BlockGradients,
-    /// Outputs of each layer of the MLP for sixteen rows.
+    /// What crosses gave for sixteen rows.
+    crossed: Vec<cross::Crossed>,
+    /// Outputs of each layer of the MLP for them.
     layers: Vec<Vec<Lane>>,
     slopes: [Vec<Lane>; 2],
 }
@@ -165,7 +169,7 @@ struct Memory {
 fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, tokens: &mut [f32]) {
     let class = model.class;
     let width = model.layout.outputs();
-    let Memory { values, gradients, layers, slopes } = memory;
+    let Memory { values, gradients, crossed, layers, slopes } = memory;
     gather_rows(class, values.shape, tokens, &mut values.tokens[0]);
     let mut out = vec![0.0; tokens.len()];
     forward(class, prepared, values, &mut out);
@@ -175,12 +179,13 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
             input.0[lane] = value;
         }
     }
-    let dense = &model.weights.layers;
+    let (crosses, dense) = model.weights.layers.split_at(model.layout.cross_layers());
+    let read = cross::forward(class, crosses, &inputs, crossed);
     let hidden = dense.len() - 1;
     for (number, layer) in dense[..hidden].iter().enumerate() {
         let (before, after) = layers.split_at_mut(number);
-        let inputs = before.last().map_or(&inputs, |before| before);
-        layer_forward(class, layer, inputs, &mut after[0]);
+        let read = before.last().map_or(read, |before| before);
+        layer_forward(class, layer, true, read, &mut after[0]);
     }
     // The head is linear: its slope is its column of weights, for all rows.
     let [slope, next] = slopes;
@@ -189,9 +194,10 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
     for number in (0..hidden).rev() {
         next.clear();
         next.resize(dense[number].inputs, Lane::ZERO);
-        layer_backward(class, &dense[number], &layers[number], slope, next);
+        layer_backward(class, &dense[number], Some(&layers[number]), slope, next);
         std::mem::swap(slope, next);
     }
+    cross::backward(class, crosses, &inputs, crossed, slope);
     for (lane, row) in tokens.chunks_exact_mut(width).enumerate() {
         for (value, slope) in row.iter_mut().zip(slope.iter()) {
             *value = slope.0[lane];
@@ -201,17 +207,21 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
 }
 
 by_class! {
-    /// A hidden layer of the MLP for sixteen rows.
-    fn layer_forward(layer: &Dense, inputs: &[Lane], outputs: &mut [Lane]) = layer_forward_body
+    /// A layer for sixteen rows; `relu` clamps its outputs at 0.
+    pub(super) fn layer_forward(layer: &Dense, relu: bool, inputs: &[Lane], outputs: &mut [Lane]) = layer_forward_body
 }
 
 by_class! {
-    /// From the slopes of a hidden layer's outputs to those of its inputs.
-    fn layer_backward(layer: &Dense, outputs: &[Lane], slopes: &[Lane], of_inputs: &mut [Lane]) = layer_backward_body
+    /// From the slopes of a layer's outputs to those of its inputs; `clamped` are its outputs, where
+    /// they were clamped.
+    pub(super) fn layer_backward(
+        layer: &Dense, clamped: Option<&[Lane]>, slopes: &[Lane], of_inputs: &mut [Lane],
+    ) = layer_backward_body
 }
 
 #[inline(always)]
-fn layer_forward_body<V: Lanes>(layer: &Dense, inputs: &[Lane], outputs: &mut [Lane]) {
+fn layer_forward_body<V: Lanes>(layer: &Dense, relu: bool, inputs: &[Lane], outputs: &mut [Lane]) {
+    outputs.fill(Lane::ZERO);
     for (output, &bias) in outputs.iter_mut().zip(&layer.bias) {
         output.0 = [bias; 16];
     }
@@ -234,32 +244,34 @@ fn layer_forward_body<V: Lanes>(layer: &Dense, inputs: &[Lane], outputs: &mut [L
             V::splat(weight).fma(input, V::load(&output.0)).store(&mut output.0);
         }
     }
-    for output in outputs {
-        V::load(&output.0).max(V::splat(0.0)).store(&mut output.0);
+    if relu {
+        for output in outputs {
+            V::load(&output.0).max(V::splat(0.0)).store(&mut output.0);
+        }
     }
 }
 
 #[inline(always)]
-fn layer_backward_body<V: Lanes>(layer: &Dense, outputs: &[Lane], slopes: &[Lane], of_inputs: &mut [Lane]) {
-    let clamped: Vec<Lane> = slopes
-        .iter()
-        .zip(outputs)
-        .map(|(slope, output)| {
-            let mut clamped = *slope;
-            for (slope, &output) in clamped.0.iter_mut().zip(&output.0) {
-                if output <= 0.0 {
-                    *slope = 0.0;
-                }
+fn layer_backward_body<V: Lanes>(
+    layer: &Dense,
+    clamped: Option<&[Lane]>,
+    slopes: &[Lane],
+    of_inputs: &mut [Lane],
+) {
+    let mut slopes = slopes.to_vec();
+    for (slope, output) in slopes.iter_mut().zip(clamped.unwrap_or_default()) {
+        for (slope, &output) in slope.0.iter_mut().zip(&output.0) {
+            if output <= 0.0 {
+                *slope = 0.0;
             }
-            clamped
-        })
-        .collect();
+        }
+    }
     // Several sums at a time, so that none waits for itself.
     let (some, rest) = of_inputs.as_chunks_mut::<ABREAST>();
     let (weights, rest_weights) = layer.weight.split_at(some.len() * ABREAST * layer.outputs);
     for (of_inputs, weights) in some.iter_mut().zip(weights.chunks_exact(ABREAST * layer.outputs)) {
         let mut sums = [V::splat(0.0); ABREAST];
-        for (at, slope) in clamped.iter().enumerate() {
+        for (at, slope) in slopes.iter().enumerate() {
             let slope = V::load(&slope.0);
             for number in 0..ABREAST {
                 sums[number] = V::splat(weights[number * layer.outputs + at]).fma(slope, sums[number]);
@@ -271,7 +283,7 @@ fn layer_backward_body<V: Lanes>(layer: &Dense, outputs: &[Lane], slopes: &[Lane
     }
     for (of_input, weights) in rest.iter_mut().zip(rest_weights.chunks_exact(layer.outputs)) {
         let mut sum = V::splat(0.0);
-        for (slope, &weight) in clamped.iter().zip(weights) {
+        for (slope, &weight) in slopes.iter().zip(weights) {
             sum = V::splat(weight).fma(V::load(&slope.0), sum);
         }
         sum.store(&mut of_input.0);

@@ -5,6 +5,7 @@
 //! behaviours, no content. A row's explanation depends on the row and the weights alone.
 
 mod attention;
+mod cross;
 mod faithfulness;
 mod gradient;
 mod rank;

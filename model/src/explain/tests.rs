@@ -57,6 +57,35 @@ fn integrated_gradients_sum_to_the_difference_of_the_logits() {
 }
 
 #[test]
+fn integrated_gradients_go_through_crosses() {
+    let (set, model) = trained();
+    let mut config = model.config.clone();
+    (config.network.cross_layers, config.network.cross_rank) = (2, 3);
+    let mut weights = model.weights.clone();
+    let mut random = crate::random::Random::new(1, "crosses");
+    let wide = model.layout.outputs();
+    let mut layer = |inputs: usize, outputs: usize, biases: usize| crate::network::Dense {
+        weight: (0..inputs * outputs).map(|_| random.symmetric(1.0 / (inputs as f32).sqrt())).collect(),
+        bias: (0..biases).map(|_| random.symmetric(0.2)).collect(),
+        inputs,
+        outputs,
+    };
+    weights.layers =
+        (0..2).flat_map(|_| [layer(wide, 3, 0), layer(3, wide, wide)]).chain(weights.layers).collect();
+    let crossed = Model::new(model.encoder.clone(), config, model.statistics.clone(), weights);
+    let examples = set.select(5_000..5_040);
+    let buffers: Vec<RowBuffer> = examples.rows().map(|row| RowBuffer::of(&row)).collect();
+    let (with, without) = (crossed.click_logits(&buffers), model.click_logits(&buffers));
+    assert!(with.iter().zip(&without).any(|(with, without)| (with - without).abs() > 0.1));
+    let nothing = crossed.click_logits(&[crossed.nothing()])[0];
+    let explained = crossed.explain_examples(&examples, Method::IntegratedGradients, 512).unwrap();
+    for (one, logit) in explained.iter().zip(&with) {
+        let (sum, difference) = (one.columns.iter().sum::<f32>(), logit - nothing);
+        assert!((sum - difference).abs() <= 0.01 * difference.abs() + 0.001, "{sum} of {difference}");
+    }
+}
+
+#[test]
 fn what_is_not_there_has_no_part() {
     let (set, model) = trained();
     let columns = model.columns();

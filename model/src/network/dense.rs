@@ -45,7 +45,8 @@ impl Packed {
             }
         }
         let mut bias = vec![[0.0; LANES]; panels * panel];
-        bias.as_flattened_mut()[..layer.outputs].copy_from_slice(&layer.bias);
+        // A layer without a bias adds 0.
+        bias.as_flattened_mut()[..layer.bias.len()].copy_from_slice(&layer.bias);
         Self { weights, bias, panel, inputs: layer.inputs, outputs: layer.outputs, relu }
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Layout {
     pub(crate) content: usize,
     /// Whether tokens attend to one another and are weighted before the MLP.
     pub(crate) attention: bool,
+    /// Cross layers between the tokens and the MLP.
+    pub(crate) crosses: usize,
     pub(crate) segments: Vec<Segment>,
     /// Rows of all segments.
     pub(crate) rows: usize,
@@ -170,6 +172,7 @@ impl Layout {
             content_token,
             content,
             attention,
+            crosses: network.cross_layers,
             segments: rows.segments,
             rows: rows.next,
             number_value,
@@ -195,8 +198,22 @@ impl Layout {
         self.tokens.len() - groups - others
     }
 
-    /// Floats of the front's output, which the MLP reads.
+    /// Floats of the front's output, which the cross layers or the MLP read.
     pub(crate) fn outputs(&self) -> usize {
         self.tokens.len() * self.width
+    }
+
+    /// Layers before the MLP's: two of each cross.
+    pub(crate) const fn cross_layers(&self) -> usize {
+        2 * self.crosses
+    }
+
+    /// The name of layer `number` of `layers`: crosses, the MLP's hidden layers, the heads.
+    pub(crate) fn layer_name(&self, number: usize, layers: usize) -> String {
+        match number.checked_sub(self.cross_layers()) {
+            None => format!("cross.{}.{}", number / 2, if number.is_multiple_of(2) { "down" } else { "up" }),
+            Some(_) if number + 1 == layers => "heads".to_owned(),
+            Some(hidden) => format!("mlp.{hidden}"),
+        }
     }
 }

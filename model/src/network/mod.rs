@@ -1,4 +1,4 @@
-//! The network: field tokens, attention, MLP, three heads. Its weights, its own forward pass.
+//! The network: field tokens, attention, crosses, MLP, three heads. Its weights, its own forward pass.
 //!
 //! The forward pass is plain code over the weights, one row at a time in one fixed order of
 //! additions, so that a row's bits depend neither on its batch nor on threads. Training runs the
@@ -11,6 +11,7 @@
 
 pub(crate) mod backward;
 pub(crate) mod block;
+pub(crate) mod cross;
 mod dense;
 pub(crate) mod front;
 pub(crate) mod kernel;

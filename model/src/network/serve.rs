@@ -1,12 +1,13 @@
 //! The forward pass that serves: rows to logits, on packed weights and memory that is kept.
 //!
 //! A row's bits depend on the row, the weights and the kernel class alone: a row goes through the
-//! attention block alone or with fifteen others, and through the MLP in blocks of any size, by the
+//! attention block alone or with fifteen others, and through crosses and MLP in blocks of any size, by the
 //! same operations in the same order.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::block::{GROUP, Prepared, Values, forward, forward_single, gather_rows};
+use super::cross::Cross;
 use super::front::{Front, Trace, embed_row};
 use super::{Dense, KernelClass, Layout, Packed};
 use crate::encode::Row;
@@ -32,6 +33,7 @@ pub(crate) type See<'a, const D: usize> = dyn FnMut(usize, Seen<'_, D>) + 'a;
 #[derive(Debug)]
 pub(crate) struct Engine {
     prepared: Prepared,
+    crosses: Vec<Cross>,
     layers: Vec<Packed>,
     spare: Mutex<Vec<Memory>>,
 }
@@ -44,16 +46,21 @@ struct Memory {
     /// Input and output of a layer of the MLP.
     inputs: Vec<f32>,
     outputs: Vec<f32>,
+    /// What a cross gives, and between its halves.
+    crossed: Vec<f32>,
+    hidden: Vec<f32>,
     pooling: Vec<f32>,
 }
 
 impl Engine {
-    /// From the front's parameters and the MLP: hidden layers clamp, the last one does not.
+    /// From the front's parameters and the layers: the MLP's hidden ones clamp, the last one does not.
     pub(crate) fn new(layout: &Layout, front: &[f32], layers: &[Dense]) -> Self {
+        let (crosses, layers) = layers.split_at(layout.cross_layers());
         let hidden = layers.len() - 1;
         let pack = |(number, layer): (usize, &Dense)| Packed::new(layer, number < hidden);
         Self {
             prepared: Prepared::new(layout, front),
+            crosses: Cross::all(crosses),
             layers: layers.iter().enumerate().map(pack).collect(),
             spare: Mutex::default(),
         }
@@ -82,6 +89,7 @@ impl Engine {
             let first = number * ROWS;
             self.tokens(class, front, (first, count), &row, &mut memory, &mut trace, &mut see);
             let mut inputs = count * front.layout.outputs();
+            self.cross(class, count, inputs, &mut memory);
             for layer in &self.layers {
                 let outputs = count * layer.outputs;
                 layer.forward(class, &memory.inputs[..inputs], &mut memory.outputs[..outputs]);
@@ -93,14 +101,31 @@ impl Engine {
         lock().push(memory);
     }
 
+    /// `count` rows of tokens, in `wide` floats of `memory.inputs`, through the crosses.
+    fn cross(&self, class: KernelClass, count: usize, wide: usize, memory: &mut Memory) {
+        if self.crosses.is_empty() {
+            return;
+        }
+        let Memory { inputs, outputs, crossed, hidden, .. } = memory;
+        crossed[..wide].copy_from_slice(&inputs[..wide]);
+        for cross in &self.crosses {
+            let hidden = &mut hidden[..count * cross.down.outputs];
+            cross.forward(class, &inputs[..wide], hidden, &mut outputs[..wide], &mut crossed[..wide]);
+        }
+        std::mem::swap(inputs, crossed);
+    }
+
     fn memory(&self, layout: &Layout) -> Memory {
         let widest = self.layers.iter().map(|layer| layer.outputs).chain([layout.outputs()]).max();
         let wide = || vec![0.0; ROWS * widest.unwrap_or(0)];
+        let rank = self.crosses.first().map(|cross| cross.down.outputs);
         Memory {
             values: Values::new(layout),
             tokens: vec![0.0; GROUP * layout.outputs()],
             inputs: wide(),
             outputs: wide(),
+            crossed: if rank.is_some() { wide() } else { Vec::new() },
+            hidden: vec![0.0; ROWS * rank.unwrap_or(0)],
             pooling: vec![0.0; layout.tokens.len()],
         }
     }

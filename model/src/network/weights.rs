@@ -13,12 +13,12 @@ use crate::random::Random;
 /// Largest initial value of an embedding: small, so that an id never seen says next to nothing.
 const EMBEDDING_LIMIT: f32 = 0.02;
 
-/// A layer of the MLP: `y = x W + b`, `W` with one row per input.
+/// A layer of the MLP, or half of a cross: `y = x W + b`, `W` with one row per input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense {
     /// `inputs` rows of `outputs`.
     pub weight: Vec<f32>,
-    /// One per output.
+    /// One per output; none where the layer has no bias.
     pub bias: Vec<f32>,
     /// Floats read.
     pub inputs: usize,
@@ -33,7 +33,7 @@ pub struct Weights {
     pub front: Vec<f32>,
     /// Embedding tables, one after the other; rows of the token width.
     pub tables: Vec<f32>,
-    /// Hidden layers, then the heads.
+    /// `down` and `up` of each cross, hidden layers, then the heads.
     pub layers: Vec<Dense>,
 }
 
@@ -99,6 +99,29 @@ pub(crate) fn with_dictionaries(encoder: Encoder, bytes: &[u8]) -> Result<Encode
     Ok(encoder.with_dictionaries(&dictionaries))
 }
 
+impl Dense {
+    fn zeros(inputs: usize, outputs: usize) -> Self {
+        Self { weight: vec![0.0; inputs * outputs], bias: vec![0.0; outputs], inputs, outputs }
+    }
+}
+
+/// The network's layers, all zeros.
+fn blank(layout: &Layout, config: &Config) -> Vec<Dense> {
+    let (wide, rank) = (layout.outputs(), config.network.cross_rank);
+    let mut layers = Vec::new();
+    for _ in 0..layout.crosses {
+        // What a bias between the two halves would add, the second one's bias can.
+        layers.push(Dense { bias: Vec::new(), ..Dense::zeros(wide, rank) });
+        layers.push(Dense::zeros(rank, wide));
+    }
+    let mut inputs = wide;
+    for &outputs in config.network.mlp.iter().chain([&HEADS]) {
+        layers.push(Dense::zeros(inputs, outputs));
+        inputs = outputs;
+    }
+    layers
+}
+
 impl Weights {
     /// Initial weights; the heads start at `head_bias`, so that training starts from base rates.
     pub(crate) fn initial(
@@ -124,26 +147,24 @@ impl Weights {
         }
         // Zeros that nobody has written take up no memory: see `start_rows`.
         let tables = vec![0.0; encoder.table_rows() * width];
-        let mut inputs = layout.outputs();
-        let mut layers = Vec::new();
-        for (number, &outputs) in config.network.mlp.iter().enumerate() {
-            let mut random = Random::new(seed, &format!("mlp.{number}"));
-            // He: the layers are followed by ReLU.
-            let limit = (6.0 / inputs as f32).sqrt();
-            layers.push(Dense {
-                weight: (0..inputs * outputs).map(|_| random.symmetric(limit)).collect(),
-                bias: vec![0.0; outputs],
-                inputs,
-                outputs,
-            });
-            inputs = outputs;
+        let mut layers = blank(layout, config);
+        let (count, crosses) = (layers.len(), layout.cross_layers());
+        for (number, layer) in layers.iter_mut().enumerate() {
+            let squares = if number < crosses {
+                // A cross starts as the identity, by its second half; the first one has to differ from
+                // 0, or neither would ever move.
+                if number.is_multiple_of(2) { 3.0 } else { continue }
+            } else if number + 1 < count {
+                // He: the layers are followed by ReLU.
+                6.0
+            } else {
+                layer.bias.copy_from_slice(&head_bias);
+                continue;
+            };
+            let mut random = Random::new(seed, &layout.layer_name(number, count));
+            let limit = (squares / layer.inputs as f32).sqrt();
+            layer.weight.fill_with(|| random.symmetric(limit));
         }
-        layers.push(Dense {
-            weight: vec![0.0; inputs * HEADS],
-            bias: head_bias.to_vec(),
-            inputs,
-            outputs: HEADS,
-        });
         Self { front, tables, layers }
     }
 
@@ -176,14 +197,15 @@ impl Weights {
             let values = &self.tables[first * width..(first + rows) * width];
             named.insert(format!("table.{field}"), (vec![rows, width], values));
         }
-        let hidden = self.layers.len() - 1;
         for (number, layer) in self.layers.iter().enumerate() {
-            let name = if number < hidden { format!("mlp.{number}") } else { "heads".to_owned() };
+            let name = layout.layer_name(number, self.layers.len());
             named.insert(
                 format!("{name}.weight"),
                 (vec![layer.inputs, layer.outputs], layer.weight.as_slice()),
             );
-            named.insert(format!("{name}.bias"), (vec![layer.outputs], layer.bias.as_slice()));
+            if !layer.bias.is_empty() {
+                named.insert(format!("{name}.bias"), (vec![layer.outputs], layer.bias.as_slice()));
+            }
         }
         named
     }
@@ -259,17 +281,14 @@ impl Weights {
             let values = &mut tables[first * width..(first + rows) * width];
             read(format!("table.{field}"), &[rows, width], values)?;
         }
-        let mut inputs = layout.outputs();
-        let mut layers = Vec::new();
-        let hidden = config.network.mlp.len();
-        for (number, &outputs) in config.network.mlp.iter().chain([&HEADS]).enumerate() {
-            let name = if number < hidden { format!("mlp.{number}") } else { "heads".to_owned() };
-            let mut layer =
-                Dense { weight: vec![0.0; inputs * outputs], bias: vec![0.0; outputs], inputs, outputs };
-            read(format!("{name}.weight"), &[inputs, outputs], &mut layer.weight)?;
-            read(format!("{name}.bias"), &[outputs], &mut layer.bias)?;
-            layers.push(layer);
-            inputs = outputs;
+        let mut layers = blank(layout, config);
+        let count = layers.len();
+        for (number, layer) in layers.iter_mut().enumerate() {
+            let name = layout.layer_name(number, count);
+            read(format!("{name}.weight"), &[layer.inputs, layer.outputs], &mut layer.weight)?;
+            if !layer.bias.is_empty() {
+                read(format!("{name}.bias"), &[layer.outputs], &mut layer.bias)?;
+            }
         }
         Ok(Self { front, tables, layers })
     }

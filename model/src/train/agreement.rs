@@ -71,6 +71,12 @@ fn variants() -> Vec<Config> {
     });
     with(&|config| config.encoder.content_embedding = 5);
     with(&|config| config.network.kind = NetworkKind::Mlp);
+    with(&|config| (config.network.cross_layers, config.network.cross_rank) = (1, 5));
+    with(&|config| config.network.cross_layers = 3);
+    with(&|config| {
+        config.network.kind = NetworkKind::Mlp;
+        (config.network.cross_layers, config.network.cross_rank) = (2, 70);
+    });
     with(&|config| config.encoder.max_fields_per_token = 1);
     all
 }

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 
 use super::batch::Batch;
+use super::cross::Crosses;
 use super::dropout::Dropout;
 use super::mixture::Mixture;
 use super::mlp::{Mlp, MlpGradients};
@@ -136,17 +137,23 @@ impl Pass {
             class: self.class,
             workspace: Arc::clone(&self.workspace),
         };
-        let dropout = self.dropout(step, weights.layers.len());
-        let mlp = Mlp::new(self.class, &weights.layers, dropout, &self.workspace);
+        let (crosses, hidden) = weights.layers.split_at(self.layout.cross_layers());
+        let dropout = self.dropout(step, hidden.len());
+        let crosses = Crosses::new(self.class, crosses, &self.workspace);
+        let mlp = Mlp::new(self.class, hidden, dropout, &self.workspace);
         let mut x = front.forward(&weights.front, rows);
         if let Some(mixture) = mixture {
             let mixed = mixture.mix(&x);
             self.workspace.give(std::mem::replace(&mut x, mixed));
         }
-        let outputs = mlp.forward(&x);
+        let crossed = crosses.forward(&x);
+        let read = crossed.last().map_or(&x, |last| &last.values);
+        let outputs = mlp.forward(read);
         let logits = outputs.last().map_or(&[][..], Vec::as_slice);
         let Some(slopes) = judge(logits)? else { return Ok(None) };
-        let MlpGradients { layers, mut inputs } = mlp.backward(&x, &outputs, slopes);
+        let MlpGradients { layers: of_hidden, inputs } = mlp.backward(read, &outputs, slopes);
+        let (mut layers, mut inputs) = crosses.backward(&x, crossed, inputs);
+        layers.extend(of_hidden);
         if let Some(mixture) = mixture {
             inputs = mixture.spread(&inputs);
         }
@@ -173,17 +180,24 @@ impl Pass {
             .iter()
             .map(|layer| {
                 let weight = Var::from_slice(&layer.weight, (layer.inputs, layer.outputs), device)?;
-                Ok((weight, Var::from_slice(&layer.bias, layer.outputs, device)?))
+                let bias = (!layer.bias.is_empty()).then_some(&layer.bias);
+                let bias = bias.map(|bias| Var::from_slice(bias, layer.outputs, device)).transpose()?;
+                Ok((weight, bias))
             })
-            .collect::<Result<Vec<(Var, Var)>, candle_core::Error>>()?;
+            .collect::<Result<Vec<(Var, Option<Var>)>, candle_core::Error>>()?;
+        let tensor = |var: &Var| var.as_tensor().clone();
+        let tensors: Vec<stock::Layer> =
+            layers.iter().map(|(weight, bias)| (tensor(weight), bias.as_ref().map(tensor))).collect();
+        let (crosses, hidden) = tensors.split_at(self.layout.cross_layers());
         let mut values =
             stock::front(batch, &self.layout, &self.statistics, front.as_tensor(), rows.as_tensor())?;
         if let Some(mixture) = mixture {
             values = mixture.stock(&values)?;
         }
-        let dropout = self.dropout(step, layers.len());
-        for (number, (weight, bias)) in layers.iter().enumerate() {
-            values = values.matmul(weight)?.broadcast_add(bias)?;
+        values = stock::crosses(&values, crosses)?;
+        let dropout = self.dropout(step, hidden.len());
+        for (number, layer) in hidden.iter().enumerate() {
+            values = stock::dense(&values, layer)?;
             let Some(dropout) = dropout.get(number) else { break };
             values = values.relu()?;
             if self.dropout > 0.0 {
@@ -209,7 +223,9 @@ impl Pass {
             rows: take(&rows)?,
             layers: layers
                 .iter()
-                .map(|(weight, bias)| Ok((take(weight)?, take(bias)?)))
+                .map(|(weight, bias)| {
+                    Ok((take(weight)?, bias.as_ref().map(&mut take).transpose()?.unwrap_or_default()))
+                })
                 .collect::<Result<_, candle_core::Error>>()?,
         }))
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::TrainError;
 use super::forward::Gradients;
-use super::state::{layer_name, rows};
+use super::state::rows;
 use crate::encode::Encoder;
 use crate::network::Layout;
 
@@ -39,7 +39,7 @@ impl Frozen {
             .collect();
         let all = || {
             let segments = layout.segments.iter().map(|segment| segment.name.clone());
-            let layers = (0..layers).map(move |number| layer_name(number, layers));
+            let layers = (0..layers).map(move |number| layout.layer_name(number, layers));
             segments.chain(tables.iter().map(|(name, _)| name.clone())).chain(layers)
         };
         for pattern in names {
@@ -106,7 +106,7 @@ impl Frozen {
         }
         let count = gradients.layers.len();
         for (number, (weight, bias)) in gradients.layers.iter_mut().enumerate() {
-            if self.holds(&layer_name(number, count)) {
+            if self.holds(&layout.layer_name(number, count)) {
                 weight.fill(0.0);
                 bias.fill(0.0);
             }

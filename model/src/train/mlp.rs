@@ -10,9 +10,13 @@ use crate::network::outer::outer;
 use crate::network::{Dense, KernelClass, Packed};
 
 /// Rows that one thread takes at a time.
-const ROWS: usize = 64;
-/// Rows of a matrix's gradient that one thread takes at a time.
+pub(super) const ROWS: usize = 64;
+/// Rows of a matrix's gradient that one thread takes at a time, and of one with few.
 const INPUTS: usize = 96;
+const FEW_INPUTS: usize = 12;
+
+/// Gradients of a layer's weight and bias.
+pub(super) type LayerGradients = (Vec<f32>, Vec<f32>);
 
 /// The layers, packed for a step.
 pub(super) struct Mlp<'a> {
@@ -27,8 +31,7 @@ pub(super) struct Mlp<'a> {
 
 /// Gradients of the MLP.
 pub(super) struct MlpGradients {
-    /// Of weight and bias of each layer.
-    pub(super) layers: Vec<(Vec<f32>, Vec<f32>)>,
+    pub(super) layers: Vec<LayerGradients>,
     /// Of what it read.
     pub(super) inputs: Vec<f32>,
 }
@@ -76,10 +79,7 @@ impl<'a> Mlp<'a> {
         let mut of_out = slopes;
         for (number, layer) in self.layers.iter().enumerate().rev() {
             let read = if number == 0 { x } else { &outputs[number - 1] };
-            let mut of_weight = self.workspace.take(layer.weight.len());
-            of_weight.par_chunks_mut(INPUTS * layer.outputs).enumerate().for_each(|(part, of_weight)| {
-                outer(self.class, read, layer.inputs, &of_out, layer.outputs, part * INPUTS, of_weight);
-            });
+            let of_weight = weight_gradient(self.class, self.workspace, layer, read, &of_out);
             layers.push((of_weight, column_sums(&of_out, layer.outputs)));
             let packed = &self.backward[number];
             let mut of_read = self.workspace.take(read.len());
@@ -104,8 +104,24 @@ impl<'a> Mlp<'a> {
     }
 }
 
+/// Gradient of a layer's matrix, from what it read and the slopes at what it gave.
+pub(super) fn weight_gradient(
+    class: KernelClass,
+    workspace: &Workspace,
+    layer: &Dense,
+    read: &[f32],
+    of_out: &[f32],
+) -> Vec<f32> {
+    let mut of_weight = workspace.take(layer.weight.len());
+    let rows = if layer.inputs < INPUTS { FEW_INPUTS } else { INPUTS };
+    of_weight.par_chunks_mut(rows * layer.outputs).enumerate().for_each(|(part, of_weight)| {
+        outer(class, read, layer.inputs, of_out, layer.outputs, part * rows, of_weight);
+    });
+    of_weight
+}
+
 /// Sums of rows of `width`: chunks of them, then the chunks in their order.
-fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = values
         .par_chunks(ROWS * width)
         .map(|rows| {

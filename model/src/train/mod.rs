@@ -11,6 +11,7 @@ mod average;
 mod batch;
 mod carry;
 mod checkpoint;
+mod cross;
 mod dropout;
 mod forward;
 mod frozen;

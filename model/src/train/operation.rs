@@ -190,7 +190,9 @@ impl FrontOperation {
             self.scatter(&parts, number * share, sums);
         });
         for Part { parameters, ids, behaviours } in parts {
-            [parameters, ids, behaviours].into_iter().for_each(|buffer| self.workspace.give(buffer));
+            for buffer in [parameters, ids, behaviours] {
+                self.workspace.give(buffer);
+            }
         }
         (of_parameters, of_embeddings)
     }

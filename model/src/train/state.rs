@@ -36,11 +36,6 @@ pub(super) struct State<'a> {
     pub(super) history: History,
 }
 
-/// The name of layer `number` of the MLP, whose last are the heads.
-pub(super) fn layer_name(number: usize, layers: usize) -> String {
-    if number + 1 < layers { format!("mlp.{number}") } else { "heads".to_owned() }
-}
-
 impl State<'_> {
     /// Notes that a step is about to move the batch's rows; gives their slots.
     pub(super) fn touch(&mut self, batch: &Batch) -> Vec<u32> {
@@ -82,12 +77,14 @@ impl State<'_> {
         for (number, (layer, (weight, bias))) in
             self.weights.layers.iter_mut().zip(&gradients.layers).enumerate()
         {
-            let name = layer_name(number, count);
+            let name = self.layout.layer_name(number, count);
             if self.frozen.holds(&name) {
                 continue;
             }
             optimizer.update(&format!("{name}.weight"), &mut layer.weight, weight, matrix);
-            optimizer.update(&format!("{name}.bias"), &mut layer.bias, bias, vector);
+            if !bias.is_empty() {
+                optimizer.update(&format!("{name}.bias"), &mut layer.bias, bias, vector);
+            }
         }
         if let Some(average) = &mut self.average {
             average.add(&self.weights, self.history.steps.saturating_sub(1), training.averaging);

@@ -1,5 +1,5 @@
-//! The front in candle's own operations: what CUDA trains with, and what the fused operation is
-//! compared with, values and gradients.
+//! The front and the layers after it in candle's own operations: what CUDA trains with, and what the
+//! fused operations are compared with, values and gradients.
 
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::ops::softmax;
@@ -77,6 +77,25 @@ pub(crate) fn front(
         tokens = tokens.broadcast_mul(&weights.unsqueeze(2)?)?;
     }
     tokens.reshape((count, length * width))
+}
+
+/// A layer's weight, and its bias if it has one.
+pub(crate) type Layer = (Tensor, Option<Tensor>);
+
+/// A layer without what follows it.
+pub(crate) fn dense(values: &Tensor, (weight, bias): &Layer) -> Result<Tensor> {
+    let product = values.matmul(weight)?;
+    bias.as_ref().map_or(Ok(product.clone()), |bias| product.broadcast_add(bias))
+}
+
+/// The cross layers, of pairs of `layers`.
+pub(crate) fn crosses(start: &Tensor, layers: &[Layer]) -> Result<Tensor> {
+    let mut values = start.clone();
+    for [down, up] in layers.as_chunks::<2>().0 {
+        let change = dense(&dense(&values, down)?, up)?;
+        values = (values + (start * change)?)?;
+    }
+    Ok(values)
 }
 
 /// Tokens of the numbers: one matrix holds each number's vector in the columns of its token.
