@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use model::metrics::{
-    Bootstrap, HeadMetrics, Interval, Judged, by_campaign, figures_at, pr_curve, roc_curve,
+    Bootstrap, Head, HeadMetrics, Heads, Interval, Judged, Metrics, MetricsLess, by_campaign, figures_at,
+    less, pr_curve, roc_curve,
 };
 use model::random::Random;
 use serde::Deserialize;
@@ -196,4 +197,49 @@ fn what_was_written_before_is_read() {
     let again: HeadMetrics = serde_json::from_str(&serde_json::to_string(&now).unwrap()).unwrap();
     assert_eq!((again.examples, again.figures), (now.examples, now.figures));
     assert_eq!(again.intervals, now.intervals);
+}
+
+#[test]
+fn differences_are_paired() {
+    let bootstrap = Bootstrap { resamples: 300, confidence: 0.95, seed: 2 };
+    let better = market(3_000, 5);
+    let same = less(&better, &better, &bootstrap);
+    let auc = same.auc.unwrap();
+    assert_eq!((auc.mean, auc.low, auc.high), (0.0, 0.0, 0.0), "equal predictions, whatever the resample");
+    // Ranks stay, probabilities are off by a little: far less than the noise of either log loss.
+    let off: Vec<Judged> =
+        better.iter().map(|one| Judged { probability: 0.97 * one.probability + 0.03, ..*one }).collect();
+    let found = less(&off, &better, &bootstrap);
+    let (worse, auc) = (found.log_loss.unwrap(), found.auc.unwrap());
+    assert!(worse.low > 0.0 && auc.mean.abs() < 1e-9, "{found:?}");
+    let alone = HeadMetrics::measure_with_intervals(&better, &bootstrap).intervals.unwrap().log_loss.unwrap();
+    assert!(worse.high - worse.low < 0.2 * (alone.high - alone.low));
+}
+
+#[test]
+fn heads_are_judged_on_what_decides_them() {
+    use model::Probabilities;
+    use model::encode::Outcome;
+
+    let said = Probabilities { p_click: 0.3, p_conversion: 0.2, p_view_through: 0.1, p_purchase: 0.13 };
+    let outcome = |clicked, purchased, matured| Outcome { clicked, purchased, matured, ..Outcome::default() };
+    let came = [
+        outcome(true, true, true),
+        outcome(true, false, true),
+        outcome(false, false, true),
+        outcome(false, false, false),
+    ];
+    let heads = Heads::new(&[said; 4], came.into_iter().map(|outcome| (outcome, 1.0)));
+    let bootstrap = Bootstrap { resamples: 5, confidence: 0.95, seed: 2 };
+    let metrics = Metrics::judge(&heads, &["a", "b", "a", "b"], 10, &bootstrap);
+    let counts = Head::ALL.map(|head| (metrics.of(head).examples, metrics.of(head).positives));
+    assert_eq!(counts, [(4, 2), (2, 1), (1, 0), (3, 1)]);
+    let of = |head: Head| metrics.of(head).campaigns.as_ref().unwrap().largest.clone();
+    let names =
+        |head: Head| of(head).iter().map(|one| (one.campaign.clone(), one.examples)).collect::<Vec<_>>();
+    assert_eq!(names(Head::ViewThrough), [("a".to_owned(), 1)]);
+    assert_eq!(names(Head::Purchase), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    assert!(of(Head::Click)[0].log_loss_interval.is_some());
+    let same = MetricsLess::of(&heads, &heads, &bootstrap);
+    assert_eq!(same.head(Head::Purchase).log_loss.unwrap().mean, 0.0);
 }

@@ -8,6 +8,7 @@ mod attention;
 mod cross;
 mod faithfulness;
 mod gradient;
+mod importance;
 mod rank;
 mod removal;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::encode::{Examples, Row, RowBuffer};
 use crate::predict::{BehaviourWeight, Explain, FieldWeight, Model, PredictError, largest, with_width};
 
 pub use faithfulness::{Agreement, Faithfulness, Interval, MethodFaithfulness, Options, measure};
+pub use importance::{ColumnImportance, Importance, importance};
 pub use rank::{kendall, spearman};
 
 /// Points on the path from nothing to the row at which a published explanation takes gradients.

@@ -227,3 +227,21 @@ fn faithfulness_tells_methods_from_chance_and_is_kept_in_the_artefact() {
         Method::Attention
     );
 }
+
+#[test]
+fn importance_is_the_mean_of_explanations() {
+    let (set, model) = trained();
+    let examples = set.select(5_000..5_300);
+    let found = importance(model, &examples, 100).unwrap();
+    assert_eq!((found.rows, found.columns.len()), (100, model.columns().len()));
+    assert!((found.tokens.iter().map(|token| token.1).sum::<f64>() - 1.0).abs() < 1e-4);
+    // Behaviours' shares of each row make one; fewer rows have many.
+    let whole: f64 = found.behaviours.iter().map(|(rows, share)| *rows as f64 * share).sum();
+    assert!((whole - found.behaviours[0].0 as f64).abs() < 1e-3, "{:?}", found.behaviours);
+    assert!(found.behaviours.is_sorted_by(|a, b| a.0 >= b.0));
+    let all = model.explain_examples(&examples, Method::Ablation, 0).unwrap();
+    let every_third = all.iter().step_by(3).map(|row| f64::from(row.columns[0]));
+    assert!((found.columns[0].ablation_signed - every_third.sum::<f64>() / 100.0).abs() < 1e-9);
+    let none = importance(model, &set.select(0..0), 100).unwrap();
+    assert_eq!((none.rows, none.tokens.len(), none.columns[0].ablation), (0, 0, 0.0));
+}

@@ -22,6 +22,9 @@ pub struct CampaignMetrics {
     pub mean_prediction: Option<f64>,
     /// Log loss.
     pub log_loss: Option<f64>,
+    /// Its bootstrap interval.
+    #[serde(default)]
+    pub log_loss_interval: Option<Interval>,
     /// Area under the ROC curve among the campaign's own examples; none with one class only.
     pub auc: Option<f64>,
     /// Its bootstrap interval.
@@ -70,9 +73,9 @@ pub fn by_campaign<'a>(
         let threshold = 0.5;
         let figures = ordered.figures(threshold, |_| 1.0);
         let weight: f64 = judged.iter().map(|one| f64::from(one.weight)).sum();
-        let resampled: Vec<[Option<f64>; 2]> = bootstrap.resample(ordered.len(), |times| {
+        let resampled: Vec<[Option<f64>; 3]> = bootstrap.resample(ordered.len(), |times| {
             let figures = ordered.figures(threshold, |at| f64::from(times[at]));
-            [figures.auc, figures.calibration_error_equal_mass]
+            [figures.auc, figures.calibration_error_equal_mass, figures.log_loss]
         });
         let interval = |at: usize| bootstrap.interval(resampled.iter().filter_map(|one| one[at]));
         for (at, value) in [figures.auc, figures.calibration_error_equal_mass].into_iter().enumerate() {
@@ -85,6 +88,7 @@ pub fn by_campaign<'a>(
             base_rate: figures.base_rate,
             mean_prediction: figures.mean_prediction,
             log_loss: figures.log_loss,
+            log_loss_interval: interval(2),
             auc: figures.auc,
             auc_interval: interval(0).filter(|_| figures.auc.is_some()),
             calibration_error: figures.calibration_error_equal_mass,

@@ -4,24 +4,25 @@
 mod bootstrap;
 mod campaigns;
 mod curves;
+mod heads;
 mod ordered;
+mod paired;
 
 use serde::{Deserialize, Serialize};
-
-use crate::encode::Outcome;
-use crate::predict::Probabilities;
 
 pub use bootstrap::{Bootstrap, Difference, Interval, bootstrap_difference};
 pub use campaigns::{CampaignMetrics, CampaignsMetrics, by_campaign};
 pub use curves::{CurvePoint, pr_curve, roc_curve};
+pub use heads::{Head, Heads, Metrics, MetricsLess};
 use ordered::Ordered;
+pub use paired::less;
 
 /// Probabilities are kept this far from 0 and 1 before a logarithm is taken.
 const EDGE: f64 = 1e-7;
 /// Buckets in the expected calibration error.
 pub const BUCKETS: usize = 20;
 
-/// Declares [`Figures`] and, field by field the same, [`Intervals`].
+/// Declares [`Figures`] and, field by field the same, [`Intervals`] and [`Differences`].
 macro_rules! figures {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The figures of one head.
@@ -39,6 +40,29 @@ macro_rules! figures {
                 #[doc = concat!("Of `", stringify!($name), "`.")]
                 pub $name: Option<Interval>,
             )*
+        }
+
+        /// How much larger each of [`Figures`] is than another model's on the same examples.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Differences {
+            $(
+                #[doc = concat!("Of `", stringify!($name), "`.")]
+                pub $name: Option<Difference>,
+            )*
+        }
+
+        impl Differences {
+            fn of(a: &Figures, b: &Figures, resampled: &[[Figures; 2]], bootstrap: &Bootstrap) -> Self {
+                Self {
+                    $($name: {
+                        let less = resampled.iter().filter_map(|[a, b]| Some(a.$name? - b.$name?));
+                        a.$name.zip(b.$name).zip(bootstrap.interval(less)).map(|((a, b), interval)| {
+                            Difference { mean: a - b, low: interval.low, high: interval.high }
+                        })
+                    },)*
+                }
+            }
         }
 
         impl Intervals {
@@ -69,6 +93,9 @@ pub struct HeadMetrics {
     /// Their bootstrap intervals, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intervals: Option<Box<Intervals>>,
+    /// The same within campaigns, where they were told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaigns: Option<Box<CampaignsMetrics>>,
 }
 
 figures! {
@@ -111,19 +138,6 @@ impl std::ops::Deref for HeadMetrics {
     }
 }
 
-/// How good each head is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Metrics {
-    /// Clicks, over all examples.
-    pub click: HeadMetrics,
-    /// Purchases given a click, over clicked examples whose label has matured.
-    pub conversion: HeadMetrics,
-    /// Purchases given no click, over the other examples whose label has matured.
-    pub view_through: HeadMetrics,
-    /// Purchases, over all examples whose label has matured.
-    pub purchase: HeadMetrics,
-}
-
 /// A prediction with its outcome.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged {
@@ -133,70 +147,6 @@ pub struct Judged {
     pub positive: bool,
     /// How much it counts.
     pub weight: f32,
-}
-
-impl Metrics {
-    /// Measures predictions by what came of their examples and how much each counts, in the same
-    /// order (see [`Examples::outcomes`](crate::Examples::outcomes)).
-    pub fn measure(
-        predictions: &[Probabilities],
-        outcomes: impl IntoIterator<Item = (Outcome, f32)>,
-    ) -> Self {
-        Self::of(&Heads::new(predictions, outcomes), HeadMetrics::measure)
-    }
-
-    /// The same with bootstrap intervals.
-    pub fn measure_with_intervals(
-        predictions: &[Probabilities],
-        outcomes: impl IntoIterator<Item = (Outcome, f32)>,
-        bootstrap: &Bootstrap,
-    ) -> Self {
-        Self::of(&Heads::new(predictions, outcomes), |judged| {
-            HeadMetrics::measure_with_intervals(judged, bootstrap)
-        })
-    }
-
-    fn of(heads: &Heads, measure: impl Fn(&[Judged]) -> HeadMetrics) -> Self {
-        Self {
-            click: measure(&heads.click),
-            conversion: measure(&heads.conversion),
-            view_through: measure(&heads.view_through),
-            purchase: measure(&heads.purchase),
-        }
-    }
-}
-
-/// Predictions with their outcomes, head by head.
-#[derive(Debug, Clone, Default)]
-pub struct Heads {
-    /// Clicks, over all examples.
-    pub click: Vec<Judged>,
-    /// Purchases given a click, over clicked examples whose label has matured.
-    pub conversion: Vec<Judged>,
-    /// Purchases given no click, over the other examples whose label has matured.
-    pub view_through: Vec<Judged>,
-    /// Purchases, over all examples whose label has matured.
-    pub purchase: Vec<Judged>,
-}
-
-impl Heads {
-    /// Of predictions and, in the same order, what came of their examples and how much each counts.
-    pub fn new(predictions: &[Probabilities], outcomes: impl IntoIterator<Item = (Outcome, f32)>) -> Self {
-        let mut heads = Self::default();
-        for (prediction, (outcome, weight)) in predictions.iter().zip(outcomes) {
-            let judged = |probability: f32, positive: bool| Judged { probability, positive, weight };
-            heads.click.push(judged(prediction.p_click, outcome.clicked));
-            if outcome.matured {
-                if outcome.clicked {
-                    heads.conversion.push(judged(prediction.p_conversion, outcome.purchased));
-                } else {
-                    heads.view_through.push(judged(prediction.p_view_through, outcome.purchased));
-                }
-                heads.purchase.push(judged(prediction.p_purchase, outcome.purchased));
-            }
-        }
-        heads
-    }
 }
 
 impl HeadMetrics {
@@ -227,6 +177,7 @@ impl HeadMetrics {
             threshold,
             figures: threshold.map_or_else(Figures::default, |threshold| ordered.figures(threshold, |_| 1.0)),
             intervals: None,
+            campaigns: None,
         }
     }
 }

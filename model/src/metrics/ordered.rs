@@ -22,21 +22,23 @@ struct Line {
 #[derive(Debug)]
 pub(super) struct Ordered {
     lines: Vec<Line>,
+    /// Which of the given predictions each line is.
+    given: Vec<u32>,
 }
 
 impl Ordered {
     pub(super) fn new(judged: &[Judged]) -> Self {
-        let mut order: Vec<&Judged> = judged.iter().collect();
-        order.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        let mut order: Vec<(u32, &Judged)> = (0..).zip(judged).collect();
+        order.sort_by(|(_, a), (_, b)| b.probability.total_cmp(&a.probability));
         let total: f64 = judged.iter().map(|one| f64::from(one.weight)).sum();
         let (mut before, mut mass) = (0.0, 0);
         let mut lines: Vec<Line> = Vec::with_capacity(order.len());
-        for tied in order.chunk_by(|a, b| a.probability == b.probability) {
+        for tied in order.chunk_by(|(_, a), (_, b)| a.probability == b.probability) {
             // Equal predictions stay together, in the bucket in which the first of them falls.
             if total > 0.0 {
                 mass = ((before / total * BUCKETS as f64) as u8).min(BUCKETS as u8 - 1);
             }
-            for (at, one) in tied.iter().enumerate() {
+            for (at, (_, one)) in tied.iter().enumerate() {
                 let probability = f64::from(one.probability);
                 before += f64::from(one.weight);
                 lines.push(Line {
@@ -50,7 +52,12 @@ impl Ordered {
                 });
             }
         }
-        Self { lines }
+        Self { lines, given: order.into_iter().map(|(given, _)| given).collect() }
+    }
+
+    /// Which of the given predictions line `at` is.
+    pub(super) fn given(&self, at: usize) -> usize {
+        self.given[at] as usize
     }
 
     pub(super) const fn len(&self) -> usize {
