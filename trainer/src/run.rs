@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::explain::Faithfulness;
+use model::explain::{Faithfulness, Importance};
 use schemas::VectorSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,10 @@ pub struct Run {
     pub metrics: model::Metrics,
     /// The champion on the same test part, if there was one.
     pub champion_metrics: Option<model::Metrics>,
+    /// How much larger its figures are than the champion's, on the same resamples; none where there
+    /// is none, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub less_champion: Option<model::metrics::MetricsLess>,
     /// Published or not, and why.
     pub gate: Decision,
     /// How often what was said came true, on the test part.
@@ -78,6 +82,10 @@ pub struct Run {
     /// measured, and in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Faithfulness>,
+    /// What it looks at and what counts; none where it was not measured, and in records of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<Importance>,
     /// What it knew, in bins, for later to see how far its examples have moved from that; none in
     /// records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

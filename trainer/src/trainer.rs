@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use model::explain::Faithfulness;
+use model::explain::{Faithfulness, Importance};
+use model::metrics::{Bootstrap, Head, Heads, MetricsLess};
 use model::{Artefact, Checkpoint, Metrics, Model, Probabilities};
 use runtime::shutdown::Shutdown;
 use runtime::store::Store;
@@ -18,6 +19,7 @@ use crate::drift::{self, Measured};
 use crate::fit::{self, Fitted, Plan};
 use crate::gate::{self, Decision, Rival, Said};
 use crate::registry::{Champion, Registry};
+use crate::report::HeadCurves;
 use crate::run::{Parent, Run};
 use crate::rundir::pending::{Begun, Pending, Saved};
 use crate::rundir::watching::Watching;
@@ -257,10 +259,12 @@ impl Trainer {
             history: judged.history,
             metrics: judged.metrics,
             champion_metrics: judged.champion_metrics,
+            less_champion: judged.less_champion,
             gate: judged.decision,
             reliability: judged.reliability,
             drift_reference: Some(judged.drift_reference),
             explanation: judged.explanation,
+            importance: judged.importance,
             checksum: judged.artefact.checksum(),
             weights_checksum: judged.weights_checksum,
         };
@@ -268,7 +272,7 @@ impl Trainer {
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), judged.artefact.files().get(*name)?.clone())))
             .collect();
-        registry.attach(&claim, "report.html", report::html(&run).into()).await?;
+        registry.attach(&claim, "report.html", report::of_run(&run, &judged.drawn).into()).await?;
         let settings = config_toml(&run.config, &run.network)?;
         registry.attach(&claim, "config.toml", settings.into()).await?;
         registry.attach(&claim, &tensorboard::file_name(started_ms), judged.events.into()).await?;
@@ -447,10 +451,13 @@ struct Judged {
     history: model::History,
     metrics: Metrics,
     champion_metrics: Option<Metrics>,
+    less_champion: Option<MetricsLess>,
     decision: Decision,
     reliability: Vec<report::Bin>,
     drift_reference: drift::Reference,
     explanation: Option<Faithfulness>,
+    importance: Option<Importance>,
+    drawn: report::Drawn,
     /// The event file.
     events: Vec<u8>,
 }
@@ -491,25 +498,41 @@ fn judge(
     watch.status.update(|s| s.phase = Phase::Judging);
     let said = dataset.predict_test(&trained.model)?;
     let ours = Columns::new(&said);
-    let metrics = Metrics::measure(&said, dataset.test_judged());
     let theirs = match champion {
         Some(champion) => champion_says(champion, root, plan, dataset, handle, stop)?,
         None => None,
     };
     let outcomes = dataset.test_outcomes();
+    let config = &plan.config.gate;
     let seed = plan.network.training.seed;
-    let (decision, champion_metrics) = if let Some(theirs) = &theirs {
-        let columns = Columns::new(theirs);
-        let rival = Rival::Champion(columns.said());
-        let decision = gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed);
-        (decision, Some(Metrics::measure(theirs, dataset.test_judged())))
-    } else {
-        let rival = Rival::BaseRate { click: dataset.click_rate() };
-        (gate::decide(&outcomes, ours.said(), rival, &plan.config.gate, seed), None)
-    };
+    let columns = theirs.as_deref().map(Columns::new);
+    let rival = columns.as_ref().map_or_else(
+        || Rival::BaseRate { click: dataset.click_rate() },
+        |columns| Rival::Champion(columns.said()),
+    );
+    let decision = gate::decide(&outcomes, ours.said(), rival, config, seed);
+    let heads = Heads::new(&said, dataset.test_judged());
+    let their_heads = theirs.map(|said| Heads::new(&said, dataset.test_judged()));
+    let bootstrap = Bootstrap { resamples: config.resamples, confidence: config.confidence, seed };
+    let campaigns: Vec<&str> = outcomes.iter().map(|outcome| outcome.campaign).collect();
+    let measure = |heads: &Heads| Metrics::judge(heads, &campaigns, report::LISTED, &bootstrap);
+    let metrics = measure(&heads);
+    let champion_metrics = their_heads.as_ref().map(measure);
+    let less_champion = their_heads.as_ref().map(|theirs| MetricsLess::of(&heads, theirs, &bootstrap));
     let clicks = PrCurve::of(ours.p_click.iter().copied().zip(outcomes.iter().map(|o| o.clicked)));
     watch.curves.judged(fitted.trained.history.steps, &metrics, &clicks);
-    let reliability = report::reliability(&ours.p_click, &outcomes);
+    let reliability = report::reliability(heads.of(Head::Click));
+    let drawn = report::Drawn {
+        challenger: HeadCurves::served(&heads),
+        champion: their_heads.as_ref().map(HeadCurves::served).unwrap_or_default(),
+        training_losses: watch.curves.training_losses(),
+    };
+    let importance = match plan.config.explanation.rows {
+        0 => None,
+        rows => Some(
+            model::explain::importance(&trained.model, &dataset.validation().all(), rows).map_err(broken)?,
+        ),
+    };
     let drift_reference = {
         let validation = trained.model.predict_examples(&dataset.validation().all()).map_err(broken)?;
         let unlearned: Vec<f32> =
@@ -536,10 +559,13 @@ fn judge(
         history: fitted.trained.history,
         metrics,
         champion_metrics,
+        less_champion,
         decision,
         reliability,
         drift_reference,
         explanation: fitted.explanation,
+        importance,
+        drawn,
         events: watch.curves.events.bytes().to_vec(),
     })
 }

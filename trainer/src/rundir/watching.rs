@@ -11,11 +11,13 @@ use super::pending::Pending;
 use crate::fit::Watch;
 use crate::status::{Phase, Status};
 use crate::telemetry;
-use crate::tensorboard::{Events, PrCurve};
+use crate::tensorboard::{self, Events, PrCurve};
 use crate::trainer::{stopwatch, wall_clock_ms};
 
 /// Points of the training curves, at most.
 const POINTS: u64 = 1_000;
+/// The tag of the training loss.
+const TRAINING_LOSS: &str = "training/loss";
 
 /// The curves of one training, as an event file.
 pub(crate) struct Curves {
@@ -34,7 +36,7 @@ impl Curves {
                 wall_clock_ms(),
                 progress.done,
                 [
-                    ("training/loss", progress.loss),
+                    (TRAINING_LOSS, progress.loss),
                     ("training/learning_rate", f64::from(progress.learning_rate)),
                     ("training/gradient_norm", progress.gradient_norm),
                     ("training/epoch", progress.epoch as f64),
@@ -56,6 +58,13 @@ impl Curves {
         let judged = validated.predictions.iter().zip(validated.examples.outcomes());
         let clicks = PrCurve::of(judged.map(|(said, (outcome, _))| (said.p_click, outcome.clicked)));
         self.events.pr_curve(now, step, "validation/click", &clicks);
+    }
+
+    /// Training losses by step, those from before a resumption too.
+    pub(crate) fn training_losses(&self) -> Vec<(i64, f32)> {
+        // What is written here is whole; without it a report would lack one curve.
+        let mut tags = tensorboard::read(self.events.bytes()).unwrap_or_default();
+        tags.remove(TRAINING_LOSS).map(|series| series.scalars).unwrap_or_default()
     }
 
     /// The judgement on the test examples.

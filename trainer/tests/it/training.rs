@@ -49,7 +49,16 @@ async fn trains_judges_publishes_and_makes_it_again() {
     assert_eq!(champion.checksum, run.checksum);
     assert_eq!(&registry.run("v000001").await.unwrap(), run);
     let report = store.get("models/default/versions/v000001/report.html").await.unwrap().unwrap();
-    assert!(String::from_utf8(report.to_vec()).unwrap().contains("Published"));
+    let report = String::from_utf8(report.to_vec()).unwrap();
+    for part in
+        ["Published", "ROC, clicks", "training", "Attention by field token", "Clicks: AUC by campaign"]
+    {
+        assert!(report.contains(part), "{part}");
+    }
+    let click = &run.metrics.click;
+    assert!(click.intervals.as_ref().unwrap().auc.is_some());
+    assert_eq!(click.campaigns.as_ref().unwrap().campaigns, 5);
+    assert!(run.importance.as_ref().unwrap().rows > 0 && run.less_champion.is_none());
     let seen = status.get();
     assert_eq!((seen.phase, seen.runs, seen.published), (Phase::Waiting, 1, 1));
     assert!(!seen.validation_losses.is_empty());
@@ -62,7 +71,8 @@ async fn trains_judges_publishes_and_makes_it_again() {
     assert_eq!(second.champion.as_ref().unwrap().model_version, "v000001");
     assert_eq!(second.parent, second.champion);
     assert!(second.boundaries.test_from_ms >= run.boundaries.validation_until_ms);
-    assert!(second.champion_metrics.is_some());
+    assert!(second.champion_metrics.as_ref().unwrap().click.intervals.is_some());
+    assert!(second.less_champion.unwrap().click.log_loss.is_some());
     let champion = registry.champion().await.unwrap().unwrap().model_version;
     assert_eq!(champion, if second.gate.publish { "v000002" } else { "v000001" });
 

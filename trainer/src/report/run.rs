@@ -1,0 +1,118 @@
+//! The page of a run.
+
+use chrono::DateTime;
+
+use super::curves::{HeadCurves, Losses};
+use super::markup::{count, figure};
+use super::page::{Extra, Page, Verdict, html};
+use super::{Comparison, Shown};
+use crate::run::Run;
+
+/// What the page of a run draws beyond what its record holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drawn {
+    /// The challenger's curves.
+    pub challenger: Vec<HeadCurves>,
+    /// The champion's, where there is one.
+    pub champion: Vec<HeadCurves>,
+    /// Training loss by step.
+    pub training_losses: Vec<(i64, f32)>,
+}
+
+/// Writes the page of a run.
+pub fn of_run(run: &Run, drawn: &Drawn) -> String {
+    let name = format!("{} {}", run.model, run.model_version);
+    let champion = run.champion.as_ref().map(|champion| format!("champion {}", champion.model_version));
+    let second = run.champion_metrics.as_ref().zip(champion.as_deref());
+    let verdict = Verdict {
+        good: run.gate.publish,
+        word: if run.gate.publish { "Published" } else { "Kept back" }.to_owned(),
+        reason: run.gate.reason.clone(),
+    };
+    html(&Page {
+        title: name,
+        verdict,
+        grounds: grounds(run),
+        facts: facts(run),
+        models: Comparison {
+            first: Shown { name: &run.model_version, metrics: &run.metrics, curves: &drawn.challenger },
+            second: second.map(|(metrics, name)| Shown { name, metrics, curves: &drawn.champion }),
+            less: run.less_champion.as_ref(),
+            confidence: run.config.gate.confidence,
+        },
+        losses: vec![(&run.model_version, Losses::new(&run.history, &drawn.training_losses))],
+        importance: run.importance.as_ref(),
+        explanation: run.explanation.as_ref(),
+    })
+}
+
+/// The campaigns that kept it back, if any did.
+fn grounds(run: &Run) -> Option<Extra> {
+    let worse = &run.gate.worse_campaigns;
+    (!worse.is_empty()).then(|| Extra {
+        caption: "Campaigns whose expected clicks are further off than the champion's".to_owned(),
+        head: ["campaign", "clicks", "expected", "expected by the champion"].map(str::to_owned).to_vec(),
+        rows: worse
+            .iter()
+            .map(|one| {
+                vec![one.campaign.clone(), count(one.clicks), figure(one.challenger), figure(one.champion)]
+            })
+            .collect(),
+    })
+}
+
+fn facts(run: &Run) -> Vec<(String, String)> {
+    let mut facts: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
+    add("model", format!("{} {}", run.model, run.model_version));
+    let tables = run.tables.iter().map(|(table, version)| format!("{table} at version {version}"));
+    add("data", tables.collect::<Vec<_>>().join(", "));
+    add("vector schema", run.fingerprint.clone());
+    let revision = run.git_revision.as_deref().unwrap_or("not known to the build");
+    add("git revision", revision.to_owned());
+    add("version of the code", run.code_version.clone());
+    add("kernel class", run.kernel.clone());
+    add("seed", format!("{}, of weights, shuffling, samples and resamples", run.network.training.seed));
+    add("label records", count(run.data.labels));
+    add(
+        "examples",
+        format!(
+            "{}: {} clicked, {} with decided purchases, {} of these bought",
+            count(run.data.rows as u64),
+            count(run.data.clicked as u64),
+            count(run.data.matured as u64),
+            count(run.data.purchased as u64)
+        ),
+    );
+    let bounds = run.boundaries;
+    let part = |rows: usize, when: String| format!("{} rows, {when}", count(rows as u64));
+    add("training", part(run.parts.train.len(), format!("before {}", time(bounds.train_until_ms))));
+    let between = format!("{} to {}", time(bounds.validation_from_ms), time(bounds.validation_until_ms));
+    add("validation", part(run.parts.validation.len(), between));
+    add("test", part(run.parts.test.len(), format!("from {}", time(bounds.test_from_ms))));
+    add("started", format!("{}, by {}", time(run.started_ms), run.trigger.as_str().replace('_', " ")));
+    let took = (run.finished_ms - run.started_ms).max(0) as f64 / 1_000.0;
+    add("ended", format!("{}, after {took:.1} s", time(run.finished_ms)));
+    add("learned from", run.mode().as_str().to_owned());
+    add(
+        "steps",
+        format!(
+            "{}{}",
+            count(run.history.steps),
+            if run.history.stopped_early { ", stopped early: no longer better" } else { "" }
+        ),
+    );
+    let version = |parent: &Option<crate::run::Parent>| {
+        parent.as_ref().map_or_else(|| "none".to_owned(), |parent| parent.model_version.clone())
+    };
+    add("weights started from", version(&run.parent));
+    add("champion then", version(&run.champion));
+    add("checksum of the weights", run.weights_checksum.clone());
+    facts
+}
+
+/// A time as people read it, UTC.
+fn time(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(|| format!("{ms} ms"), |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
