@@ -169,6 +169,12 @@ pub struct Gate {
     pub max_calibration_worsening: f64,
     /// Least clicks of a campaign that is judged by itself.
     pub min_campaign_clicks: u64,
+    /// Bound on how much a campaign's expected calibration error may rise.
+    #[serde(default = "any_increase")]
+    pub max_campaign_ece_increase: f64,
+    /// Least impressions of a campaign whose calibration error is compared.
+    #[serde(default = "min_campaign_rows")]
+    pub min_campaign_rows: usize,
 }
 
 // What runs recorded before these keys existed.
@@ -178,6 +184,14 @@ const fn block_rows() -> usize {
 
 const fn max_validation_rows() -> usize {
     200_000
+}
+
+const fn any_increase() -> f64 {
+    1.0
+}
+
+const fn min_campaign_rows() -> usize {
+    1_000
 }
 
 const fn max_collision_rate() -> f64 {
@@ -233,6 +247,10 @@ impl Config {
         let worsening = self.gate.max_calibration_worsening;
         if worsening.is_nan() || worsening < 0.0 {
             return bad("gate.max_calibration_worsening", "must not be negative".into());
+        }
+        let increase = self.gate.max_campaign_ece_increase;
+        if increase.is_nan() || increase < 0.0 {
+            return bad("gate.max_campaign_ece_increase", "must not be negative".into());
         }
         let passes = self.explanation.max_passes;
         if passes.is_nan() || passes < 0.0 {
@@ -349,6 +367,10 @@ pub(crate) mod tests {
             (
                 Config { gate: Gate { confidence: 0.2, ..good.gate }, ..good.clone() },
                 "trainer.gate.confidence",
+            ),
+            (
+                Config { gate: Gate { max_campaign_ece_increase: -0.1, ..good.gate }, ..good.clone() },
+                "trainer.gate.max_campaign_ece_increase",
             ),
         ] {
             let text = bad.check().unwrap_err().to_string();

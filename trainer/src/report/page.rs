@@ -41,7 +41,7 @@ pub struct Page<'a> {
     /// What came of it.
     pub verdict: Verdict,
     /// What led to the verdict, one by one, if that is to be said.
-    pub grounds: Option<Extra>,
+    pub grounds: Vec<Extra>,
     /// Where it comes from: names and values.
     pub facts: Vec<(String, String)>,
     /// The model, beside another where there is one.
@@ -105,7 +105,7 @@ fn summary(out: &mut String, page: &Page<'_>) {
     for shown in [Some(&page.models.first), page.models.second.as_ref()].into_iter().flatten() {
         paragraph(out, format!("Clicks, {}: {}.", shown.name, figures::in_short(shown)));
     }
-    if let Some(grounds) = &page.grounds {
+    for grounds in &page.grounds {
         extra(out, grounds);
     }
     facts(out, &page.facts);

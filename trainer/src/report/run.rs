@@ -1,9 +1,10 @@
 //! The page of a run.
 
 use chrono::DateTime;
+use model::metrics::Difference;
 
 use super::curves::{HeadCurves, Losses};
-use super::markup::{count, figure};
+use super::markup::{count, figure, signed};
 use super::page::{Extra, Page, Verdict, html};
 use super::{Comparison, Shown};
 use crate::run::Run;
@@ -47,18 +48,39 @@ pub fn of_run(run: &Run, drawn: &Drawn) -> String {
 }
 
 /// The campaigns that kept it back, if any did.
-fn grounds(run: &Run) -> Option<Extra> {
-    let worse = &run.gate.worse_campaigns;
-    (!worse.is_empty()).then(|| Extra {
-        caption: "Campaigns whose expected clicks are further off than the champion's".to_owned(),
-        head: ["campaign", "clicks", "expected", "expected by the champion"].map(str::to_owned).to_vec(),
-        rows: worse
-            .iter()
-            .map(|one| {
-                vec![one.campaign.clone(), count(one.clicks), figure(one.challenger), figure(one.champion)]
-            })
-            .collect(),
-    })
+fn grounds(run: &Run) -> Vec<Extra> {
+    let gate = &run.gate;
+    let extra = |caption: &str, head: &[&str], rows: Vec<Vec<String>>| Extra {
+        caption: caption.to_owned(),
+        head: head.iter().map(|name| (*name).to_owned()).collect(),
+        rows,
+    };
+    let worse = gate.worse_campaigns.iter().map(|one| {
+        vec![one.campaign.clone(), count(one.clicks), figure(one.challenger), figure(one.champion)]
+    });
+    let miscalibrated = gate.miscalibrated_campaigns.iter().map(|one| {
+        let Difference { mean, low, high } = one.increase;
+        vec![
+            one.campaign.clone(),
+            count(one.rows),
+            figure(one.challenger),
+            figure(one.champion),
+            format!("{} ({} to {})", signed(mean), signed(low), signed(high)),
+        ]
+    });
+    let found = [
+        extra(
+            "Campaigns whose expected clicks are further off than the champion's",
+            &["campaign", "clicks", "expected", "expected by the champion"],
+            worse.collect(),
+        ),
+        extra(
+            "Campaigns whose calibration error rose by more than allowed",
+            &["campaign", "impressions", "ECE", "the champion's ECE", "increase"],
+            miscalibrated.collect(),
+        ),
+    ];
+    found.into_iter().filter(|extra| !extra.rows.is_empty()).collect()
 }
 
 fn facts(run: &Run) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::explain::{
     Agreement, ColumnImportance, Faithfulness, Importance, Interval, Method, MethodFaithfulness,
 };
-use model::metrics::{Bootstrap, Head, Heads, MetricsLess};
+use model::metrics::{Bootstrap, Difference, Head, Heads, MetricsLess};
 use model::train::Validation;
 use model::{History, Metrics, Probabilities, encode::Outcome};
 use quick_xml::Reader;
@@ -14,7 +14,7 @@ use quick_xml::events::Event;
 
 use super::markup::{figure, signed};
 use super::*;
-use crate::gate::{Decision, WorseCampaign};
+use crate::gate::{Decision, MiscalibratedCampaign, WorseCampaign};
 use crate::run::{Data, Parent, Run};
 use crate::schedule::{Due, Trigger};
 use crate::split::{Boundaries, Parts};
@@ -230,6 +230,13 @@ fn run(with_champion: bool) -> (Run, Drawn) {
                 challenger: 9.0,
                 champion: 4.0,
             }],
+            miscalibrated_campaigns: vec![MiscalibratedCampaign {
+                campaign: HOSTILE.into(),
+                rows: 1_234,
+                challenger: 0.1,
+                champion: 0.05,
+                increase: Difference { mean: 0.05, low: 0.04, high: 0.06 },
+            }],
             rows: 600,
         },
         reliability: reliability(ours.of(Head::Click)),
@@ -332,6 +339,7 @@ fn figures_are_those_of_the_metrics() {
         "2023-11-14 22:13:20 UTC",
         "after 12.5 s",
         "the weights' checksum",
+        "+0.05000 (+0.04000 to +0.06000)",
         "step 20, validation loss 0.61000",
     ] {
         assert!(seen.text.contains(fact), "{fact}");

@@ -58,6 +58,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
             gain: (0.05, 0.15),
             purchase_gain: None,
             worse_campaigns: Vec::new(),
+            miscalibrated_campaigns: Vec::new(),
             rows: 1,
         },
         less_champion: None,
