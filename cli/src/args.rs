@@ -339,6 +339,9 @@ pub(crate) enum BenchCommand {
         /// Seed of the viewings.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Writes both side by side as a page (HTML that needs nothing else).
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,

@@ -58,9 +58,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
             bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
         }
-        Command::Bench { command: BenchCommand::Classic { viewings, seed, json } } => {
+        Command::Bench { command: BenchCommand::Classic { viewings, seed, report: file, json } } => {
             let config = load(global, Some(ops::bench::classic::PRESET))?;
-            let report = ops::bench::classic::run(&config, viewings, seed)?;
+            let (report, page) = ops::bench::classic::run(&config, viewings, seed)?;
+            if let Some(file) = file {
+                std::fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
+            }
             if json {
                 println!("{}", serde_json::to_string_pretty(&report)?);
             } else {
