@@ -179,8 +179,7 @@ fn ranking(out: &mut String, models: &Comparison<'_>, head: Head, both: &[(&str,
     let unit = Some((0.0, 1.0));
     let metrics = models.first.metrics.of(head);
     let say = |name: &str, value: Option<f64>| {
-        value
-            .map_or_else(String::new, |value| format!("{name} of {}: {}. ", models.first.name, figure(value)))
+        value.map_or_else(String::new, |value| format!("{name}, {}: {}. ", models.first.name, figure(value)))
     };
     let series = |points: fn(&HeadCurves) -> Vec<(f64, f64)>| -> Vec<Series<'_>> {
         both.iter()
@@ -261,6 +260,6 @@ fn reliability_table(out: &mut String, name: &str, curves: &HeadCurves) {
             Cell::from(figure(bin.clicked)).with(format!("{} to {}", figure(low), figure(high))),
         ]
     });
-    let caption = format!("Calibration of {name}, {}", head_name(curves.head).to_lowercase());
+    let caption = format!("Calibration, {}: {name}", head_name(curves.head).to_lowercase());
     table(out, &caption, &["group", "impressions", "predicted", "observed"], rows);
 }

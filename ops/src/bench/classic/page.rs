@@ -52,7 +52,7 @@ fn verdict(less: Option<Difference>) -> Verdict {
         _ => "Attention changes nothing beyond noise",
     };
     let reason = format!(
-        "the log loss with it less that without it is {mean:+.5}, between {low:+.5} and {high:+.5} in {:.0} % of the resamples",
+        "the log loss with it less that without it is {mean:+.5}, between {low:+.5} and {high:+.5} in {:.0} % of the resamples of the test viewings (one training each: another seed may say otherwise)",
         100.0 * CONFIDENCE
     );
     Verdict { good: high < 0.0, word: word.to_owned(), reason }
