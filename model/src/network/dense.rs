@@ -14,6 +14,10 @@ const WIDE: usize = 4;
 /// Rows computed together on a wide panel, and on a narrow one.
 const ROWS: usize = 6;
 const NARROW_ROWS: usize = 8;
+/// Rows whose sums are kept while a panel passes by.
+const TOGETHER: usize = 64;
+/// Inputs of a part of a panel: 32 KiB of a wide one.
+const PART: usize = 128;
 /// Wide panels computed together for a row that stands alone.
 const ABREAST: usize = 4;
 
@@ -90,59 +94,87 @@ fn body<V: Lanes>(layer: &Packed, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Panel by panel, so that each is fetched once for all rows.
+/// Panel by panel and, within one, part by part: a part stays in L1 while all rows pass by it.
 #[inline(always)]
 fn rows<V: Lanes, const P: usize, const R: usize>(layer: &Packed, x: &[f32], out: &mut [f32]) {
-    let panels = layer.weights.chunks_exact(layer.inputs * P).zip(layer.bias.chunks_exact(P));
-    for (number, (weights, bias)) in panels.enumerate() {
-        let mut inputs = x.chunks_exact(layer.inputs * R);
-        let mut outputs = out.chunks_exact_mut(layer.outputs * R);
-        for (x, out) in (&mut inputs).zip(&mut outputs) {
-            block::<V, P, R>(layer, number, weights, bias, x, out);
-        }
-        let (x, out) = (inputs.remainder(), outputs.into_remainder());
-        let mut inputs = x.chunks_exact(layer.inputs * 2);
-        let mut outputs = out.chunks_exact_mut(layer.outputs * 2);
-        for (x, out) in (&mut inputs).zip(&mut outputs) {
-            block::<V, P, 2>(layer, number, weights, bias, x, out);
-        }
-        let (x, out) = (inputs.remainder(), outputs.into_remainder());
-        if !x.is_empty() {
-            block::<V, P, 1>(layer, number, weights, bias, x, out);
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let mut sums = [[[0.0; LANES]; P]; TOGETHER];
+    for (x, out) in x.chunks(TOGETHER * inputs).zip(out.chunks_mut(TOGETHER * outputs)) {
+        let sums = &mut sums[..x.len() / inputs];
+        let panels = layer.weights.chunks_exact(inputs * P).zip(layer.bias.chunks_exact(P));
+        for (number, (weights, bias)) in panels.enumerate() {
+            sums.as_flattened_mut().fill([0.0; LANES]);
+            for (part, weights) in weights.as_chunks::<P>().0.chunks(PART).enumerate() {
+                add_rows::<V, P, R>(x, inputs, part * PART, weights, sums);
+            }
+            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+                for (part, (sum, bias)) in sums.iter().zip(bias).enumerate() {
+                    finish(layer, (number * P + part) * LANES, V::load(sum), bias, out);
+                }
+            }
         }
     }
 }
 
+/// Adds the products with some inputs, from `first`, of every row.
+#[inline(always)]
+fn add_rows<V: Lanes, const P: usize, const R: usize>(
+    x: &[f32],
+    inputs: usize,
+    first: usize,
+    weights: &[[[f32; LANES]; P]],
+    sums: &mut [[[f32; LANES]; P]],
+) {
+    let mut row = 0;
+    while row + R <= sums.len() {
+        block::<V, P, R>(&x[row * inputs + first..], inputs, weights, &mut sums[row..]);
+        row += R;
+    }
+    while row + 4 <= sums.len() {
+        block::<V, P, 4>(&x[row * inputs + first..], inputs, weights, &mut sums[row..]);
+        row += 4;
+    }
+    while row + 2 <= sums.len() {
+        block::<V, P, 2>(&x[row * inputs + first..], inputs, weights, &mut sums[row..]);
+        row += 2;
+    }
+    if row < sums.len() {
+        block::<V, P, 1>(&x[row * inputs + first..], inputs, weights, &mut sums[row..]);
+    }
+}
+
+/// The same of `R` rows, whose sums stay in registers.
 #[inline(always)]
 fn block<V: Lanes, const P: usize, const R: usize>(
-    layer: &Packed,
-    number: usize,
-    weights: &[[f32; LANES]],
-    bias: &[[f32; LANES]],
     x: &[f32],
-    out: &mut [f32],
+    stride: usize,
+    weights: &[[[f32; LANES]; P]],
+    sums: &mut [[[f32; LANES]; P]],
 ) {
-    let width = layer.inputs;
-    let mut x_rows = [x; R];
-    for (row, x_row) in x_rows.iter_mut().enumerate() {
-        *x_row = &x[row * width..(row + 1) * width];
+    let count = weights.len();
+    let mut rows = [x; R];
+    let mut registers = [[V::splat(0.0); P]; R];
+    for (number, (row, registers)) in rows.iter_mut().zip(&mut registers).enumerate() {
+        *row = &x[number * stride..number * stride + count];
+        for (register, sum) in registers.iter_mut().zip(&sums[number]) {
+            *register = V::load(sum);
+        }
     }
-    let mut sums = [[V::splat(0.0); P]; R];
-    for (input, weights) in weights.as_chunks::<P>().0.iter().enumerate().take(width) {
+    for (input, weights) in weights.iter().enumerate() {
         let mut w = [V::splat(0.0); P];
         for (w, weights) in w.iter_mut().zip(weights) {
             *w = V::load(weights);
         }
-        for (sums, x) in sums.iter_mut().zip(&x_rows) {
-            let x = V::splat(x[input]);
-            for (sum, &w) in sums.iter_mut().zip(&w) {
-                *sum = x.fma(w, *sum);
+        for (registers, row) in registers.iter_mut().zip(&rows) {
+            let x = V::splat(row[input]);
+            for (register, &w) in registers.iter_mut().zip(&w) {
+                *register = x.fma(w, *register);
             }
         }
     }
-    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(layer.outputs)) {
-        for (part, (&sum, bias)) in sums.iter().zip(bias).enumerate() {
-            finish(layer, (number * P + part) * LANES, sum, bias, out);
+    for (registers, sums) in registers.iter().zip(sums) {
+        for (register, sum) in registers.iter().zip(sums) {
+            register.store(sum);
         }
     }
 }
@@ -178,7 +210,11 @@ fn single<V: Lanes>(layer: &Packed, x: &[f32], out: &mut [f32]) {
     }
     let rest = layer.weights.chunks_exact(stride).zip(layer.bias.chunks_exact(WIDE)).enumerate().skip(number);
     for (number, (weights, bias)) in rest {
-        block::<V, WIDE, 1>(layer, number, weights, bias, x, out);
+        let mut sums = [[[0.0; LANES]; WIDE]];
+        block::<V, WIDE, 1>(x, layer.inputs, weights.as_chunks().0, &mut sums);
+        for (part, (sum, bias)) in sums[0].iter().zip(bias).enumerate() {
+            finish(layer, (number * WIDE + part) * LANES, V::load(sum), bias, out);
+        }
     }
 }
 

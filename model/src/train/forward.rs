@@ -49,19 +49,23 @@ impl Gradients {
     }
 }
 
-/// Sum of squares in double precision, in eight lanes so that it vectorises.
+/// Sum of squares in double precision: of parts, in eight lanes so that it vectorises, then of the
+/// parts in their order.
 fn square(values: &[f32]) -> f64 {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut lanes = [0.0_f64; 8];
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+    let of_part = |part: &[f32]| {
+        let (chunks, rest) = part.as_chunks::<8>();
+        let mut lanes = [0.0_f64; 8];
+        for chunk in chunks {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(value) * f64::from(value);
+            }
+        }
+        for (lane, &value) in lanes.iter_mut().zip(rest) {
             *lane += f64::from(value) * f64::from(value);
         }
-    }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane += f64::from(value) * f64::from(value);
-    }
-    lanes.iter().sum()
+        lanes.iter().sum::<f64>()
+    };
+    values.par_chunks(1 << 14).map(of_part).collect::<Vec<f64>>().iter().sum()
 }
 
 /// Which pass to make.

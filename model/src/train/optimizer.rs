@@ -1,10 +1,20 @@
 //! Optimizers over plain arrays, their state keyed by name; for tables row by row, so that rows that
 //! no batch has named cost nothing, not even memory for their state.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a body is compiled with a class's instructions only where it is inlined into that class's function"
+)]
+
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::touched::Touched;
+use super::workspace::Workspace;
 use crate::config::OptimizerKind;
+use crate::network::KernelClass;
+use crate::network::kernel::multiversion;
 
 /// Share that stays of Adam's first moment (Kingma and Ba 2015).
 const FIRST: f32 = 0.9;
@@ -16,6 +26,10 @@ const RMS: f32 = 0.9;
 const SMALL: f32 = 1e-8;
 /// The same for Adagrad, whose sum never shrinks.
 const SMALL_ADAGRAD: f32 = 1e-10;
+
+/// Floats, and rows, that one thread takes at a time.
+const PART: usize = 8_192;
+const ROWS: usize = 512;
 
 /// How large a step is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +96,9 @@ impl Optimizer {
     /// Moves rows of `width` of the table `values`: `rows` says which, each at most once, `slots`
     /// where `touched` keeps them (as [`Touched::name`] gave them), and `gradients` holds theirs in
     /// that order. Rows that are not named keep their values and their state.
+    ///
+    /// Rows lie anywhere, so that no two threads may write to them where they are: they are gathered
+    /// into memory of `workspace`, moved, and put back.
     #[expect(clippy::too_many_arguments, reason = "a sparse gradient is four arrays")]
     pub(crate) fn update_rows(
         &mut self,
@@ -92,18 +109,28 @@ impl Optimizer {
         slots: &[u32],
         gradients: &[f32],
         settings: Settings,
+        workspace: &Workspace,
     ) {
         let rule = self.rule(settings);
         let (first, second) = self.wants();
         let length = touched.rows().len() * width;
         self.rows.first.resize(if first { length } else { 0 }, 0.0);
         self.rows.second.resize(if second { length } else { 0 }, 0.0);
-        for ((&row, &slot), gradients) in rows.iter().zip(slots).zip(gradients.chunks_exact(width)) {
-            let values = &mut values[row as usize * width..(row as usize + 1) * width];
-            let state = slot as usize * width..(slot as usize + 1) * width;
-            let first = if first { &mut self.rows.first[state.clone()] } else { &mut [] };
-            let second = if second { &mut self.rows.second[state] } else { &mut [] };
-            rule.apply(values, gradients, first, second);
+        let moments = [(first, &mut self.rows.first), (second, &mut self.rows.second)];
+        let mut here = workspace.take(rows.len() * width);
+        gather(values, width, rows, &mut here);
+        let mut of_slots = moments.map(|(wanted, all)| {
+            let mut some = workspace.take(if wanted { slots.len() * width } else { 0 });
+            gather(all, width, slots, &mut some);
+            (all, some)
+        });
+        let [(_, first), (_, second)] = &mut of_slots;
+        rule.apply(&mut here, gradients, first, second);
+        scatter(&here, width, rows, values);
+        workspace.give(here);
+        for (all, some) in of_slots {
+            scatter(&some, width, slots, all);
+            workspace.give(some);
         }
     }
 
@@ -178,42 +205,92 @@ struct Rule {
 }
 
 impl Rule {
+    /// Element by element, so that threads and registers change nothing. Moments that the rule does
+    /// not keep are empty.
     fn apply(self, values: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
-        let Self { kind, momentum, decay, step, root } = self;
-        let moved = values.iter_mut().zip(gradients);
-        match kind {
-            OptimizerKind::AdamW => {
-                for ((value, gradient), (first, second)) in moved.zip(first.iter_mut().zip(second)) {
-                    *first = FIRST * *first + (1.0 - FIRST) * gradient;
-                    *second = SECOND * *second + (1.0 - SECOND) * gradient * gradient;
-                    *value = *value * decay - step * *first / (second.sqrt() * root + SMALL);
-                }
+        if values.len() <= PART {
+            apply(KernelClass::detect(), self, values, gradients, first, second);
+            return;
+        }
+        let half = values.len() / 2;
+        let (values, more_values) = values.split_at_mut(half);
+        let (gradients, more_gradients) = gradients.split_at(half);
+        let (first, more_first) = first.split_at_mut(half.min(first.len()));
+        let (second, more_second) = second.split_at_mut(half.min(second.len()));
+        rayon::join(
+            || self.apply(values, gradients, first, second),
+            || self.apply(more_values, more_gradients, more_first, more_second),
+        );
+    }
+}
+
+multiversion! {
+    fn apply<>(
+        rule: Rule, values: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32],
+    ) = body
+}
+
+#[inline(always)]
+fn body(rule: Rule, values: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
+    let Rule { kind, momentum, decay, step, root } = rule;
+    let moved = values.iter_mut().zip(gradients);
+    match kind {
+        OptimizerKind::AdamW => {
+            for ((value, gradient), (first, second)) in moved.zip(first.iter_mut().zip(second)) {
+                *first = FIRST * *first + (1.0 - FIRST) * gradient;
+                *second = SECOND * *second + (1.0 - SECOND) * gradient * gradient;
+                *value = *value * decay - step * *first / (second.sqrt() * root + SMALL);
             }
-            OptimizerKind::RmsProp => {
-                for ((value, gradient), second) in moved.zip(second) {
-                    *second = RMS * *second + (1.0 - RMS) * gradient * gradient;
-                    *value = *value * decay - step * gradient / (second.sqrt() + SMALL);
-                }
+        }
+        OptimizerKind::RmsProp => {
+            for ((value, gradient), second) in moved.zip(second) {
+                *second = RMS * *second + (1.0 - RMS) * gradient * gradient;
+                *value = *value * decay - step * gradient / (second.sqrt() + SMALL);
             }
-            OptimizerKind::Adagrad => {
-                for ((value, gradient), second) in moved.zip(second) {
-                    *second += gradient * gradient;
-                    *value = *value * decay - step * gradient / (second.sqrt() + SMALL_ADAGRAD);
-                }
+        }
+        OptimizerKind::Adagrad => {
+            for ((value, gradient), second) in moved.zip(second) {
+                *second += gradient * gradient;
+                *value = *value * decay - step * gradient / (second.sqrt() + SMALL_ADAGRAD);
             }
-            OptimizerKind::Sgd if momentum > 0.0 => {
-                for ((value, gradient), first) in moved.zip(first) {
-                    *first = momentum * *first + gradient;
-                    *value = *value * decay - step * *first;
-                }
+        }
+        OptimizerKind::Sgd if momentum > 0.0 => {
+            for ((value, gradient), first) in moved.zip(first) {
+                *first = momentum * *first + gradient;
+                *value = *value * decay - step * *first;
             }
-            OptimizerKind::Sgd => {
-                for (value, gradient) in moved {
-                    *value = *value * decay - step * gradient;
-                }
+        }
+        OptimizerKind::Sgd => {
+            for (value, gradient) in moved {
+                *value = *value * decay - step * gradient;
             }
         }
     }
+}
+
+/// The rows of `all` with these numbers, one after another.
+fn gather(all: &[f32], width: usize, numbers: &[u32], rows: &mut [f32]) {
+    rows.par_chunks_mut(ROWS * width).zip(numbers.par_chunks(ROWS)).for_each(|(rows, numbers)| {
+        for (row, &number) in rows.chunks_exact_mut(width).zip(numbers) {
+            row.copy_from_slice(&all[number as usize * width..(number as usize + 1) * width]);
+        }
+    });
+}
+
+/// The reverse: each thread puts back the rows of a part of `all`.
+fn scatter(rows: &[f32], width: usize, numbers: &[u32], all: &mut [f32]) {
+    if rows.is_empty() {
+        return;
+    }
+    let share = (all.len() / width).div_ceil(rayon::current_num_threads());
+    all.par_chunks_mut(share * width).enumerate().for_each(|(part, all)| {
+        for (row, &number) in rows.chunks_exact(width).zip(numbers) {
+            let at = (number as usize).wrapping_sub(part * share).wrapping_mul(width);
+            if let Some(to) = all.get_mut(at..at.wrapping_add(width)) {
+                to.copy_from_slice(row);
+            }
+        }
+    });
 }
 
 #[cfg(test)]
@@ -288,11 +365,21 @@ mod tests {
             let width = reference.table[0].len();
             let mut values = reference.table.concat();
             let mut touched = Touched::new(reference.table.len());
+            let workspace = Workspace::default();
             for (rows, gradients) in reference.rows.iter().zip(&reference.row_gradients) {
                 optimizer.next_step();
                 let slots = touched.name(rows);
                 let gradients = gradients.concat();
-                optimizer.update_rows(&mut values, width, &touched, rows, &slots, &gradients, settings);
+                optimizer.update_rows(
+                    &mut values,
+                    width,
+                    &touched,
+                    rows,
+                    &slots,
+                    &gradients,
+                    settings,
+                    &workspace,
+                );
             }
             close(&values, &theirs.concat(), &format!("{:?}", case.optimizer));
         }
@@ -305,12 +392,13 @@ mod tests {
             let (mut all, mut some) = (Optimizer::new(kind, 0.9), Optimizer::new(kind, 0.9));
             let (mut whole, mut table) = (vec![1.0, -2.0], vec![9.0, 9.0, 1.0, -2.0, 7.0, 7.0]);
             let mut touched = Touched::new(3);
+            let workspace = Workspace::default();
             for gradients in [[0.5, -1.0], [0.25, 2.0]] {
                 all.next_step();
                 some.next_step();
                 all.update("w", &mut whole, &gradients, SETTINGS);
                 let slots = touched.name(&[1]);
-                some.update_rows(&mut table, 2, &touched, &[1], &slots, &gradients, SETTINGS);
+                some.update_rows(&mut table, 2, &touched, &[1], &slots, &gradients, SETTINGS, &workspace);
             }
             assert_eq!(table, [9.0, 9.0, whole[0], whole[1], 7.0, 7.0]);
             assert!(some.rows.first.len().max(some.rows.second.len()) <= 2, "state of one row only");
@@ -321,11 +409,12 @@ mod tests {
     fn an_optimizer_goes_on_from_its_parts_bit_for_bit() {
         for kind in KINDS {
             let mut touched = Touched::new(2);
+            let workspace = Workspace::default();
             let mut step = |optimizer: &mut Optimizer, w: &mut [f32], t: &mut [f32], gradient: f32| {
                 optimizer.next_step();
                 optimizer.update("w", w, &[gradient, 1.0 - gradient], SETTINGS);
                 let slots = touched.name(&[1]);
-                optimizer.update_rows(t, 1, &touched, &[1], &slots, &[gradient], SETTINGS);
+                optimizer.update_rows(t, 1, &touched, &[1], &slots, &[gradient], SETTINGS, &workspace);
             };
             let mut one = Optimizer::new(kind, 0.9);
             let (mut w, mut t) = ([1.0, 2.0], [3.0, 4.0]);

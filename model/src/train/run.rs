@@ -191,8 +191,14 @@ impl<'a> Run<'a> {
                     (training.batch_size, training.negative_rate, self.job.seed),
                     (step * training.batch_size) as u64,
                 );
-                while let Some(filled) = sampler.next(self.state.history.steps).map_err(TrainError::Source)? {
-                    if self.step(&filled, observer)?.is_break() {
+                // The next batch is drawn on one thread while the others begin the step.
+                let mut next = sampler.next(self.state.history.steps);
+                while let Some(filled) = next.map_err(TrainError::Source)? {
+                    let following = self.state.history.steps + 1;
+                    let stepped;
+                    (stepped, next) =
+                        rayon::join(|| self.step(&filled, observer), || sampler.next(following));
+                    if stepped?.is_break() {
                         break;
                     }
                 }
@@ -285,7 +291,7 @@ impl<'a> Run<'a> {
         if most > 0.0 && norm > most {
             gradients.scale((most / norm) as f32);
         }
-        self.state.update(batch, &slots, &gradients, share);
+        self.state.update(batch, &slots, &gradients, share, &self.pass.workspace);
         self.pass.give_back(gradients);
         Ok((loss, norm))
     }

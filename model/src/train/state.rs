@@ -12,6 +12,7 @@ use super::frozen::Frozen;
 use super::keep::Kept;
 use super::optimizer::{Optimizer, Settings};
 use super::touched::Touched;
+use super::workspace::Workspace;
 use super::{History, batch::Batch};
 use crate::config::TrainingConfig;
 use crate::encode::Encoder;
@@ -39,14 +40,23 @@ pub(super) struct State<'a> {
 impl State<'_> {
     /// Notes that a step is about to move the batch's rows; gives their slots.
     pub(super) fn touch(&mut self, batch: &Batch) -> Vec<u32> {
+        let known = self.touched.rows().len();
         let slots = self.touched.name(&batch.unique);
         self.kept.before(&self.weights.tables, self.layout.width, &self.touched, &slots);
-        self.weights.start_rows(self.layout.width, &batch.unique, self.identity.seed);
+        let new = &self.touched.rows()[known..];
+        self.weights.start_rows(self.layout.width, new, self.identity.seed);
         slots
     }
 
     /// Moves the weights against `gradients`; `share` is the schedule's.
-    pub(super) fn update(&mut self, batch: &Batch, slots: &[u32], gradients: &Gradients, share: f32) {
+    pub(super) fn update(
+        &mut self,
+        batch: &Batch,
+        slots: &[u32],
+        gradients: &Gradients,
+        share: f32,
+        workspace: &Workspace,
+    ) {
         let training = self.config;
         let matrix =
             Settings { learning_rate: training.learning_rate * share, weight_decay: training.weight_decay };
@@ -72,7 +82,8 @@ impl State<'_> {
             (batch.unique.as_slice(), slots, gradients.rows.as_slice()),
             |(unique, slots, of_rows)| (unique.as_slice(), slots.as_slice(), of_rows.as_slice()),
         );
-        optimizer.update_rows(&mut self.weights.tables, width, &self.touched, unique, slots, of_rows, table);
+        let tables = &mut self.weights.tables;
+        optimizer.update_rows(tables, width, &self.touched, unique, slots, of_rows, table, workspace);
         let count = self.weights.layers.len();
         for (number, (layer, (weight, bias))) in
             self.weights.layers.iter_mut().zip(&gradients.layers).enumerate()

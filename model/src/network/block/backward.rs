@@ -1,11 +1,14 @@
 //! The block's gradient: from that of its output to those of the tokens and of the parameters, the
 //! forward pass done again first, since that costs less than fetching what it left from memory.
 
-use super::forward::{compute, exponentials, gather, scatter};
-use super::matrix::{mix, outer, project, scores, spread};
-use super::{Prepared, PreparedLayer, Shape, TILE, Values};
-use crate::network::lanes::{Lane, Lanes, by_class};
+use super::forward::{compute, gather, scatter};
+use super::matrix::{mix, outer, project, scores, spread, zero};
+use super::{LayerValues, Prepared, PreparedLayer, Shape, TILE, Values};
+use crate::network::lanes::{Lane, Lanes, by_class, exp2};
 use crate::network::layout::Layout;
+
+/// Lanes of keys taken together: with as many of values, and gradients of both, half of L1.
+const LANES_OF_KEYS: usize = 96;
 
 /// Gradients of a layer's parameters, each lane for its own rows.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(crate) struct BlockGradients {
     value: Vec<Lane>,
     normed: Vec<Lane>,
     scores: [Vec<Lane>; TILE],
+    /// Of the weights of each of a head's queries, under these weights.
+    means: Vec<Lane>,
 }
 
 impl BlockGradients {
@@ -56,6 +61,7 @@ impl BlockGradients {
             value: all(),
             normed: all(),
             scores: std::array::from_fn(|_| lanes(shape.padded)),
+            means: lanes(shape.padded),
         }
     }
 
@@ -181,37 +187,10 @@ fn attend<V: Lanes>(
     let of_layer = &mut gradients.layers[number];
     project::<V>(&gradients.tokens, whole, &layer.output_t, &mut gradients.mixed, by_head, false);
     outer::<V>(&mut of_layer.output, &saved.mixed, by_head, &gradients.tokens, whole);
-    gradients.key.fill(Lane::ZERO);
-    gradients.value.fill(Lane::ZERO);
-    let width = by_head.width;
-    let length = shape.tokens * width;
     for head in 0..shape.heads {
-        let keys = by_head.part(&saved.key, head);
-        let of_values = by_head.part(&saved.value, head);
-        let first = by_head.at(head, 0);
-        for query in (0..shape.padded).step_by(TILE) {
-            let queries = [0, 1, 2, 3].map(|i: usize| by_head.row(&saved.query, head, query + i));
-            let of_mixed = [0, 1, 2, 3].map(|i: usize| by_head.row(&gradients.mixed, head, query + i));
-            let mixed = [0, 1, 2, 3].map(|i: usize| by_head.row(&saved.mixed, head, query + i));
-            scores::<V>(queries, keys, width, &mut values.scores);
-            let inverse = exponentials::<V>(shape.tokens, &mut values.scores);
-            scores::<V>(of_mixed, of_values, width, &mut gradients.scores);
-            weigh::<V>(shape.tokens, inverse, of_mixed, mixed, &mut values.scores, &mut gradients.scores);
-            let weights = [0, 1, 2, 3].map(|i: usize| &values.scores[i][..shape.tokens]);
-            let of_scores = [0, 1, 2, 3].map(|i: usize| &gradients.scores[i][..shape.tokens]);
-            for dimension in (0..width).step_by(TILE) {
-                let sums = mix::<V>(of_scores, &keys[..length], width, dimension);
-                for i in 0..TILE {
-                    let at = by_head.at(head, query + i) + dimension;
-                    for j in 0..TILE {
-                        sums[i][j].store(&mut gradients.query[at + j].0);
-                    }
-                }
-            }
-            spread::<V>(of_scores, queries, &mut gradients.key[first..first + length], width);
-            spread::<V>(weights, of_mixed, &mut gradients.value[first..first + length], width);
-        }
+        heed::<V>(shape, head, saved, &mut values.scores, gradients);
     }
+    let of_layer = &mut gradients.layers[number];
     let projected = [&gradients.query, &gradients.key, &gradients.value];
     for (which, of_projected) in projected.into_iter().enumerate() {
         let weights = &layer.projections_t[which];
@@ -240,28 +219,81 @@ fn attend<V: Lanes>(
     }
 }
 
-/// Powers of 2 to weights (in `weights`), gradients of weights to those of scores to the base of 2 (in
-/// `of_scores`).
+/// Gradients of a head's queries, keys and values. Some keys at a time: what belongs to them stays in
+/// L1 while all queries pass by.
 #[inline(always)]
-fn weigh<V: Lanes>(
-    tokens: usize,
-    inverse: [V; TILE],
-    of_mixed: [&[Lane]; TILE],
-    mixed: [&[Lane]; TILE],
+fn heed<V: Lanes>(
+    shape: Shape,
+    head: usize,
+    saved: &LayerValues,
     weights: &mut [Vec<Lane>; TILE],
-    of_scores: &mut [Vec<Lane>; TILE],
+    gradients: &mut BlockGradients,
 ) {
-    let base = V::splat(std::f32::consts::LN_2);
-    for i in 0..TILE {
-        // The mean of the gradients under the weights is that of the mixture along the mixture.
+    let by_head = shape.by_head();
+    let width = by_head.width;
+    let BlockGradients { mixed: of_mixture, query: of_query, key: of_key, value: of_value, .. } = gradients;
+    let all = by_head.at(head, 0)..by_head.at(head, shape.padded);
+    for sums in [&mut *of_query, of_key, of_value] {
+        sums[all.clone()].fill(Lane::ZERO);
+    }
+    // The mean of the gradients under a query's weights is that of its mixture along the mixture.
+    let means = &mut gradients.means;
+    let mixtures = of_mixture[all.clone()].chunks_exact(width).zip(saved.mixed[all].chunks_exact(width));
+    for ((of_mixed, mixed), to) in mixtures.zip(&mut *means) {
         let mut mean = V::splat(0.0);
-        for (of_mixed, mixed) in of_mixed[i].iter().zip(mixed[i]) {
+        for (of_mixed, mixed) in of_mixed.iter().zip(mixed) {
             mean = V::load(&of_mixed.0).fma(V::load(&mixed.0), mean);
         }
-        for (weight, of_score) in weights[i][..tokens].iter_mut().zip(&mut of_scores[i]) {
-            let share = V::load(&weight.0).mul(inverse[i]);
-            share.store(&mut weight.0);
-            share.mul(base).mul(V::load(&of_score.0).sub(mean)).store(&mut of_score.0);
+        mean.store(&mut to.0);
+    }
+    let together = (LANES_OF_KEYS / width / TILE).max(1) * TILE;
+    for first in (0..shape.tokens).step_by(together) {
+        let count = together.min(shape.tokens - first);
+        let at = by_head.at(head, first);
+        let padded = at..at + count.next_multiple_of(TILE) * width;
+        let keys = at..at + count * width;
+        for query in (0..shape.padded).step_by(TILE) {
+            let queries = [0, 1, 2, 3].map(|i: usize| by_head.row(&saved.query, head, query + i));
+            let of_mixed = [0, 1, 2, 3].map(|i: usize| by_head.row(of_mixture, head, query + i));
+            scores::<V>(queries, &saved.key[padded.clone()], width, weights);
+            scores::<V>(of_mixed, &saved.value[padded.clone()], width, &mut gradients.scores);
+            for i in 0..TILE {
+                let number = head * shape.padded + query + i;
+                let query = [&saved.most[number], &saved.inverse[number], &means[query + i]];
+                weigh::<V>(query, &mut weights[i][..count], &mut gradients.scores[i][..count]);
+            }
+            let weights = [0, 1, 2, 3].map(|i: usize| &weights[i][..count]);
+            let of_scores = [0, 1, 2, 3].map(|i: usize| &gradients.scores[i][..count]);
+            for dimension in (0..width).step_by(TILE) {
+                let mut sums = zero::<V>();
+                for i in 0..TILE {
+                    let at = by_head.at(head, query + i) + dimension;
+                    for j in 0..TILE {
+                        sums[i][j] = V::load(&of_query[at + j].0);
+                    }
+                }
+                let sums = mix::<V>(of_scores, &saved.key[keys.clone()], width, dimension, sums);
+                for i in 0..TILE {
+                    let at = by_head.at(head, query + i) + dimension;
+                    for j in 0..TILE {
+                        sums[i][j].store(&mut of_query[at + j].0);
+                    }
+                }
+            }
+            spread::<V>(of_scores, queries, &mut of_key[keys.clone()], width);
+            spread::<V>(weights, of_mixed, &mut of_value[keys.clone()], width);
         }
+    }
+}
+
+/// A query's scores to weights, gradients of weights to those of scores to the base of 2.
+#[inline(always)]
+fn weigh<V: Lanes>(query: [&Lane; 3], weights: &mut [Lane], of_scores: &mut [Lane]) {
+    let base = V::splat(std::f32::consts::LN_2);
+    let [most, inverse, mean] = query.map(|lane| V::load(&lane.0));
+    for (weight, of_score) in weights.iter_mut().zip(of_scores) {
+        let share = exp2(V::load(&weight.0).sub(most)).mul(inverse);
+        share.store(&mut weight.0);
+        share.mul(base).mul(V::load(&of_score.0).sub(mean)).store(&mut of_score.0);
     }
 }

@@ -1,6 +1,6 @@
 //! From tokens to the weighted tokens that the MLP reads.
 
-use super::matrix::{mix, project, scores};
+use super::matrix::{mix, project, scores, zero};
 use super::{GROUP, Prepared, PreparedLayer, Shape, TILE, Values};
 use crate::network::front::NORM_FLOOR;
 use crate::network::lanes::{Lane, Lanes, by_class, exp2};
@@ -124,10 +124,15 @@ fn attend<V: Lanes>(layer: &PreparedLayer, number: usize, values: &mut Values) {
         for query in (0..shape.padded).step_by(TILE) {
             let queries = [0, 1, 2, 3].map(|i: usize| by_head.row(&saved.query, head, query + i));
             scores::<V>(queries, keys, by_head.width, &mut values.scores);
-            let inverse = exponentials::<V>(shape.tokens, &mut values.scores);
+            let (most, inverse) = exponentials::<V>(shape.tokens, &mut values.scores);
+            let at = head * shape.padded + query;
+            for i in 0..TILE {
+                most[i].store(&mut saved.most[at + i].0);
+                inverse[i].store(&mut saved.inverse[at + i].0);
+            }
             let weights = [0, 1, 2, 3].map(|i: usize| &values.scores[i][..shape.tokens]);
             for first in (0..by_head.width).step_by(TILE) {
-                let sums = mix::<V>(weights, of_values, by_head.width, first);
+                let sums = mix::<V>(weights, of_values, by_head.width, first, zero());
                 for i in 0..TILE {
                     let at = by_head.at(head, query + i) + first;
                     for j in 0..TILE {
@@ -141,9 +146,13 @@ fn attend<V: Lanes>(layer: &PreparedLayer, number: usize, values: &mut Values) {
     project::<V>(&saved.mixed, by_head, &layer.output, after, whole, true);
 }
 
-/// Scores of a tile of queries to powers of 2, the largest of each query to 1; gives 1 / their sums.
+/// Scores of a tile of queries to powers of 2, the largest of each query to 1; gives these largest, and
+/// 1 / the powers' sums.
 #[inline(always)]
-pub(super) fn exponentials<V: Lanes>(tokens: usize, scores: &mut [Vec<Lane>; TILE]) -> [V; TILE] {
+pub(super) fn exponentials<V: Lanes>(
+    tokens: usize,
+    scores: &mut [Vec<Lane>; TILE],
+) -> ([V; TILE], [V; TILE]) {
     let [s0, s1, s2, s3] = scores;
     let (s0, s1, s2, s3) = (&mut s0[..tokens], &mut s1[..tokens], &mut s2[..tokens], &mut s3[..tokens]);
     let mut most = [V::splat(f32::MIN); TILE];
@@ -165,7 +174,7 @@ pub(super) fn exponentials<V: Lanes>(tokens: usize, scores: &mut [Vec<Lane>; TIL
         }
     }
     let one = V::splat(1.0);
-    [one.div(total[0]), one.div(total[1]), one.div(total[2]), one.div(total[3])]
+    (most, [one.div(total[0]), one.div(total[1]), one.div(total[2]), one.div(total[3])])
 }
 
 /// The tokens' weights: a softmax over their scores, times their number.

@@ -150,17 +150,17 @@ pub(super) fn scores<V: Lanes>(
     }
 }
 
-/// Mixtures of a tile of queries: the sum over tokens of `weights[i][token] * values[token]`, four
-/// dimensions from `first`.
+/// Mixtures of a tile of queries: adds to `sums`, four dimensions from `first`, the sum over tokens of
+/// `weights[i][token] * values[token]`.
 #[inline(always)]
 pub(super) fn mix<V: Lanes>(
     weights: [&[Lane]; TILE],
     values: &[Lane],
     width: usize,
     first: usize,
+    mut sums: Tile<V>,
 ) -> Tile<V> {
     let [w0, w1, w2, w3] = weights;
-    let mut sums = zero::<V>();
     let rows = values.chunks_exact(width).zip(w0).zip(w1).zip(w2).zip(w3);
     for ((((value, w0), w1), w2), w3) in rows {
         let value = &value[first..first + TILE];

@@ -112,6 +112,9 @@ pub(crate) struct LayerValues {
     pub(crate) query: Vec<Lane>,
     pub(crate) key: Vec<Lane>,
     pub(crate) value: Vec<Lane>,
+    /// Largest score of each query, and 1 / the sum of its powers; by head.
+    pub(crate) most: Vec<Lane>,
+    pub(crate) inverse: Vec<Lane>,
     pub(crate) mixed: Vec<Lane>,
 }
 
@@ -133,6 +136,7 @@ impl Values {
         let shape = Shape::new(layout);
         let all = || vec![Lane::ZERO; shape.padded * shape.width];
         let one = || vec![Lane::ZERO; shape.padded];
+        let heads = || vec![Lane::ZERO; shape.padded * shape.heads];
         Self {
             shape,
             tokens: (0..=layout.layers.len()).map(|_| all()).collect(),
@@ -145,6 +149,8 @@ impl Values {
                     query: all(),
                     key: all(),
                     value: all(),
+                    most: heads(),
+                    inverse: heads(),
                     mixed: all(),
                 })
                 .collect(),

@@ -148,7 +148,7 @@ fn attend<V: Lanes>(layer: &PreparedLayer, number: usize, values: &mut Values) {
                     }
                 }
             }
-            let inverse = exponentials::<V>(shape.tokens, &mut values.scores);
+            let (_, inverse) = exponentials::<V>(shape.tokens, &mut values.scores);
             let weights = [0, 1, 2, 3].map(|i: usize| &values.scores[i][..shape.tokens]);
             for first in (0..width).step_by(TILE) {
                 let sums = mix::<V>(weights, of_values, width, first);
