@@ -24,6 +24,7 @@ fn config(method: Calibrate) -> Config {
     config.training.patience = 8;
     config.training.label_smoothing = 0.6;
     config.calibration.method = method;
+    config.encoder.user_buckets = 0;
     config
 }
 

@@ -286,6 +286,7 @@ fn ten_million_rows_train_as_cheaply_as_those_that_are_named() {
 fn the_user_is_one_more_field_where_it_is_asked_for() {
     let schema = synthetic::schema(1);
     let mut config = defaults();
+    config.encoder.user_buckets = 0;
     let plain = Encoder::new(&schema, &config.encoder);
     config.encoder.user_buckets = 1_000;
     let with_user = Encoder::new(&schema, &config.encoder);

@@ -23,6 +23,7 @@ fn defaults() -> Config {
     config.training.batch_size = 256;
     config.training.max_epochs = 6;
     // What the network itself says is looked at here.
+    config.encoder.user_buckets = 0;
     config.calibration.method = Calibrate::None;
     config
 }

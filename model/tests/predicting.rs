@@ -150,8 +150,18 @@ fn probabilities_and_weights_are_what_they_say() {
     assert!(some.iter().all(|one| one.fields.len() == 5 && one.behaviours.len() <= 3));
     let names: Vec<&str> =
         synthetic::schema(2).fields.iter().map(|field| field.name.clone().leak() as &str).collect();
-    let others =
-        ["item", "campaign", "category", "brand", "placement", "device", "channel", "behaviours", "price"];
+    let others = [
+        "item",
+        "campaign",
+        "category",
+        "brand",
+        "placement",
+        "device",
+        "channel",
+        "user",
+        "behaviours",
+        "price",
+    ];
     assert!(
         some.iter()
             .flat_map(|one| &one.fields)
