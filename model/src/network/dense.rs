@@ -11,7 +11,9 @@ use super::weights::Dense;
 const LANES: usize = 16;
 /// Registers of a wide panel: with six rows, 24 sums in registers.
 const WIDE: usize = 4;
-/// Rows computed together on a wide panel, and on a narrow one.
+/// Registers of the panel of a layer with up to 32 outputs: with eight rows, 16 sums.
+const MIDDLE: usize = 2;
+/// Rows computed together on a wide panel, and on a narrower one.
 const ROWS: usize = 6;
 const NARROW_ROWS: usize = 8;
 /// Rows whose sums are kept while a panel passes by.
@@ -27,17 +29,26 @@ pub(crate) struct Packed {
     /// Panel after panel, each with a row of `panel` registers per input.
     weights: Vec<[f32; LANES]>,
     bias: Vec<[f32; LANES]>,
-    /// Registers of a panel: [`WIDE`], or 1 for a layer of few outputs.
+    /// Registers of a panel: [`WIDE`], fewer for a layer of few outputs.
     panel: usize,
     inputs: usize,
     pub(crate) outputs: usize,
     relu: bool,
 }
 
+/// The narrowest panel that takes a layer's outputs at once, or the widest.
+const fn panel(outputs: usize) -> usize {
+    match outputs.div_ceil(LANES) {
+        0 | 1 => 1,
+        2 => MIDDLE,
+        _ => WIDE,
+    }
+}
+
 impl Packed {
     /// Packs a layer; `relu` clamps its outputs at 0.
     pub(crate) fn new(layer: &Dense, relu: bool) -> Self {
-        let panel = if layer.outputs <= LANES { 1 } else { WIDE };
+        let panel = panel(layer.outputs);
         let width = panel * LANES;
         let panels = layer.outputs.div_ceil(width);
         let mut weights = vec![[0.0; LANES]; panels * layer.inputs * panel];
@@ -58,7 +69,7 @@ impl Packed {
     /// those of its inputs.
     pub(crate) fn transposed(layer: &Dense) -> Self {
         let (inputs, outputs) = (layer.outputs, layer.inputs);
-        let panel = if outputs <= LANES { 1 } else { WIDE };
+        let panel = panel(outputs);
         let width = panel * LANES;
         let panels = outputs.div_ceil(width);
         let mut weights = vec![[0.0; LANES]; panels * inputs * panel];
@@ -87,6 +98,8 @@ by_class! {
 fn body<V: Lanes>(layer: &Packed, x: &[f32], out: &mut [f32]) {
     if layer.panel == 1 {
         rows::<V, 1, NARROW_ROWS>(layer, x, out);
+    } else if layer.panel == MIDDLE {
+        rows::<V, MIDDLE, NARROW_ROWS>(layer, x, out);
     } else if x.len() == layer.inputs {
         single::<V>(layer, x, out);
     } else {
