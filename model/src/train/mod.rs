@@ -24,6 +24,8 @@ mod objective;
 mod operation;
 mod optimizer;
 mod rate;
+#[cfg(test)]
+mod reference;
 mod run;
 mod sampler;
 mod source;
