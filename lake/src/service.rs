@@ -326,6 +326,8 @@ impl<'a, S: Source> Keeper<'a, S> {
             }
             telemetry::store_failed(&self.name, &error, wait);
             if last {
+                // The service is stopping, so its own interruptible wait would not wait: a short pause
+                // lets a store that hiccups take the last write.
                 std::thread::sleep(Duration::from_millis(200));
             } else {
                 self.stop.sleep(wait);

@@ -81,6 +81,7 @@ impl Source for Reader {
         }
         drop(all);
         if records.is_empty() {
+            // A consumer waits for records; this one must not spin.
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(records)
@@ -152,6 +153,7 @@ fn a_topic_becomes_a_table_over_restarts() {
             for partition in 0..3 {
                 topic.thing(partition);
             }
+            // Spread over several commits; nothing is expected of how many.
             std::thread::sleep(Duration::from_millis(2));
         }
         if round % 2 == 0 {
@@ -195,6 +197,7 @@ fn two_services_of_one_table_do_not_double_rows() {
     for _ in 0..100 {
         topic.thing(0);
         topic.thing(1);
+        // Spread, so that both services commit in turn; the outcome may not depend on it.
         std::thread::sleep(Duration::from_millis(1));
     }
     for running in [&a, &b] {

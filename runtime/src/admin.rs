@@ -180,6 +180,7 @@ mod tests {
         shutdown.set();
         let stopped = async {
             while tokio::net::TcpStream::connect(address).await.is_ok() {
+                // Between looks at the condition; the test ends by it, or by its time-out.
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };

@@ -10,6 +10,7 @@ mod error;
 pub mod fit;
 pub mod gate;
 pub mod join;
+mod judging;
 pub mod lease;
 mod planner;
 mod random;

@@ -26,6 +26,7 @@ mod optimizer;
 mod rate;
 #[cfg(test)]
 mod reference;
+mod rule;
 mod run;
 mod sampler;
 mod source;
@@ -34,6 +35,7 @@ pub(crate) mod stock;
 mod stock_sequence;
 mod stopping;
 mod survey;
+mod threads;
 mod touched;
 mod workspace;
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Device;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 
 use super::ahead::windows;
 use super::augment::{Augmentation, mixing};
@@ -23,6 +23,7 @@ use super::sampler::{Filled, Sampler};
 use super::state::{State, delay_layers, served, trained};
 use super::stopping::score;
 use super::survey::Survey;
+use super::threads::pool;
 use super::touched::Touched;
 use super::{History, Places, Progress, TrainError, Trained, Validation};
 use crate::config::Config;
@@ -50,14 +51,6 @@ pub(super) fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained
     let trainer = pool("train", job.config.training.threads)?;
     let reader = pool("read", 1)?;
     trainer.install(|| Run::new(job, device)?.train(&reader, observer))
-}
-
-fn pool(name: &'static str, threads: usize) -> Result<ThreadPool, TrainError> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(move |number| format!("{name}-{number}"))
-        .build()
-        .map_err(|error| TrainError::Threads { threads, what: error.to_string() })
 }
 
 /// One training.

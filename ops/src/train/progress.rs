@@ -140,6 +140,7 @@ mod tests {
     fn speed_counts_from_the_first_step_that_was_seen() {
         let mut speed = Speed::new();
         assert!(speed.of(&progress(40)).is_none(), "a resumed run has not done its first steps now");
+        // At least 20 ms pass, which bounds the speed from above whatever the machine does.
         std::thread::sleep(Duration::from_millis(20));
         let (examples, left) = speed.of(&progress(60)).unwrap();
         assert!(examples > 0.0 && examples <= 20.0 * 32.0 / 0.02);

@@ -31,6 +31,7 @@ impl Server {
             state = self.wait(state, left);
             if !is_due(&state, request) {
                 drop(state);
+                // Something came, but too little to answer: not woken again for each record of a burst.
                 std::thread::sleep(PACE.min(left));
                 state = self.lock();
             }

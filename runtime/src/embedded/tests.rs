@@ -43,6 +43,7 @@ fn logs_are_cut_by_size_and_a_reader_that_fell_behind_is_told() {
         if broker.size_bytes() <= (1 << 20) + (1 << 18) {
             break;
         }
+        // Between looks at the condition: upkeep runs on a thread of the server's own.
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(broker.size_bytes() <= (1 << 20) + (1 << 18), "{}", broker.size_bytes());
@@ -73,6 +74,7 @@ fn an_abandoned_transaction_is_aborted_and_its_producer_fenced() {
     producer.flush(PATIENCE).unwrap();
     assert_eq!(admin.end_offsets(&topic).unwrap(), [0]);
     let ended = (0..100).any(|_| {
+        // Between looks at the condition: the broker ends the transaction when its time is up.
         std::thread::sleep(Duration::from_millis(50));
         admin.end_offsets(&topic).unwrap() == [2]
     });

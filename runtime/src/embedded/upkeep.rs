@@ -20,6 +20,7 @@ const SEGMENT_BYTES: &str = "1048576";
 /// Until the server is gone.
 pub(super) fn run(server: &Weak<Server>) {
     for pass in 0_u32.. {
+        // A timer: upkeep is due by time, not by what clients do.
         std::thread::sleep(EVERY);
         let Some(server) = server.upgrade().filter(|server| !server.is_stopping()) else { break };
         let mut state = server.lock();

@@ -200,6 +200,7 @@ impl Admin {
             if done()? {
                 return Ok(());
             }
+            // Between questions: the protocol has no way to be told.
             std::thread::sleep(BETWEEN);
         }
         Err(KafkaError::Refused {
@@ -262,6 +263,7 @@ fn watermarks(
             return asked;
         }
         left -= 1;
+        // An election is under way, and nothing tells when it has ended.
         std::thread::sleep(BETWEEN);
     }
 }

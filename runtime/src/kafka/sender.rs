@@ -79,6 +79,7 @@ impl Sender {
                 Ok(()) => return Ok(()),
                 Err((Client::MessageProduction(Code::QueueFull), _)) => {
                     self.failure()?;
+                    // Backpressure: the client's own thread drains the queue, and does not say when.
                     std::thread::sleep(FULL);
                 }
                 Err((source, _)) => {

@@ -55,6 +55,7 @@ impl Cluster {
     /// after the client has been told that it is committed.
     fn until_end(&self, topic: &Arc<str>, end: i64) {
         let ends = |_| {
+            // Between looks at the condition.
             std::thread::sleep(Duration::from_millis(20));
             self.admin.end_offsets(topic).unwrap()[0] == end
         };

@@ -56,6 +56,7 @@ impl Peer {
                 bail!("the peer ended: {}", self.child.wait()?);
             }
         }
+        // What the peer left running (its threads spin on for a while) would slow the next round.
         std::thread::sleep(REST);
         serde_json::from_str(&line).with_context(|| format!("the peer said {line:?}"))
     }
