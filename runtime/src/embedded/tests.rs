@@ -98,7 +98,8 @@ fn a_dead_members_partitions_go_to_the_living() {
         member.assignment().unwrap().count()
     };
     let (one, two) = (join("one"), join("two"));
-    assert!((0..500).any(|_| held(&one) == 1 && held(&two) == 1));
+    // Both are polled each time: one that came first must answer the rebalance that lets the other in.
+    assert!((0..500).any(|_| (held(&one), held(&two)) == (1, 1)));
     // Static members do not leave when they stop: only the session's end tells.
     drop(two);
     assert!((0..1000).any(|_| held(&one) == 2));
