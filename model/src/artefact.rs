@@ -16,7 +16,8 @@ use crate::config::{Config, ConfigError};
 use crate::encode::{EncodeError, Encoder, Statistics};
 use crate::explain::Method;
 use crate::network::{Layout, Weights, WeightsError, with_dictionaries};
-use crate::predict::{Explain, Model};
+use crate::predict::{Explain, Model, Probabilities};
+use crate::values::Values;
 
 /// Format of the artefact.
 const FORMAT: u32 = 1;
@@ -89,6 +90,9 @@ pub enum ArtefactError {
     /// A calibration that does not rise with the logits.
     #[error("artefact: the calibration is no rising function to probabilities")]
     Calibration,
+    /// A range of values that is none.
+    #[error("artefact: the range of values is none, or not above 0")]
+    Values,
     /// A golden vector can't be read.
     #[error("artefact: golden vector: {0}")]
     GoldenVector(String),
@@ -127,6 +131,9 @@ struct ManifestFile {
     /// What makes probabilities of logits; nothing in artefacts from before there was any.
     #[serde(default)]
     calibration: Calibration,
+    /// What it has learned of values; nothing in artefacts of models that predict none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Values>,
     files: BTreeMap<String, String>,
 }
 
@@ -142,6 +149,9 @@ struct GoldenFile {
     vectors: Vec<String>,
     /// Bits of `p_click`, `p_conversion`, `p_view_through`, `p_purchase`.
     expected: Vec<[u32; 4]>,
+    /// Bits of the values of purchases; none of models that predict none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    values: Vec<u32>,
 }
 
 /// A model as files.
@@ -187,9 +197,11 @@ impl Artefact {
         config.training.threads = 0;
         files.insert(CONFIG.to_owned(), json(CONFIG, &config)?);
         files.insert(CARD.to_owned(), json(CARD, card)?);
+        let said = predicted(model, golden)?;
         let golden = GoldenFile {
             vectors: golden.iter().map(|vector| to_hex(&Protobuf::to_vec(vector))).collect(),
-            expected: probabilities(model, golden)?.into_iter().map(|all| all.map(f32::to_bits)).collect(),
+            expected: said.iter().map(|one| probabilities(one).map(f32::to_bits)).collect(),
+            values: said.iter().filter_map(|one| Some(one.value?.to_bits())).collect(),
         };
         files.insert(GOLDEN.to_owned(), json(GOLDEN, &golden)?);
         let manifest = ManifestFile {
@@ -198,6 +210,7 @@ impl Artefact {
             weights_checksum,
             explanation: model.explanation,
             calibration: model.calibration.clone(),
+            values: model.values.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
         };
         files.insert(MANIFEST.to_owned(), json(MANIFEST, &manifest)?);
@@ -272,6 +285,10 @@ impl Model {
             return Err(ArtefactError::Calibration);
         }
         model.calibration = manifest.calibration;
+        if manifest.values.as_ref().is_some_and(|values| !values.is_sound()) {
+            return Err(ArtefactError::Values);
+        }
+        model.values = manifest.values;
         model.manifest =
             Some(Manifest { checksum: artefact.checksum(), weights_checksum: manifest.weights_checksum });
         model.card = artefact.parse(CARD)?;
@@ -284,15 +301,21 @@ impl Model {
                 Protobuf::decode(&bytes).map_err(|error| ArtefactError::GoldenVector(error.to_string()))
             })
             .collect::<Result<Vec<FeatureVector>, _>>()?;
-        let all = probabilities(&model, &vectors)?;
+        let all = predicted(&model, &vectors)?;
+        let check = |index: usize, found: f32, expected: f32, tolerance: f32| {
+            // Written so that NaN fails.
+            let close = (found - expected).abs() <= tolerance;
+            if close { Ok(()) } else { Err(ArtefactError::Golden { index, found, expected }) }
+        };
         for (index, (found, expected)) in all.iter().zip(&golden.expected).enumerate() {
-            for (&found, expected) in found.iter().zip(expected.map(f32::from_bits)) {
-                // Written so that NaN fails.
-                let close = (found - expected).abs() <= TOLERANCE;
-                if !close {
-                    return Err(ArtefactError::Golden { index, found, expected });
-                }
+            for (found, expected) in probabilities(found).into_iter().zip(expected.map(f32::from_bits)) {
+                check(index, found, expected, TOLERANCE)?;
             }
+        }
+        for (index, (found, &expected)) in all.iter().zip(&golden.values).enumerate() {
+            let expected = f32::from_bits(expected);
+            // The output is the logarithm: what it is off by is a share of the value.
+            check(index, found.value.unwrap_or(0.0), expected, expected * 10.0 * TOLERANCE)?;
         }
         Ok(model)
     }
@@ -309,15 +332,13 @@ impl Model {
     }
 }
 
-fn probabilities(model: &Model, vectors: &[FeatureVector]) -> Result<Vec<[f32; 4]>, EncodeError> {
+fn predicted(model: &Model, vectors: &[FeatureVector]) -> Result<Vec<Probabilities>, EncodeError> {
     let scored = model.predict(vectors, Explain { fields: 0, behaviours: 0 })?;
-    Ok(scored
-        .into_iter()
-        .map(|one| {
-            let all = one.probabilities;
-            [all.p_click, all.p_conversion, all.p_view_through, all.p_purchase]
-        })
-        .collect())
+    Ok(scored.into_iter().map(|one| one.probabilities).collect())
+}
+
+const fn probabilities(said: &Probabilities) -> [f32; 4] {
+    [said.p_click, said.p_conversion, said.p_view_through, said.p_purchase]
 }
 
 fn to_hex(bytes: &[u8]) -> String {

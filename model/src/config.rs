@@ -7,6 +7,8 @@ mod check;
 
 pub use check::ConfigError;
 
+use crate::network::HEADS;
+
 /// Every key of the section with its default and its meaning, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -63,7 +65,7 @@ pub enum HeadKind {
     /// A click. Purchases keep their base rates, given a click and given none.
     Binary,
     /// A click, a purchase given a click, a purchase given none: three logits (ESMM, Ma et al. 2018,
-    /// and purchases without a click).
+    /// and purchases without a click). With `value_weight`, the value of a purchase too.
     #[default]
     MultiTask,
     /// One softmax over nothing, a click alone, a click and a purchase, a purchase without a click.
@@ -304,6 +306,9 @@ pub struct TrainingConfig {
     pub conversion_weight: f32,
     /// Weight of the loss of a purchase given no click.
     pub view_through_weight: f32,
+    /// Weight of the loss of the value of a purchase; 0 does not predict it.
+    #[serde(default)]
+    pub value_weight: f32,
     /// How far targets are drawn towards one half.
     #[serde(default)]
     pub label_smoothing: f32,
@@ -382,5 +387,18 @@ mod tests {
             text,
             "model.network.heads = 3: must divide network.width into heads whose width is a multiple of 8"
         );
+    }
+}
+
+impl Config {
+    /// Whether there is an output for the value of a purchase.
+    pub(crate) fn predicts_values(&self) -> bool {
+        self.training.value_weight > 0.0
+    }
+
+    /// Outputs of the network: the heads, and the logarithm of a purchase's mean value where it is
+    /// predicted.
+    pub(crate) fn outputs(&self) -> usize {
+        HEADS + usize::from(self.predicts_values())
     }
 }

@@ -7,8 +7,7 @@ use candle_core::{Device, Tensor};
 
 use crate::config::DeviceKind;
 use crate::encode::Examples;
-use crate::network::HEADS;
-use crate::predict::{Model, PredictError, Probabilities, separate};
+use crate::predict::{Model, PredictError, Probabilities};
 use crate::train::{Gatherer, stock};
 
 /// Examples that a device predicts at once.
@@ -90,17 +89,15 @@ impl Model {
         examples: &Examples<'_>,
     ) -> Result<Vec<Probabilities>, DeviceError> {
         let logits = self.logits_on(&open(kind)?, examples)?;
-        let head = self.config.network.head;
-        let probabilities = |logits| self.calibration.probabilities(separate(head, logits));
-        Ok(logits.into_iter().map(probabilities).collect())
+        Ok(self.outputs(&logits).map(|outputs| self.said(outputs)).collect())
     }
 
-    /// The heads' logits by candle's own operations.
+    /// The network's outputs by candle's own operations: row after row.
     pub(crate) fn logits_on(
         &self,
         device: &Device,
         examples: &Examples<'_>,
-    ) -> Result<Vec<[f32; HEADS]>, DeviceError> {
+    ) -> Result<Vec<f32>, DeviceError> {
         self.check(examples)?;
         let width = self.layout.width;
         let front = Tensor::from_slice(&self.weights.front, self.weights.front.len(), device)?;
@@ -117,7 +114,7 @@ impl Model {
             .collect::<Result<Vec<stock::Layer>, candle_core::Error>>()?;
         let (crosses, hidden) = layers.split_at(self.layout.cross_layers());
         let mut gatherer = Gatherer::new(&self.encoder);
-        let mut out = Vec::with_capacity(examples.len());
+        let mut out = Vec::new();
         for first in (0..examples.len()).step_by(BATCH) {
             let batch = gatherer.gather(examples, first..examples.len().min(first + BATCH));
             let mut rows = Vec::with_capacity(batch.unique.len() * width);
@@ -133,8 +130,7 @@ impl Model {
                     values = values.relu()?;
                 }
             }
-            let flat: Vec<f32> = values.flatten_all()?.to_vec1()?;
-            out.extend_from_slice(flat.as_chunks::<HEADS>().0);
+            out.extend(values.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(out)
     }

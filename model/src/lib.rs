@@ -14,7 +14,9 @@ pub mod network;
 pub mod predict;
 pub mod random;
 pub mod roofline;
+mod said;
 pub mod train;
+pub mod values;
 
 #[cfg(test)]
 #[path = "../tests/synthetic/mod.rs"]
@@ -33,3 +35,4 @@ pub use train::{
     Block, Checkpoint, CheckpointError, History, Job, Observer, Progress, Snapshot, Source, SourceError,
     TrainError, Trained, Validated, train,
 };
+pub use values::Values;

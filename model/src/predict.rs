@@ -10,15 +10,18 @@ use schemas::{FeatureVector, VectorSchema};
 
 use crate::artefact::Manifest;
 use crate::calibrate::Calibration;
-use crate::config::{Config, HeadKind};
+use crate::config::Config;
 use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
 use crate::network::block::GROUP;
 use crate::network::front::{Front, Trace};
-use crate::network::kernel::{exp, sigmoid};
 use crate::network::serve::{Engine, ROWS, Seen};
 use crate::network::{HEADS, KernelClass, Layout, Weights, WeightsError};
+use crate::values::Values;
+
+pub(crate) use crate::said::Outputs;
+pub use crate::said::Probabilities;
 
 /// Fewer vectors than this are one thread's: handing work on costs more than it saves.
 const SPREAD: usize = 64;
@@ -47,47 +50,6 @@ macro_rules! with_width {
     };
 }
 pub(crate) use with_width;
-
-/// What the three heads say, and what follows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Probabilities {
-    /// Of a click.
-    pub p_click: f32,
-    /// Of a purchase, given a click.
-    pub p_conversion: f32,
-    /// Of a purchase, given no click.
-    pub p_view_through: f32,
-    /// Of a purchase.
-    pub p_purchase: f32,
-}
-
-impl Probabilities {
-    /// From the heads' logits, as they are; [`Model`]s calibrate theirs.
-    pub fn from_logits(logits: [f32; HEADS]) -> Self {
-        Self::of_heads(logits.map(sigmoid))
-    }
-
-    /// From what the heads say of a click, of a purchase given it, and of one given none.
-    pub(crate) fn of_heads([p_click, p_conversion, p_view_through]: [f32; HEADS]) -> Self {
-        let p_purchase = p_click * p_conversion + (1.0 - p_click) * p_view_through;
-        Self { p_click, p_conversion, p_view_through, p_purchase }
-    }
-}
-
-/// What `head` gives, as the logits of a click, of a purchase given it, and of one given none. Of a
-/// softmax over nothing (whose logit is 0), a click alone, a click and a purchase, and a purchase
-/// without a click, these are the log odds.
-pub(crate) fn separate(head: HeadKind, logits: [f32; HEADS]) -> [f32; HEADS] {
-    // ln(e^a + e^b)
-    let either = |a: f32, b: f32| a.max(b) + libm::log1pf(exp(-(a - b).abs()));
-    match head {
-        HeadKind::Binary | HeadKind::MultiTask => logits,
-        HeadKind::Softmax => {
-            let [click, both, purchase] = logits;
-            [either(click, both) - either(0.0, purchase), both - click, purchase]
-        }
-    }
-}
 
 /// How much of an explanation is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +125,7 @@ pub struct Model {
     number_norms: Vec<[f32; 2]>,
     pub(crate) explanation: Method,
     pub(crate) calibration: Calibration,
+    pub(crate) values: Option<Values>,
     pub(crate) manifest: Option<Manifest>,
     pub(crate) card: serde_json::Value,
 }
@@ -194,6 +157,7 @@ impl Model {
             number_norms,
             explanation: Method::default(),
             calibration: Calibration::default(),
+            values: None,
             manifest: None,
             card: serde_json::Value::Null,
         }
@@ -252,6 +216,11 @@ impl Model {
         &self.calibration
     }
 
+    /// The values of purchases that it has learned from; none where it predicts none.
+    pub const fn values(&self) -> Option<&Values> {
+        self.values.as_ref()
+    }
+
     /// Fits the calibration that its config names on examples that it did not learn from.
     pub(crate) fn calibrate(&mut self, logits: &[[f32; HEADS]], validation: &Examples<'_>) {
         let method = self.config.calibration.method;
@@ -308,7 +277,8 @@ impl Model {
     /// Examples that another encoder made.
     pub fn predict_examples(&self, examples: &Examples<'_>) -> Result<Vec<Probabilities>, PredictError> {
         self.check(examples)?;
-        Ok(self.logits(examples).into_iter().map(|logits| self.calibration.probabilities(logits)).collect())
+        let logits = self.logits(examples);
+        Ok(self.outputs(&logits).map(|outputs| self.said(outputs)).collect())
     }
 
     /// Refuses examples that another encoder made.
@@ -327,8 +297,22 @@ impl Model {
     pub fn infer(&self, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
         fn run<const D: usize>(model: &Model, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
             let front = model.front::<D>();
+            let outputs = model.engine.outputs();
             let go = |rows: &[Row<'_>], out: &mut [[f32; HEADS]]| {
-                model.engine.run(model.class, front, |row| rows[row], out.as_flattened_mut(), None);
+                if outputs == HEADS {
+                    return model.engine.run(
+                        model.class,
+                        front,
+                        |row| rows[row],
+                        out.as_flattened_mut(),
+                        None,
+                    );
+                }
+                let mut all = vec![0.0; rows.len() * outputs];
+                model.engine.run(model.class, front, |row| rows[row], &mut all, None);
+                for (out, row) in out.iter_mut().zip(all.chunks_exact(outputs)) {
+                    out.copy_from_slice(&row[..HEADS]);
+                }
             };
             if rows.len() < SPREAD {
                 return go(rows, out);
@@ -348,13 +332,20 @@ impl Model {
         self.weights.to_safetensors(&self.layout, &self.encoder)
     }
 
-    /// The logits of a click, of a purchase given it, and of one given none, of encoded examples, whose
-    /// encoder must be the model's.
-    pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<[f32; HEADS]> {
+    /// The network's outputs for encoded examples, whose encoder must be the model's: row after row.
+    pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<f32> {
         logits(&self.layout, &self.statistics, &self.weights, &self.engine, self.class, examples)
-            .into_iter()
-            .map(|logits| separate(self.config.network.head, logits))
-            .collect()
+    }
+
+    /// Reads rows of the network's outputs.
+    pub(crate) fn outputs<'a>(&self, logits: &'a [f32]) -> impl Iterator<Item = Outputs> + use<'a> {
+        let (head, values) = (self.config.network.head, self.config.predicts_values());
+        logits.chunks_exact(self.engine.outputs()).map(move |row| Outputs::read(head, values, row))
+    }
+
+    /// What it says, calibrated.
+    pub(crate) fn said(&self, outputs: Outputs) -> Probabilities {
+        outputs.with_value(self.calibration.probabilities(outputs.heads), self.values.as_ref())
     }
 
     fn score_rows(&self, rows: &[Row<'_>], explain: Explain, method: Method) -> Vec<Scored> {
@@ -376,7 +367,7 @@ impl Model {
         with_width!(self.layout.width, D => {
             let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
             self.engine.run(self.class, self.front::<D>(), |row| rows[row], &mut logits, None);
-            logits.as_chunks::<HEADS>().0.iter().map(|[click, ..]| *click).collect()
+            logits.chunks_exact(self.engine.outputs()).map(|row| row[0]).collect()
         })
     }
 
@@ -408,14 +399,11 @@ impl Model {
             Seen::Pooled(pooling) => fields.push(self.top_fields(&rows[row], pooling, explain.fields)),
         };
         self.engine.run(self.class, front, |row| rows[row], &mut logits, Some(&mut see));
-        logits
-            .as_chunks::<HEADS>()
-            .0
-            .iter()
+        self.outputs(&logits)
             .zip(fields)
             .zip(behaviours)
-            .map(|((logits, fields), behaviours)| Scored {
-                probabilities: self.calibration.probabilities(separate(self.config.network.head, *logits)),
+            .map(|((outputs, fields), behaviours)| Scored {
+                probabilities: self.said(outputs),
                 fields,
                 behaviours,
                 method: Method::Attention,
@@ -479,7 +467,7 @@ fn top_behaviours<const D: usize>(trace: &Trace<D>, most: usize) -> Vec<Behaviou
     weights.into_iter().map(|(weight, index)| BehaviourWeight { index, weight }).collect()
 }
 
-/// The heads' logits of encoded examples, spread over rayon's threads.
+/// The outputs of `engine` for encoded examples, row after row, spread over rayon's threads.
 pub(crate) fn logits(
     layout: &Layout,
     statistics: &Statistics,
@@ -487,17 +475,17 @@ pub(crate) fn logits(
     engine: &Engine,
     class: KernelClass,
     examples: &Examples<'_>,
-) -> Vec<[f32; HEADS]> {
+) -> Vec<f32> {
     fn run<const D: usize>(
         front: Front<'_, D>,
         engine: &Engine,
         class: KernelClass,
         examples: &Examples<'_>,
-    ) -> Vec<[f32; HEADS]> {
-        let mut out = vec![[0.0; HEADS]; examples.len()];
-        out.par_chunks_mut(ROWS).enumerate().for_each(|(chunk, out)| {
+    ) -> Vec<f32> {
+        let mut out = vec![0.0; examples.len() * engine.outputs()];
+        out.par_chunks_mut(ROWS * engine.outputs()).enumerate().for_each(|(chunk, out)| {
             let row = |position: usize| examples.row(chunk * ROWS + position);
-            engine.run(class, front, row, out.as_flattened_mut(), None);
+            engine.run(class, front, row, out, None);
         });
         out
     }

@@ -63,6 +63,7 @@ fn known(shown: &Shown, now_s: f64) -> Outcome {
         matured: elapsed_s >= WINDOW_S,
         elapsed_s: elapsed_s as f32,
         delay_s: delay_s.unwrap_or(0.0) as f32,
+        value: 0.0,
     }
 }
 

@@ -221,7 +221,8 @@ fn heads_are_judged_on_what_decides_them() {
     use model::Probabilities;
     use model::encode::Outcome;
 
-    let said = Probabilities { p_click: 0.3, p_conversion: 0.2, p_view_through: 0.1, p_purchase: 0.13 };
+    let said =
+        Probabilities { p_click: 0.3, p_conversion: 0.2, p_view_through: 0.1, p_purchase: 0.13, value: None };
     let outcome = |clicked, purchased, matured| Outcome { clicked, purchased, matured, ..Outcome::default() };
     let came = [
         outcome(true, true, true),

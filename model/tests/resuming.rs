@@ -42,6 +42,7 @@ fn demanding() -> Config {
     config.training.behaviour_crop = 0.3;
     config.training.negative_rate = 0.8;
     config.training.unmatured = Unmatured::Delayed;
+    config.training.value_weight = 0.7;
     config.training.warmup_steps = 3;
     config.training.shuffle_blocks = 2;
     config

@@ -72,7 +72,8 @@ pub struct Prediction {
     pub p_click: f32,
     /// Probability of a purchase within the purchase window.
     pub p_purchase: f32,
-    /// `p_purchase` times the price shown.
+    /// `p_purchase` times what a purchase is worth: as the model predicts, where it does so in
+    /// `currency`; else the price shown.
     pub expected_value: f64,
     /// ISO 4217 code of `expected_value`.
     pub currency: String,

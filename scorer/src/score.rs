@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use model::explain::Method;
-use model::{EncodeError, Explain, Scored};
+use model::{EncodeError, Explain, Scored, Values};
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::{FeatureVector, Kind, Prediction};
 
@@ -129,7 +129,7 @@ impl Scorer {
         Prediction {
             p_click,
             p_purchase,
-            expected_value: expected_value(p_purchase, &vector.vector),
+            expected_value: expected_value(p_purchase, vector.vector.price),
             status: Status::Fallback,
             model_version: fallback::VERSION.to_owned(),
             model_checksum: self.fallback.checksum().to_owned(),
@@ -161,7 +161,7 @@ impl Scorer {
         Prediction {
             p_click,
             p_purchase,
-            expected_value: expected_value(p_purchase, &vector.vector),
+            expected_value: expected_value(p_purchase, worth(loaded, vector, scored)),
             attention: fields,
             behaviours,
             status: Status::Scored,
@@ -211,9 +211,17 @@ impl Scorer {
     }
 }
 
-/// `p_purchase` times the price shown; 0 where the price is unknown or no number.
-fn expected_value(p_purchase: f32, vector: &FeatureVector) -> f64 {
-    let value = f64::from(p_purchase) * vector.price;
+/// What a purchase is worth: as the model predicts, if it does in the vector's currency; else the price
+/// shown.
+fn worth(loaded: &Loaded, vector: &Vector, scored: &Scored) -> f64 {
+    let same = |values: &&Values| values.currency == vector.vector.currency;
+    let predicted = loaded.model.values().filter(same).and(scored.probabilities.value);
+    predicted.map_or(vector.vector.price, f64::from)
+}
+
+/// `p_purchase` times what a purchase is worth; 0 where that is unknown or no number.
+fn expected_value(p_purchase: f32, worth: f64) -> f64 {
+    let value = f64::from(p_purchase) * worth;
     if value.is_finite() { value } else { 0.0 }
 }
 
@@ -228,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::config::Explanation;
-    use crate::testing::{artefact, config, publish, schema, settings, vector};
+    use crate::testing::{artefact, artefact_with, config, publish, schema, settings, vector};
 
     fn scorer(schema: &schemas::VectorSchema) -> Scorer {
         Scorer::new(&config(), Fallback::new(&settings(), schema))
@@ -354,9 +362,27 @@ mod tests {
 
     #[test]
     fn an_unknown_price_is_worth_nothing() {
-        let schema = schema(&["user_views_7d"]);
-        let mut vector = vector(&schema, &[1.0]);
-        vector.price = f64::INFINITY;
-        assert_eq!(expected_value(0.5, &vector), 0.0);
+        assert_eq!(expected_value(0.5, f64::INFINITY), 0.0);
+    }
+
+    #[test]
+    fn a_predicted_value_takes_the_place_of_the_price_in_its_currency() {
+        let schema = schema(&["user_views_7d", "user_clicks_7d"]);
+        let made = artefact_with(&schema, 3, |config| config.training.value_weight = 1.0);
+        let loaded = Loaded { model: model::Model::load(&made, None).unwrap(), ..loaded(&schema) };
+        // What it learned from came without a currency.
+        assert_eq!(loaded.model.values().map(|values| values.currency.as_str()), Some(""));
+        let mut vectors = vectors(&schema, 20);
+        vectors[..10].iter_mut().for_each(|one| one.vector.currency.clear());
+        let scorer = scorer(&schema);
+        let alone: Vec<FeatureVector> = vectors.iter().map(|one| one.vector.clone()).collect();
+        let said = loaded.model.predict(&alone, Explain { fields: 0, behaviours: 0 }).unwrap();
+        for (at, (prediction, said)) in scorer.score(Some(&loaded), &vectors, 1).iter().zip(said).enumerate()
+        {
+            let value = said.probabilities.value.unwrap();
+            assert!((5.0..=50.0).contains(&value), "{value}");
+            let worth = if at < 10 { f64::from(value) } else { 20.0 };
+            assert_eq!(prediction.expected_value, f64::from(prediction.p_purchase) * worth);
+        }
     }
 }

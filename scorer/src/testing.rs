@@ -46,6 +46,15 @@ pub(crate) fn vector(schema: &VectorSchema, numbers: &[f32]) -> FeatureVector {
 
 /// A small model of `schema`, trained on random vectors; another seed, another model.
 pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
+    artefact_with(schema, seed, |_| {})
+}
+
+/// The same with changes to its config. Purchases are worth 5 to 50.
+pub(crate) fn artefact_with(
+    schema: &VectorSchema,
+    seed: u64,
+    change: impl FnOnce(&mut model::Config),
+) -> model::Artefact {
     #[derive(Deserialize)]
     struct File {
         model: model::Config,
@@ -64,6 +73,7 @@ pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
     config.training.max_epochs = 1;
     config.training.batch_size = 64;
     config.training.threads = 1;
+    change(&mut config);
     let encoder = model::Encoder::new(schema, &config.encoder);
     let mut set = model::EncodedSet::new(&encoder);
     for i in 0..256_usize {
@@ -72,6 +82,7 @@ pub(crate) fn artefact(schema: &VectorSchema, seed: u64) -> model::Artefact {
             clicked: i % 3 == 0,
             purchased: i % 9 == 0,
             matured: true,
+            value: 5.0 + (i % 46) as f32,
             ..Default::default()
         };
         set.push_outcome(&vector(schema, &numbers), outcome, 1.0).unwrap();

@@ -90,6 +90,7 @@ pub struct Dataset {
     test_campaigns: Vec<u32>,
     campaigns: Vec<String>,
     samples: Vec<FeatureVector>,
+    currency: String,
     boundaries: Boundaries,
     parts: Parts,
     data: Data,
@@ -137,7 +138,7 @@ impl Dataset {
             ids.retain(|ids| ids.dictionary.is_none());
             encoder.clone()
         };
-        let Drawn { boundaries, parts, data, click_rate, .. } = drawn;
+        let Drawn { chosen, boundaries, parts, data, click_rate } = drawn;
         let validation = validation.resolve(&encoder);
         Ok(Self {
             encoder,
@@ -150,6 +151,7 @@ impl Dataset {
             test_campaigns,
             campaigns: campaigns.names,
             samples,
+            currency: chosen.selection.currency,
             boundaries,
             parts,
             data,
@@ -184,7 +186,8 @@ impl Dataset {
 
     /// The training examples, as training reads them: a block at a time.
     pub fn training(&self) -> Training<'_> {
-        Training::new(&self.training, &self.encoder, &self.samples)
+        let currency = self.currency.as_str();
+        Training { currency, ..Training::new(&self.training, &self.encoder, &self.samples) }
     }
 
     /// The validation examples, by place: all of them, or an even sample of as many as
@@ -350,6 +353,8 @@ pub struct Training<'a> {
     pub blocks: &'a Blocks,
     encoder: &'a Encoder,
     samples: &'a [FeatureVector],
+    /// Of the values of purchases; empty where it is not known.
+    currency: &'a str,
     /// So many of so many examples.
     share: Option<(usize, usize)>,
 }
@@ -358,7 +363,7 @@ impl<'a> Training<'a> {
     /// The blocks with the ids' rows of `encoder`, which reads vectors as what they were made by;
     /// `samples` are a few vectors for the golden batch.
     pub const fn new(blocks: &'a Blocks, encoder: &'a Encoder, samples: &'a [FeatureVector]) -> Self {
-        Self { blocks, encoder, samples, share: None }
+        Self { blocks, encoder, samples, currency: "", share: None }
     }
 
     /// About `rows` of them: an even sample.
@@ -389,6 +394,10 @@ impl Source for Training<'_> {
 
     fn samples(&self) -> &[FeatureVector] {
         self.samples
+    }
+
+    fn currency(&self) -> Option<&str> {
+        Some(self.currency)
     }
 }
 

@@ -189,11 +189,16 @@ fn explain(
 /// measurement that another machine might take otherwise, so that the artefact can be made again.
 pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
     let data = fitted.dataset.data();
+    let values = fitted.trained.model.values();
     json!({
         "model": plan.config.model,
         "predicts": {
             "p_click": "a click by the consumer within the click window of an impression",
             "p_purchase": "a purchase credited to the impression within the purchase window",
+            "value": values.map(|values| format!(
+                "mean sum, in {}, of the purchases credited to the impression, given that there is one; refunds not taken off",
+                values.currency,
+            )),
         },
         "code_version": Run::CODE_VERSION,
         "tables": plan.tables,

@@ -125,6 +125,7 @@ impl Config {
             ("training.clip_norm", training.clip_norm),
             ("training.conversion_weight", training.conversion_weight),
             ("training.view_through_weight", training.view_through_weight),
+            ("training.value_weight", training.value_weight),
         ] {
             check(value.is_finite() && value >= 0.0, key, &value, "must be 0 or greater")?;
         }
@@ -143,6 +144,12 @@ impl Config {
             "network.head",
             &network.head,
             "must be MultiTask where training.unmatured corrects for delays",
+        )?;
+        check(
+            network.head == HeadKind::MultiTask || training.value_weight == 0.0,
+            "training.value_weight",
+            &training.value_weight,
+            "must be 0 where network.head is not multi_task",
         )?;
         training.validate_learning()
     }

@@ -4,7 +4,7 @@
 use super::keyed::KeyedSet;
 use super::set::Outcome;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"salblk01");
+const MAGIC: u64 = u64::from_le_bytes(*b"salblk02");
 /// Words before the columns: magic, examples, numbers and ids of each, behaviours, floats of
 /// content embeddings.
 const HEADER: usize = 6;
@@ -89,13 +89,14 @@ fn flags(outcome: Outcome) -> u8 {
     u8::from(outcome.clicked) | u8::from(outcome.purchased) << 1 | u8::from(outcome.matured) << 2
 }
 
-fn outcome((&flags, times): (&u8, &[f32; 2])) -> Outcome {
+fn outcome((&flags, &[elapsed_s, delay_s, value]): (&u8, &[f32; 3])) -> Outcome {
     Outcome {
         clicked: flags & 1 > 0,
         purchased: flags & 2 > 0,
         matured: flags & 4 > 0,
-        elapsed_s: times[0],
-        delay_s: times[1],
+        elapsed_s,
+        delay_s,
+        value,
     }
 }
 
@@ -117,7 +118,7 @@ impl KeyedSet {
         put(&self.weights, out);
         put(&self.behaviour_flags, out);
         for outcome in &self.outcomes {
-            put(&[outcome.elapsed_s, outcome.delay_s], out);
+            put(&[outcome.elapsed_s, outcome.delay_s, outcome.value], out);
         }
         out.extend(self.outcomes.iter().map(|&outcome| flags(outcome)));
         xxhash_rust::xxh3::xxh3_64(&out[start..]).put(out);
@@ -160,10 +161,10 @@ impl KeyedSet {
             columns.take_ends(rows, first_float, &mut self.embedding_ends)?;
             columns.take(rows, &mut self.weights)?;
             columns.take(behaviours.checked_mul(2)?, &mut self.behaviour_flags)?;
-            let (mut times, mut flags) = (Vec::new(), Vec::new());
-            columns.take::<f32>(rows.checked_mul(2)?, &mut times)?;
+            let (mut numbers, mut flags) = (Vec::new(), Vec::new());
+            columns.take::<f32>(rows.checked_mul(3)?, &mut numbers)?;
             columns.take::<u8>(rows, &mut flags)?;
-            self.outcomes.extend(flags.iter().zip(times.as_chunks::<2>().0).map(outcome));
+            self.outcomes.extend(flags.iter().zip(numbers.as_chunks::<3>().0).map(outcome));
             columns.0.is_empty().then_some(())
         };
         read().ok_or_else(shape)

@@ -22,6 +22,16 @@ pub struct Outcome {
     pub elapsed_s: f32,
     /// How long after the impression the purchase came, s; 0 where none did.
     pub delay_s: f32,
+    /// What the purchases credited to it come to, refunds not taken off; 0 where it is not known, or
+    /// in another currency than the others'.
+    pub value: f32,
+}
+
+impl Outcome {
+    /// The value of its purchase, once that is final.
+    pub fn final_value(&self) -> Option<f32> {
+        (self.matured && self.purchased && self.value > 0.0).then_some(self.value)
+    }
 }
 
 /// Seconds from one time to a later one, both in ms; 0 where it is not later.
@@ -32,12 +42,14 @@ pub fn seconds(from_ms: i64, to_ms: i64) -> f32 {
 impl From<&Label> for Outcome {
     fn from(label: &Label) -> Self {
         let purchased = if label.clicked { label.purchased_after_click } else { label.purchased_after_view };
+        let worth = label.value as f32;
         Self {
             clicked: label.clicked,
             purchased,
             matured: label.matured,
             elapsed_s: seconds(label.event_time_ms, label.clock_ms),
             delay_s: if purchased { seconds(label.event_time_ms, label.purchase_time_ms) } else { 0.0 },
+            value: if purchased && worth.is_finite() { worth.max(0.0) } else { 0.0 },
         }
     }
 }

@@ -10,11 +10,11 @@
 use super::{Explanation, cross};
 use crate::config::BehaviourEncoder;
 use crate::encode::Row;
+use crate::network::Dense;
 use crate::network::block::{BlockGradients, GROUP, Prepared, Values, backward, forward, gather_rows};
 use crate::network::front::{Trace, embed_row};
 use crate::network::kernel::dot;
 use crate::network::lanes::{Lane, Lanes, by_class};
-use crate::network::{Dense, HEADS};
 use crate::predict::Model;
 
 use super::removal::without_behaviours;
@@ -190,7 +190,9 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
     // The head is linear: its slope is its column of weights, for all rows.
     let [slope, next] = slopes;
     slope.clear();
-    slope.extend(dense[hidden].weight.chunks_exact(HEADS).map(|outputs| Lane([outputs[CLICK]; GROUP])));
+    slope.extend(
+        dense[hidden].weight.chunks_exact(dense[hidden].outputs).map(|outputs| Lane([outputs[CLICK]; GROUP])),
+    );
     for number in (0..hidden).rev() {
         next.clear();
         next.resize(dense[number].inputs, Lane::ZERO);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bootstrap, Differences, HeadMetrics, Judged, by_campaign, less};
+use super::{Bootstrap, Differences, HeadMetrics, Judged, ValueMetrics, by_campaign, less};
 use crate::encode::Outcome;
 use crate::predict::Probabilities;
 
@@ -62,12 +62,16 @@ pub struct Heads {
     judged: [Vec<Judged>; Head::ALL.len()],
     /// Which of the examples they are of.
     examples: [Vec<u32>; Head::ALL.len()],
+    /// How good the values are that were predicted.
+    value: Option<ValueMetrics>,
 }
 
 impl Heads {
     /// Of predictions and, in the same order, what came of their examples and how much each counts.
     pub fn new(predictions: &[Probabilities], outcomes: impl IntoIterator<Item = (Outcome, f32)>) -> Self {
-        let mut heads = Self::default();
+        let outcomes: Vec<(Outcome, f32)> = outcomes.into_iter().collect();
+        let value = ValueMetrics::measure(predictions, outcomes.iter().copied());
+        let mut heads = Self { value, ..Self::default() };
         for (example, (said, (outcome, weight))) in (0..).zip(predictions.iter().zip(outcomes)) {
             for head in Head::ALL {
                 if head.judges(&outcome) {
@@ -102,6 +106,9 @@ pub struct Metrics {
     pub view_through: HeadMetrics,
     /// Purchases, over all examples whose label has matured.
     pub purchase: HeadMetrics,
+    /// Values of purchases; none where none are predicted, or none came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<ValueMetrics>,
 }
 
 /// How much larger each figure of each head is than another model's.
@@ -125,13 +132,13 @@ impl Metrics {
         outcomes: impl IntoIterator<Item = (Outcome, f32)>,
     ) -> Self {
         let heads = Heads::new(predictions, outcomes);
-        Self::each(|head| HeadMetrics::measure(heads.of(head)))
+        Self::each(&heads, |head| HeadMetrics::measure(heads.of(head)))
     }
 
     /// Measures with bootstrap intervals, and within campaigns: `campaigns` are those of the examples
     /// that `heads` are of (with none, none are told apart), and `listed` of them are kept one by one.
     pub fn judge(heads: &Heads, campaigns: &[&str], listed: usize, bootstrap: &Bootstrap) -> Self {
-        Self::each(|head| {
+        Self::each(heads, |head| {
             let mut metrics = HeadMetrics::measure_with_intervals(heads.of(head), bootstrap);
             if !campaigns.is_empty() {
                 let named = heads.with_campaigns(head, campaigns);
@@ -151,12 +158,13 @@ impl Metrics {
         }
     }
 
-    fn each(of: impl Fn(Head) -> HeadMetrics) -> Self {
+    fn each(heads: &Heads, of: impl Fn(Head) -> HeadMetrics) -> Self {
         Self {
             click: of(Head::Click),
             conversion: of(Head::Conversion),
             view_through: of(Head::ViewThrough),
             purchase: of(Head::Purchase),
+            value: heads.value,
         }
     }
 }

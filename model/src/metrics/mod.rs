@@ -7,6 +7,7 @@ mod curves;
 mod heads;
 mod ordered;
 mod paired;
+mod values;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub use curves::{CurvePoint, pr_curve, roc_curve};
 pub use heads::{Head, Heads, Metrics, MetricsLess};
 use ordered::Ordered;
 pub use paired::less;
+pub use values::ValueMetrics;
 
 /// Probabilities are kept this far from 0 and 1 before a logarithm is taken.
 const EDGE: f64 = 1e-7;

@@ -115,7 +115,7 @@ fn blank(layout: &Layout, config: &Config) -> Vec<Dense> {
         layers.push(Dense::zeros(rank, wide));
     }
     let mut inputs = wide;
-    for &outputs in config.network.mlp.iter().chain([&HEADS]) {
+    for &outputs in config.network.mlp.iter().chain([&config.outputs()]) {
         layers.push(Dense::zeros(inputs, outputs));
         inputs = outputs;
     }
@@ -158,7 +158,7 @@ impl Weights {
                 // He: the layers are followed by ReLU.
                 6.0
             } else {
-                layer.bias.copy_from_slice(&head_bias);
+                layer.bias[..HEADS].copy_from_slice(&head_bias);
                 continue;
             };
             let mut random = Random::new(seed, &layout.layer_name(number, count));

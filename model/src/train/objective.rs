@@ -5,7 +5,7 @@
 //! as absent ones: taking early purchases without the early absences would teach too high a rate.
 //! Given these masks, the sum of the three heads' losses is the exact log likelihood of what happened.
 
-use super::losses::{Seen, binary, censored, fake_negative, smoothed, softmax};
+use super::losses::{Seen, binary, censored, fake_negative, gamma, smoothed, softmax};
 use super::survey::Survey;
 use crate::config::{Config, HeadKind, Unmatured};
 use crate::encode::Outcome;
@@ -17,6 +17,8 @@ pub(crate) const DELAYS: usize = 2;
 /// The heads that purchases are learned by.
 const CONVERSION: usize = 1;
 const VIEW_THROUGH: usize = 2;
+/// The output for the value of a purchase, where there is one.
+const VALUE: usize = HEADS;
 
 /// How examples of a batch are mixed: row `i` is shown with `shares[i]` of itself and the rest of
 /// the row `shift` further on, and learns both outcomes in these shares.
@@ -42,6 +44,8 @@ enum Target {
     /// Softmax over nothing (0), a click alone (1), a click and a purchase (2), a purchase without a
     /// click (3): one of these. A purchase that may still come leaves two of them possible.
     OneOf(&'static [usize]),
+    /// The output is the logarithm of this value's mean.
+    Worth(f32),
 }
 
 /// Losses of a batch.
@@ -61,6 +65,8 @@ pub(crate) struct Objective {
     head: HeadKind,
     conversion: f64,
     view_through: f64,
+    /// Above 0: the heads are followed by an output for the value of a purchase.
+    value: f64,
     smoothing: f64,
     positive_weight: f64,
     negative_rate: f64,
@@ -80,6 +86,7 @@ impl Objective {
             head,
             conversion: purchases(config.conversion_weight),
             view_through: purchases(config.view_through_weight),
+            value: f64::from(config.value_weight),
             smoothing: f64::from(config.label_smoothing),
             positive_weight: f64::from(config.positive_weight),
             negative_rate: f64::from(config.negative_rate),
@@ -91,7 +98,7 @@ impl Objective {
 
     /// The same without what only helps to learn: what validation measures.
     pub(crate) const fn plain(&self) -> Self {
-        let mut plain = Self { smoothing: 0.0, positive_weight: 1.0, ..*self };
+        let mut plain = Self { smoothing: 0.0, positive_weight: 1.0, negative_rate: 1.0, ..*self };
         // Its weights follow the model's own probability: two models' losses don't compare.
         if matches!(plain.unmatured, Unmatured::FakeNegativeWeighted) {
             plain.unmatured = Unmatured::Mask;
@@ -99,7 +106,13 @@ impl Objective {
         plain
     }
 
-    /// Logits beside the heads', that only training reads: rates of the delays of purchases.
+    /// Outputs that serve: the heads' logits, and the logarithm of a purchase's mean value where it is
+    /// learned.
+    pub(crate) fn outputs(&self) -> usize {
+        HEADS + usize::from(self.value > 0.0)
+    }
+
+    /// Logits behind those that serve, that only training reads: rates of the delays of purchases.
     pub(crate) const fn extra(&self) -> usize {
         if matches!(self.unmatured, Unmatured::Delayed) { DELAYS } else { 0 }
     }
@@ -147,6 +160,13 @@ impl Objective {
             return;
         }
         term(0, positive(outcome.clicked), Target::Binary(outcome.clicked));
+        if self.value > 0.0
+            && let Some(value) = outcome.final_value()
+        {
+            // Purchases without a click were thinned out with the negatives.
+            let share = if outcome.clicked { 1.0 } else { self.negative_rate };
+            term(VALUE, self.value / share, Target::Worth(value));
+        }
         let (head, weight) =
             if outcome.clicked { (CONVERSION, self.conversion) } else { (VIEW_THROUGH, self.view_through) };
         if weight <= 0.0 {
@@ -202,8 +222,9 @@ impl Objective {
                     return;
                 }
                 Target::FakeNegative(positive) => fake_negative(logit, positive),
+                Target::Worth(value) => gamma(logit, f64::from(value)),
                 Target::Censored(seen) => {
-                    let rate = HEADS + head - CONVERSION;
+                    let rate = self.outputs() + head - CONVERSION;
                     let (loss, [of_logit, of_rate]) = censored(logit, f64::from(logits[rate]), seen);
                     slopes[rate] += weight * of_rate;
                     (loss, of_logit)
@@ -214,7 +235,9 @@ impl Objective {
         });
     }
 
-    /// Judges rows of `HEADS` + [`Self::extra`] logits by the outcomes and weights of their examples.
+    /// Judges rows of [`Self::outputs`] + [`Self::extra`] logits by the outcomes and weights of their
+    /// examples. Of mixed rows the losses are mixed: of values that is the loss of the mixed value, as it
+    /// is linear in it.
     pub(crate) fn judge(
         &self,
         logits: &[f32],
@@ -257,6 +280,7 @@ mod tests {
             head: HeadKind::MultiTask,
             conversion: 1.0,
             view_through: 0.5,
+            value: 0.0,
             smoothing: 0.1,
             positive_weight: 1.0,
             negative_rate: 1.0,
@@ -273,7 +297,8 @@ mod tests {
                 for matured in [false, true] {
                     let (elapsed_s, delay_s) =
                         (if matured { 14.0 } else { 6.0 }, if purchased { 5.0 } else { 0.0 });
-                    all.push((Outcome { clicked, purchased, matured, elapsed_s, delay_s }, 2.0));
+                    let value = if purchased { 7.0 } else { 0.0 };
+                    all.push((Outcome { clicked, purchased, matured, elapsed_s, delay_s, value }, 2.0));
                 }
             }
         }
@@ -287,9 +312,9 @@ mod tests {
         // The weights of the fake-negative weighted loss are constants to its slope: its own test
         // compares it with PyTorch.
         for unmatured in [Unmatured::Mask, Unmatured::Naive, Unmatured::Delayed] {
-            for mixing in [None, Some(&mixing)] {
-                let objective = objective(unmatured);
-                let stride = HEADS + objective.extra();
+            for (mixing, value) in [(None, 0.0), (None, 0.6), (Some(&mixing), 0.6)] {
+                let objective = Objective { value, negative_rate: 0.5, ..objective(unmatured) };
+                let stride = objective.outputs() + objective.extra();
                 let logits: Vec<f32> =
                     (0..examples.len() * stride).map(|at| ((at * 7) % 11) as f32 / 4.0 - 1.2).collect();
                 let judged = objective.judge(&logits, &examples, mixing);
@@ -300,7 +325,7 @@ mod tests {
                     down[at] -= 1e-2;
                     let slope = (loss(&up) - loss(&down)) / f64::from(up[at] - down[at]);
                     let ours = f64::from(judged.slopes[at]);
-                    assert!((slope - ours).abs() < 1e-5, "{unmatured:?} {at}: {slope} {ours}");
+                    assert!((slope - ours).abs() < 3e-5, "{unmatured:?} {at}: {slope} {ours}");
                 }
             }
         }
@@ -345,6 +370,28 @@ mod tests {
         let weighted = slopes(Unmatured::FakeNegativeWeighted)[1];
         assert!(weighted > 0.0);
         assert!(slopes(Unmatured::Delayed)[0] != 0.0, "clicks are always final");
+    }
+
+    #[test]
+    fn values_are_learned_from_final_purchases_alone() {
+        let objective = Objective { value: 2.0, negative_rate: 0.25, ..objective(Unmatured::Mask) };
+        let mut examples = examples();
+        examples.push((Outcome { value: 0.0, ..examples[7].0 }, 2.0));
+        let logits = vec![1.0_f32; examples.len() * 4];
+        let judged = objective.judge(&logits, &examples, None);
+        for ((outcome, weight), slopes) in examples.iter().zip(judged.slopes.chunks_exact(4)) {
+            let scale = 2.0 * f64::from(*weight) / judged.count;
+            let expected = match outcome.final_value() {
+                // Without a click, each stands for the four that it was drawn from.
+                Some(value) => {
+                    let stands_for = if outcome.clicked { 1.0 } else { 4.0 };
+                    scale * stands_for * (1.0 - f64::from(value) * (-1.0_f64).exp())
+                }
+                None => 0.0,
+            };
+            assert!((f64::from(slopes[3]) - expected).abs() < 1e-6, "{outcome:?}: {slopes:?} {expected}");
+        }
+        assert_eq!(examples.iter().filter(|one| one.0.final_value().is_some()).count(), 2);
     }
 
     #[test]

@@ -177,6 +177,7 @@ fn prepare(reference: &Reference, case: &Case) -> Prepared {
         base: [0.0; HEADS],
         mean_delay_s: 1.0,
         window_s: 1.0,
+        seen: None,
     };
     Prepared {
         objective: Objective::new(&config, &survey),

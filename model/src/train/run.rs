@@ -16,11 +16,11 @@ use super::forward::Pass;
 use super::frozen::Frozen;
 use super::job::{Job, Observer, Snapshot, Validated};
 use super::keep::Kept;
-use super::objective::{DELAYS, Objective};
+use super::objective::Objective;
 use super::optimizer::Optimizer;
 use super::rate::Schedule;
 use super::sampler::{Filled, Sampler};
-use super::state::{State, delay_layers, served, trained};
+use super::state::{State, served, trained};
 use super::stopping::score;
 use super::survey::Survey;
 use super::threads::pool;
@@ -31,8 +31,9 @@ use crate::device;
 use crate::encode::{Encoder, Examples, Statistics};
 use crate::metrics::Metrics;
 use crate::network::serve::Engine;
-use crate::network::{Dense, HEADS, KernelClass, Layout, Weights};
-use crate::predict::{Model, Probabilities, logits, separate};
+use crate::network::{HEADS, KernelClass, Layout, Weights};
+use crate::predict::{Model, Outputs, Probabilities, logits};
+use crate::values::Values;
 
 /// A shorter validation gain than this is none.
 const GAIN: f64 = 1e-6;
@@ -60,6 +61,8 @@ struct Run<'a> {
     class: KernelClass,
     pass: Pass,
     objective: Objective,
+    /// What the model will say of values; none where it learns none.
+    values: Option<Values>,
     schedule: Schedule,
     /// Steps of an epoch.
     steps: usize,
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
         }
         let objective = Objective::new(config, &survey);
         let (parent, carried) = usable(job.parent, encoder, config).unzip();
+        let (values, value_start) = survey.values(config, source.currency().unwrap_or_default(), parent);
         let (statistics, mut weights) = match (parent, carried) {
             (Some(parent), Some(weights)) => (parent.statistics.clone(), weights),
             _ => (
@@ -116,7 +120,8 @@ impl<'a> Run<'a> {
                 Weights::initial(&layout, encoder, config, objective.base(survey.base), seed),
             ),
         };
-        trained(&mut weights.layers, objective.served_shift(), objective.extra());
+        let outputs = (objective.outputs(), objective.extra());
+        trained(&mut weights.layers, objective.served_shift(), outputs, value_start);
         let frozen = Frozen::new(&training.frozen, &layout, encoder, weights.layers.len())?;
         let identity = identity(&job, survey.examples, parent)?;
         let steps = survey.kept.div_ceil(training.batch_size as u64) as usize;
@@ -157,6 +162,7 @@ impl<'a> Run<'a> {
             },
             statistics,
             objective,
+            values,
             schedule: Schedule {
                 kind: training.schedule,
                 warmup: training.warmup_steps,
@@ -300,38 +306,28 @@ impl<'a> Run<'a> {
         let validation: &Examples<'_> = self.job.validation;
         let state = &mut self.state;
         state.swap_average();
-        let engine = |layers: &[Dense]| Engine::new(&state.layout, &state.weights.front, layers);
-        let heads = engine(&served(&state.weights.layers, self.objective.served_shift()));
-        let logits = logits(&state.layout, &self.statistics, &state.weights, &heads, self.class, validation);
+        // What only training reads is judged too.
+        let outputs = self.objective.outputs() + self.objective.extra();
+        let layers = served(&state.weights.layers, self.objective.served_shift(), outputs);
+        let engine = Engine::new(&state.layout, &state.weights.front, &layers);
+        let logits = logits(&state.layout, &self.statistics, &state.weights, &engine, self.class, validation);
         let outcomes: Vec<_> = validation.outcomes().collect();
-        let judged = if let Some(delays) = delay_layers(&state.weights.layers).as_deref().map(engine) {
-            let rates = crate::predict::logits(
-                &state.layout,
-                &self.statistics,
-                &state.weights,
-                &delays,
-                self.class,
-                validation,
-            );
-            let rows: Vec<f32> = logits
-                .iter()
-                .zip(&rates)
-                .flat_map(|(heads, rates)| heads.iter().chain(&rates[..DELAYS]).copied())
-                .collect();
-            self.objective.plain().judge(&rows, &outcomes, None)
-        } else {
-            self.objective.plain().judge(logits.as_flattened(), &outcomes, None)
-        };
+        let judged = self.objective.plain().judge(&logits, &outcomes, None);
         let loss = if judged.count > 0.0 { judged.sum / judged.count } else { 0.0 };
         if !loss.is_finite() {
-            let wrong = logits.iter().enumerate().filter(|(_, row)| !row.iter().all(|x| x.is_finite()));
+            let rows = logits.chunks_exact(outputs).enumerate();
+            let wrong = rows.filter(|(_, row)| !row.iter().all(|x| x.is_finite()));
             let places = wrong.map(|(row, _)| (0, validation.indices()[row])).collect();
             let what = "validation loss";
             return Err(TrainError::NotFinite { what, epoch, step, places: Places(places) });
         }
+        let (head, with_values) = (self.job.config.network.head, self.values.is_some());
         let predictions: Vec<Probabilities> = logits
-            .into_iter()
-            .map(|logits| Probabilities::from_logits(separate(self.job.config.network.head, logits)))
+            .chunks_exact(outputs)
+            .map(|row| {
+                let outputs = Outputs::read(head, with_values, row);
+                outputs.with_value(Probabilities::from_logits(outputs.heads), self.values.as_ref())
+            })
             .collect();
         let metric = score(state.config, &predictions, &outcomes);
         let score = metric.map_or(loss, |(score, _)| score);
@@ -367,13 +363,16 @@ impl<'a> Run<'a> {
         if !kept.restore(&mut weights, layout.width, &touched) {
             return Err(TrainError::Stopped);
         }
-        weights.layers = served(&weights.layers, self.objective.served_shift());
+        weights.layers = served(&weights.layers, self.objective.served_shift(), self.objective.outputs());
         let statistics = (*self.statistics).clone();
         let mut model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
-        let logits: Vec<[f32; HEADS]> = model.logits(self.job.validation);
-        model.calibrate(&logits, self.job.validation);
+        model.values = self.values;
+        let logits = model.logits(self.job.validation);
+        let outputs: Vec<Outputs> = model.outputs(&logits).collect();
+        let heads: Vec<[f32; HEADS]> = outputs.iter().map(|outputs| outputs.heads).collect();
+        model.calibrate(&heads, self.job.validation);
         let predictions: Vec<Probabilities> =
-            logits.into_iter().map(|logits| model.calibration().probabilities(logits)).collect();
+            outputs.into_iter().map(|outputs| model.said(outputs)).collect();
         Ok(Trained {
             validation: Metrics::measure(&predictions, self.job.validation.outcomes()),
             golden: self.job.source.samples().to_vec(),

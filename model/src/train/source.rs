@@ -30,6 +30,11 @@ pub trait Source: Sync {
 
     /// A few vectors without anything of a person, for the artefact's golden batch.
     fn samples(&self) -> &[FeatureVector];
+
+    /// ISO 4217 code of the values of purchases, where it is known.
+    fn currency(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Some examples, borrowed or owned.

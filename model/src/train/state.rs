@@ -218,15 +218,24 @@ pub(super) const fn rows(first: usize, count: usize, width: usize) -> Range<usiz
     first * width..(first + count) * width
 }
 
-/// The layers that serve: the heads without what only training reads, and their biases moved by
-/// `shift`.
-pub(super) fn served(layers: &[Dense], shift: [f64; HEADS]) -> Vec<Dense> {
+/// Gives a layer so many outputs: the last ones go, or more come that say 0.
+fn resize(layer: &mut Dense, outputs: usize) {
+    let columns = |row: &[f32]| {
+        let mut out = row[..outputs.min(row.len())].to_vec();
+        out.resize(outputs, 0.0);
+        out
+    };
+    layer.weight = layer.weight.chunks_exact(layer.outputs).flat_map(columns).collect();
+    layer.bias.resize(outputs, 0.0);
+    layer.outputs = outputs;
+}
+
+/// The layers that serve: the first `outputs` of the last one, without what only training reads, and the
+/// heads' biases moved by `shift`.
+pub(super) fn served(layers: &[Dense], shift: [f64; HEADS], outputs: usize) -> Vec<Dense> {
     let mut served = layers.to_vec();
     if let Some(heads) = served.last_mut() {
-        let outputs = heads.outputs;
-        heads.weight = heads.weight.chunks_exact(outputs).flat_map(|row| row[..HEADS].to_vec()).collect();
-        heads.bias.truncate(HEADS);
-        heads.outputs = HEADS;
+        resize(heads, outputs);
         for (bias, shift) in heads.bias.iter_mut().zip(shift) {
             *bias = (f64::from(*bias) + shift) as f32;
         }
@@ -234,43 +243,22 @@ pub(super) fn served(layers: &[Dense], shift: [f64; HEADS]) -> Vec<Dense> {
     served
 }
 
-/// The layers with the delays' logits where the heads' were, padded by zeros; `None` where no delays
-/// are learned.
-pub(super) fn delay_layers(layers: &[Dense]) -> Option<Vec<Dense>> {
-    let (heads, hidden) = layers.split_last()?;
-    if heads.outputs <= HEADS {
-        return None;
-    }
-    let columns = |row: &[f32]| {
-        let mut out = row[HEADS..].to_vec();
-        out.resize(HEADS, 0.0);
-        out
-    };
-    let delays = Dense {
-        weight: heads.weight.chunks_exact(heads.outputs).flat_map(columns).collect(),
-        bias: columns(&heads.bias),
-        inputs: heads.inputs,
-        outputs: HEADS,
-    };
-    Some(hidden.iter().cloned().chain([delays]).collect())
-}
-
-/// The other way round: layers to train, from layers that serve. Columns that are added start at 0.
-pub(super) fn trained(layers: &mut [Dense], shift: [f64; HEADS], extra: usize) {
+/// The other way round: layers to train, from layers that serve. `outputs` will serve, `extra` only train;
+/// those that are added start at 0. `value` is where the output for values starts, if anew.
+pub(super) fn trained(
+    layers: &mut [Dense],
+    shift: [f64; HEADS],
+    (outputs, extra): (usize, usize),
+    value: Option<f32>,
+) {
     if let Some(heads) = layers.last_mut() {
         for (bias, shift) in heads.bias.iter_mut().zip(shift) {
             *bias = (f64::from(*bias) - shift) as f32;
         }
-        if extra > 0 {
-            let outputs = heads.outputs;
-            let mut weight = Vec::with_capacity(heads.inputs * (outputs + extra));
-            for row in heads.weight.chunks_exact(outputs) {
-                weight.extend_from_slice(row);
-                weight.resize(weight.len() + extra, 0.0);
-            }
-            heads.weight = weight;
-            heads.bias.resize(outputs + extra, 0.0);
-            heads.outputs += extra;
+        resize(heads, if value.is_some() { HEADS } else { outputs.min(heads.outputs) });
+        resize(heads, outputs + extra);
+        if let (Some(value), Some(bias)) = (value, heads.bias[..outputs].get_mut(HEADS)) {
+            *bias = value;
         }
     }
 }
@@ -287,14 +275,28 @@ mod tests {
             inputs: 4,
             outputs: 3,
         };
+        let shift = [-1.0, 0.0, 0.25];
         let mut layers = vec![heads.clone()];
-        trained(&mut layers, [-1.0, 0.0, 0.25], 2);
+        trained(&mut layers, shift, (3, 2), None);
         assert_eq!(layers[0].outputs, 5);
         assert_eq!(layers[0].bias, [1.5, 0.5, 0.25, 0.0, 0.0]);
         assert_eq!(layers[0].weight[5..8], [3.0, 4.0, 5.0]);
-        assert_eq!(served(&layers, [-1.0, 0.0, 0.25]).first(), Some(&heads));
-        layers[0].bias[4] = 7.0;
-        assert_eq!(delay_layers(&layers).map(|layers| layers[0].bias.clone()), Some(vec![0.0, 7.0, 0.0]));
-        assert!(delay_layers(&[heads]).is_none());
+        assert_eq!(served(&layers, shift, 3).first(), Some(&heads));
+
+        // An output for values starts where it is told to, and goes on from where it was.
+        let mut layers = vec![heads.clone()];
+        trained(&mut layers, shift, (4, 2), Some(3.0));
+        assert_eq!(layers[0].bias, [1.5, 0.5, 0.25, 3.0, 0.0, 0.0]);
+        layers[0].weight[3] = 9.0;
+        let mut layers = served(&layers, shift, 4);
+        assert_eq!(layers[0].bias, [0.5, 0.5, 0.5, 3.0]);
+        let mut anew = layers.clone();
+        trained(&mut anew, shift, (4, 0), Some(2.0));
+        assert_eq!((anew[0].bias[3], anew[0].weight[3]), (2.0, 0.0));
+        trained(&mut layers, shift, (4, 2), None);
+        assert_eq!((layers[0].bias[3], layers[0].weight[3]), (3.0, 9.0));
+        // And goes where none is wanted.
+        trained(&mut layers, [0.0; 3], (3, 2), None);
+        assert_eq!(layers[0].bias, [1.5, 0.5, 0.25, 0.0, 0.0]);
     }
 }

@@ -140,6 +140,8 @@ pub fn make(schema: &VectorSchema, count: usize, embedding: usize, seed: u64) ->
                 purchased_after_click: purchased && clicked,
                 purchased_after_view: purchased && !clicked,
                 matured,
+                value: if purchased { price } else { 0.0 },
+                currency: if purchased { "EUR".to_owned() } else { String::new() },
                 ..Label::default()
             };
             Made { vector, label, p_click }

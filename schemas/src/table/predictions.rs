@@ -26,7 +26,7 @@ fn table() -> Vec<Column<Prediction>> {
         "context" Plain = context, "the customer's own text, passed through";
         "p_click" Plain = p_click, "probability of a click within the click window";
         "p_purchase" Plain = p_purchase, "probability of a purchase within the purchase window";
-        "expected_value" Plain = expected_value, "p_purchase times the price shown";
+        "expected_value" Plain = expected_value, "p_purchase times the value that the model predicts of a purchase, else times the price shown";
         "currency" Plain = currency, "ISO 4217 code of expected_value";
         "valid_until" Time = valid_until_ms, "when it should no longer be acted on";
         "status" Plain = status, "scored (by a model) or fallback (by base rates)";

@@ -102,7 +102,13 @@ fn heads(blur: f32) -> (Heads, Vec<String>) {
             ..Outcome::default()
         };
         let p = (1.0 - blur) * truth + blur * 0.25;
-        said.push(Probabilities { p_click: p, p_conversion: 0.5, p_view_through: 0.01, p_purchase: 0.5 * p });
+        said.push(Probabilities {
+            p_click: p,
+            p_conversion: 0.5,
+            p_view_through: 0.01,
+            p_purchase: 0.5 * p,
+            value: None,
+        });
         came.push((outcome, 1.0));
         campaigns.push(if at % 3 == 0 { HOSTILE.to_owned() } else { format!("campaign {}", at % 40) });
     }

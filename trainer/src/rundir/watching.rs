@@ -154,5 +154,14 @@ fn scalars(part: &str, metrics: &Metrics) -> Vec<(String, f64)> {
         let named = |(name, value): (&str, Option<f64>)| Some((format!("{part}/{head}/{name}"), value?));
         found.extend(values.into_iter().filter_map(named));
     }
+    if let Some(value) = &metrics.value {
+        let values = [
+            ("mean_absolute_error", value.mean_absolute_error),
+            ("base_mean_absolute_error", value.base_mean_absolute_error),
+            ("deviance", value.deviance),
+            ("base_deviance", value.base_deviance),
+        ];
+        found.extend(values.map(|(name, value)| (format!("{part}/value/{name}"), value)));
+    }
     found
 }

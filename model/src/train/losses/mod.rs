@@ -4,9 +4,11 @@
 
 mod cross_entropy;
 mod delayed;
+mod gamma;
 
 pub(crate) use cross_entropy::{binary, smoothed, softmax};
 pub(crate) use delayed::{Seen, censored, fake_negative};
+pub(crate) use gamma::gamma;
 
 /// log(1 + e^x), finite for every finite x.
 fn softplus(x: f64) -> f64 {
