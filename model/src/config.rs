@@ -3,11 +3,11 @@
 use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::network::HEADS;
+
 mod check;
 
 pub use check::ConfigError;
-
-use crate::network::HEADS;
 
 /// Every key of the section with its default and its meaning, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -361,6 +361,19 @@ const fn four() -> usize {
     4
 }
 
+impl Config {
+    /// Whether there is an output for the value of a purchase.
+    pub(crate) fn predicts_values(&self) -> bool {
+        self.training.value_weight > 0.0
+    }
+
+    /// Outputs of the network: the heads, and the logarithm of a purchase's mean value where it is
+    /// predicted.
+    pub(crate) fn outputs(&self) -> usize {
+        HEADS + usize::from(self.predicts_values())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -387,18 +400,5 @@ mod tests {
             text,
             "model.network.heads = 3: must divide network.width into heads whose width is a multiple of 8"
         );
-    }
-}
-
-impl Config {
-    /// Whether there is an output for the value of a purchase.
-    pub(crate) fn predicts_values(&self) -> bool {
-        self.training.value_weight > 0.0
-    }
-
-    /// Outputs of the network: the heads, and the logarithm of a purchase's mean value where it is
-    /// predicted.
-    pub(crate) fn outputs(&self) -> usize {
-        HEADS + usize::from(self.predicts_values())
     }
 }
