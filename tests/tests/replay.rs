@@ -90,19 +90,46 @@ fn every_row_of_open_bandit_is_accounted_for_on_both_brokers() {
     }
 }
 
-/// `DuckDB` and Polars count the rows of every table. `TEST_PYTHON` names a Python that has them.
+/// `DuckDB` and Polars count the rows of every table, and answer the questions of `docs/queries.md`
+/// alike. `TEST_PYTHON` names a Python that has them.
 fn other_engines_read(data: &Path, report: &Value) {
     let Some(python) = std::env::var_os("TEST_PYTHON") else {
         skipped("TEST_PYTHON names no Python with duckdb, duckdb-extension-delta and polars");
         return;
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("count_rows.py");
-    let output = Command::new(python).arg(script).arg(data.join("tables")).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let counted: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tables = data.join("tables");
+    let answer = |command: &mut Command| -> Value {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let counted = answer(Command::new(&python).arg(here.join("count_rows.py")).arg(&tables));
     for (name, table) in report["tables"].as_object().unwrap() {
         for engine in ["duckdb", "polars"] {
             assert_eq!(counted[name][engine], table["rows"], "{engine} reads another count from {name}");
         }
     }
+    let document = here.join("../docs/queries.md");
+    let answers = answer(Command::new(&python).arg(here.join("queries.py")).arg(&tables).arg(document));
+    assert_eq!(answers.as_object().unwrap().len(), 10);
+    let rows = |question: u32| {
+        let found =
+            answers.as_object().unwrap().iter().find(|(q, _)| q.starts_with(&format!("{question}. ")));
+        let rows = found.unwrap().1.as_array().unwrap();
+        assert!(!rows.is_empty(), "nothing answers question {question}");
+        rows.iter().map(|row| row.as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    (1..=10).for_each(|question| drop(rows(question)));
+    let sum = |rows: &[Vec<Value>], column: usize| -> f64 {
+        rows.iter().map(|row| row[column].as_f64().unwrap()).sum()
+    };
+    // Every impression that has a label is of one campaign, of one hour, and has one prediction.
+    let labelled = rows(3)[0][2].as_f64().unwrap();
+    assert!(labelled > 0.0 && labelled <= report["labels"].as_f64().unwrap());
+    for (question, column) in [(1, 1), (2, 1), (4, 1), (5, 1), (8, 2)] {
+        assert_eq!(sum(&rows(question), column), labelled, "question {question}");
+    }
+    let used: Vec<_> = rows(10).into_iter().filter(|row| row[1] == "used").collect();
+    assert_eq!(sum(&used, 2), report["events_used"].as_f64().unwrap());
 }
