@@ -298,8 +298,14 @@ pub struct TrainingConfig {
     pub max_epochs: usize,
     /// Validations an epoch.
     pub validations_per_epoch: usize,
-    /// Validations in a row without a better loss that end training.
+    /// Validations in a row without a better loss after which the step sizes fall, or training ends.
     pub patience: usize,
+    /// Times that the step sizes fall.
+    #[serde(default)]
+    pub plateau_decays: usize,
+    /// What is left of the step sizes each time.
+    #[serde(default = "tenth")]
+    pub plateau_factor: f32,
     /// Longest gradient, L2 norm over everything; 0 is no limit.
     pub clip_norm: f32,
     /// Weight of the loss of a purchase given a click.
@@ -355,6 +361,10 @@ pub struct TrainingConfig {
 
 const fn one() -> f32 {
     1.0
+}
+
+const fn tenth() -> f32 {
+    0.1
 }
 
 const fn four() -> usize {

@@ -146,6 +146,32 @@ fn it_goes_on_as_if_it_had_never_stopped() {
 }
 
 #[test]
+fn it_goes_on_across_a_fall_of_the_step_sizes() {
+    for averaging in [0.0, 0.9] {
+        let mut config = demanding();
+        config.training.learning_rate = 0.1;
+        config.training.averaging = averaging;
+        (config.training.max_epochs, config.training.validations_per_epoch) = (12, 4);
+        config.training.patience = 2;
+        (config.training.plateau_decays, config.training.plateau_factor) = (2, 0.3);
+        let (source, validation) = blocks(&config, &[230, 90, 310, 170], 1);
+        let validation = validation.all();
+        let job = || Job::new(&source, &validation, &config);
+        let whole = train(job(), &mut ()).unwrap();
+        let decays = &whole.history.decays;
+        assert_eq!(decays.len(), 2, "{:?}", whole.history);
+        let falls = decays.iter().map(|&at| whole.history.validations[at].steps);
+        for at in falls.flat_map(|step| [step - 1, step, step + 1]) {
+            let bytes = stopped_after(at, job());
+            let checkpoint = Checkpoint::read(&mut bytes.as_slice()).unwrap();
+            let resumed = train(job().with_resume(Some(checkpoint)), &mut ()).unwrap();
+            assert_eq!(checksum(&resumed), checksum(&whole), "averaging {averaging}, after step {at}");
+            assert_eq!(resumed.history, whole.history);
+        }
+    }
+}
+
+#[test]
 fn it_may_be_stopped_again_and_threads_may_change() {
     let mut config = demanding();
     let (source, validation) = blocks(&config, &[230, 90, 310, 170], 2);

@@ -155,7 +155,41 @@ fn it_stops_when_it_no_longer_gets_better_and_keeps_the_best() {
     assert!(history.stopped_early);
     let best = history.validations[history.best].validation_loss;
     assert!(history.validations.iter().all(|one| one.validation_loss >= best - 1e-6));
-    assert_eq!(history.validations.len() - 1 - history.best, config.training.patience);
+    assert_eq!(history.decays.len(), config.training.plateau_decays);
+    let since = history.decays.iter().copied().fold(history.best, usize::max);
+    assert_eq!(history.validations.len() - 1 - since, config.training.patience);
+}
+
+#[test]
+fn at_a_plateau_it_goes_back_to_the_best_and_on_with_smaller_steps() {
+    let mut config = defaults();
+    config.training.max_epochs = 60;
+    config.training.learning_rate = 0.01;
+    config.training.plateau_decays = 0;
+    let (set, _) = made(&config, 3_000, 5, 2_000);
+    let without = run(&set, 2_000, &config, None).history;
+    config.training.plateau_decays = 2;
+    config.training.plateau_factor = 0.25;
+    let (training, validation) = (set.select(0..2_000), set.select(2_000..3_000));
+    let mut rates: Vec<f32> = Vec::new();
+    let job = Job::new(&training, &validation, &config);
+    let history = train(job, &mut |progress: &Progress| {
+        if rates.last() != Some(&progress.learning_rate) {
+            rates.push(progress.learning_rate);
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap()
+    .history;
+    assert_eq!(rates, [0.01, 0.0025, 0.000_625]);
+    // The same up to the first plateau; then from the best again, which small steps don't lose far.
+    let plateau = without.validations.len() - 1;
+    assert_eq!(history.validations[..=plateau], without.validations);
+    assert_eq!(history.decays[0], plateau);
+    let loss = |at: usize| history.validations[at].validation_loss;
+    assert!(loss(plateau + 1) < loss(plateau));
+    assert!(loss(history.best) <= without.validations[without.best].validation_loss);
+    assert_eq!((history.decays.len(), history.stopped_early), (2, true));
 }
 
 #[test]

@@ -173,6 +173,15 @@ impl TrainingConfig {
         ] {
             check((0.0..=1.0).contains(&share), key, &share, "must be 0 to 1")?;
         }
+        let factor = self.plateau_factor;
+        check(
+            factor > 0.0 && factor < 1.0,
+            "training.plateau_factor",
+            &factor,
+            "must be greater than 0, less than 1",
+        )?;
+        let decays = self.plateau_decays;
+        check(decays <= 16, "training.plateau_decays", &decays, "must be 0 to 16")?;
         let rate = self.negative_rate;
         check(
             rate > 0.0 && rate <= 1.0,

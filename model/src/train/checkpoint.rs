@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::History;
+use super::plateau::Plateau;
 
 /// First bytes; the last one is the format's number.
 const MAGIC: [u8; 8] = *b"SALCKPT\x01";
@@ -85,10 +86,8 @@ pub(super) struct Position {
     pub(super) loss_sum: f64,
     /// Examples since the last validation.
     pub(super) loss_count: f64,
-    /// Score of the best validation.
-    pub(super) best: Option<f64>,
-    /// Validations since.
-    pub(super) without_gain: usize,
+    /// Where the validations stand.
+    pub(super) plateau: Plateau,
     /// Whether it has ended.
     pub(super) ended: bool,
 }

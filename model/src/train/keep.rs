@@ -57,10 +57,10 @@ impl Kept {
     }
 
     /// Turns `weights` back into the best; false where none were kept.
-    pub(super) fn restore(self, weights: &mut Weights, width: usize, touched: &Touched) -> bool {
-        let Some((front, layers)) = self.dense else { return false };
-        weights.front = front;
-        weights.layers = layers;
+    pub(super) fn restore(&self, weights: &mut Weights, width: usize, touched: &Touched) -> bool {
+        let Some((front, layers)) = &self.dense else { return false };
+        weights.front.copy_from_slice(front);
+        weights.layers.clone_from(layers);
         for (&row, values) in touched.rows().iter().zip(self.rows.chunks_exact(width)) {
             weights.tables[row as usize * width..(row as usize + 1) * width].copy_from_slice(values);
         }

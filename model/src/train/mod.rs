@@ -23,6 +23,7 @@ mod mlp;
 mod objective;
 mod operation;
 mod optimizer;
+mod plateau;
 mod rate;
 #[cfg(test)]
 mod reference;
@@ -185,6 +186,9 @@ pub struct History {
     pub validations: Vec<Validation>,
     /// Which of them had the weights that were kept.
     pub best: usize,
+    /// After which of them training went back to the best weights and on with smaller steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decays: Vec<usize>,
     /// Steps taken.
     pub steps: u64,
     /// Training examples.

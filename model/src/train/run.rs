@@ -18,6 +18,7 @@ use super::job::{Job, Observer, Snapshot, Validated};
 use super::keep::Kept;
 use super::objective::Objective;
 use super::optimizer::Optimizer;
+use super::plateau::Verdict;
 use super::rate::Schedule;
 use super::sampler::{Filled, Sampler};
 use super::state::{State, served, trained};
@@ -34,9 +35,6 @@ use crate::network::serve::Engine;
 use crate::network::{HEADS, KernelClass, Layout, Weights};
 use crate::predict::{Model, Outputs, Probabilities, logits};
 use crate::values::Values;
-
-/// A shorter validation gain than this is none.
-const GAIN: f64 = 1e-6;
 
 pub(super) fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
     job.config.validate()?;
@@ -212,7 +210,8 @@ impl<'a> Run<'a> {
         let training = &self.job.config.training;
         let (epoch, step, steps) = (filled.epoch, self.state.position.step, self.steps);
         let count = filled.examples.len() as f64;
-        let share = self.schedule.share(self.state.history.steps);
+        let share = self.schedule.share(self.state.history.steps)
+            * self.state.position.plateau.share(training.plateau_factor);
         let (loss, gradient_norm) = self.learn(filled, share).map_err(|wrong| match wrong {
             Wrong::Tensor(error) => TrainError::Tensor(error),
             Wrong::NotFinite(what, rows) => {
@@ -235,7 +234,7 @@ impl<'a> Run<'a> {
             validation_loss = Some(self.validate(epoch, step, observer)?);
         }
         let position = &mut self.state.position;
-        let early = position.without_gain >= training.patience;
+        let early = position.plateau.without_gain >= training.patience;
         position.ended = early || position.epoch == training.max_epochs;
         if early {
             self.state.history.stopped_early = true;
@@ -341,16 +340,19 @@ impl<'a> Run<'a> {
         };
         state.history.validations.push(found);
         (position.loss_sum, position.loss_count) = (0.0, 0.0);
-        let is_best = position.best.is_none_or(|lowest| score < lowest - GAIN);
+        let verdict = position.plateau.judge(score, state.config.patience, state.config.plateau_decays);
+        let number = state.history.validations.len() - 1;
+        let is_best = verdict == Verdict::Best;
         if is_best {
-            position.best = Some(score);
-            position.without_gain = 0;
-            state.history.best = state.history.validations.len() - 1;
+            state.history.best = number;
             state.keep();
-        } else {
-            position.without_gain += 1;
         }
         state.swap_average();
+        // Before anyone is told, so that whatever checkpoint is taken has it.
+        if verdict == Verdict::Decay {
+            state.history.decays.push(number);
+            state.go_back();
+        }
         let validated =
             Validated { validation: &found, predictions: &predictions, examples: validation, is_best };
         observer.validated(&validated, &Snapshot { state });

@@ -114,6 +114,15 @@ impl State<'_> {
         self.kept.keep(&self.weights, self.layout.width, &self.touched);
     }
 
+    /// Goes back to the best weights, from which the average starts again too. The optimizer's moments
+    /// stay: they are of gradients no further back than the patience.
+    pub(super) fn go_back(&mut self) {
+        self.kept.restore(&mut self.weights, self.layout.width, &self.touched);
+        if self.average.is_some() {
+            self.average = Average::new(&self.weights, self.config.averaging);
+        }
+    }
+
     /// Name, shape and values of the weights.
     pub(super) fn named(&self) -> Vec<(String, Vec<usize>, &[f32])> {
         let named = self.weights.named(&self.layout, self.encoder);
@@ -167,7 +176,7 @@ impl State<'_> {
         }
         let front = self.weights.front.len();
         self.weights.front = sized("network", checkpoint.take_floats("weights.front"), front)?;
-        let has_best = checkpoint.position().best.is_some();
+        let has_best = checkpoint.position().plateau.best.is_some();
         let shapes = self.weights.layers.clone();
         let mut read_layers = |prefix: &str| -> Result<Vec<Dense>, CheckpointError> {
             let mut layers = Vec::with_capacity(shapes.len());

@@ -116,14 +116,15 @@ fn facts(run: &Run) -> Vec<(String, String)> {
     let took = (run.finished_ms - run.started_ms).max(0) as f64 / 1_000.0;
     add("ended", format!("{}, after {took:.1} s", time(run.finished_ms)));
     add("learned from", run.mode().as_str().to_owned());
-    add(
-        "steps",
-        format!(
-            "{}{}",
-            count(run.history.steps),
-            if run.history.stopped_early { ", stopped early: no longer better" } else { "" }
-        ),
-    );
+    let falls: Vec<String> = run
+        .history
+        .decays
+        .iter()
+        .filter_map(|&at| run.history.validations.get(at))
+        .map(|validation| format!(", smaller from {} on", count(validation.steps)))
+        .collect();
+    let stopped = if run.history.stopped_early { ", stopped early: no longer better" } else { "" };
+    add("steps", format!("{}{}{stopped}", count(run.history.steps), falls.concat()));
     let version = |parent: &Option<crate::run::Parent>| {
         parent.as_ref().map_or_else(|| "none".to_owned(), |parent| parent.model_version.clone())
     };
