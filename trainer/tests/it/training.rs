@@ -122,7 +122,8 @@ async fn the_service_trains_by_schedule_and_announces_what_is_promoted() {
         let (kafka, names) = (kafka.clone(), names.clone());
         let (store, status, shutdown) = (store.clone(), status.clone(), shutdown.clone());
         tokio::spawn(async move {
-            trainer::run(config(), network(), schema(), store, &kafka, &names, status, shutdown).await
+            let run = trainer::run(config(), network(), schema(), store, &kafka, &names, status, shutdown);
+            Box::pin(run).await
         })
     };
     let announcements = {
@@ -165,7 +166,9 @@ async fn the_service_trains_by_schedule_and_announces_what_is_promoted() {
     let again = {
         let (kafka, names, store, shutdown) = (kafka.clone(), names.clone(), store.clone(), shutdown.clone());
         tokio::spawn(async move {
-            trainer::run(config(), network(), schema(), store, &kafka, &names, Status::new(), shutdown).await
+            let run =
+                trainer::run(config(), network(), schema(), store, &kafka, &names, Status::new(), shutdown);
+            Box::pin(run).await
         })
     };
     assert_eq!(next().await, second);
