@@ -2,7 +2,6 @@
 //!
 //! A row's bits depend on the row and the weights alone.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -14,17 +13,20 @@ use crate::config::Config;
 use crate::encode::{EncodeError, Encoder, Examples, Row, RowBuffer, Statistics};
 use crate::explain::Method;
 use crate::metrics::Metrics;
-use crate::network::block::GROUP;
-use crate::network::front::{Front, Trace};
-use crate::network::serve::{Engine, ROWS, Seen};
+use crate::network::serve::{Engine, ROWS};
 use crate::network::{HEADS, KernelClass, Layout, Weights, WeightsError};
 use crate::values::Values;
 
+mod attended;
+mod infer;
+
+pub(crate) use attended::largest;
+pub use attended::{BehaviourWeight, Explain, FieldWeight};
+use infer::SPREAD;
+pub(crate) use infer::logits;
+
 pub(crate) use crate::said::Outputs;
 pub use crate::said::Probabilities;
-
-/// Fewer vectors than this are one thread's: handing work on costs more than it saves.
-const SPREAD: usize = 64;
 
 /// Calls `$body` with the const `$D` set to the width, which the config has checked.
 macro_rules! with_width {
@@ -50,34 +52,6 @@ macro_rules! with_width {
     };
 }
 pub(crate) use with_width;
-
-/// How much of an explanation is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Explain {
-    /// Most fields listed.
-    pub fields: usize,
-    /// Most behaviours listed.
-    pub behaviours: usize,
-}
-
-/// A field's share of the attention that pools the fields. A token of several numbers shares its
-/// weight out by how much each moved it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FieldWeight {
-    /// A column of the vector, `behaviours` or `embedding`.
-    pub field: Arc<str>,
-    /// 0 to 1; all fields' together are 1.
-    pub weight: f32,
-}
-
-/// A past behaviour's share of the attention over behaviours.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BehaviourWeight {
-    /// Position in the vector's behaviours.
-    pub index: usize,
-    /// 0 to 1; all behaviours' together are 1.
-    pub weight: f32,
-}
 
 /// A vector's prediction.
 #[derive(Debug, Clone, PartialEq)]
@@ -292,49 +266,12 @@ impl Model {
         })
     }
 
-    /// The heads' logits of rows that the model's encoder made, on this thread or, from a few dozen
-    /// rows, on rayon's. Allocates nothing per row. `out` takes as many rows as there are.
-    pub fn infer(&self, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
-        fn run<const D: usize>(model: &Model, rows: &[Row<'_>], out: &mut [[f32; HEADS]]) {
-            let front = model.front::<D>();
-            let outputs = model.engine.outputs();
-            let go = |rows: &[Row<'_>], out: &mut [[f32; HEADS]]| {
-                if outputs == HEADS {
-                    return model.engine.run(
-                        model.class,
-                        front,
-                        |row| rows[row],
-                        out.as_flattened_mut(),
-                        None,
-                    );
-                }
-                let mut all = vec![0.0; rows.len() * outputs];
-                model.engine.run(model.class, front, |row| rows[row], &mut all, None);
-                for (out, row) in out.iter_mut().zip(all.chunks_exact(outputs)) {
-                    out.copy_from_slice(&row[..HEADS]);
-                }
-            };
-            if rows.len() < SPREAD {
-                return go(rows, out);
-            }
-            let share = rows.len().div_ceil(rayon::current_num_threads()).clamp(GROUP, ROWS);
-            let share = share.next_multiple_of(GROUP);
-            out.par_chunks_mut(share).zip(rows.par_chunks(share)).for_each(|(out, rows)| go(rows, out));
-        }
-        with_width!(self.layout.width, D => run::<D>(self, rows, out));
-    }
-
     /// The weights as they stand in an artefact.
     ///
     /// # Errors
     /// None in practice: a model's weights fit its network.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
         self.weights.to_safetensors(&self.layout, &self.encoder)
-    }
-
-    /// The network's outputs for encoded examples, whose encoder must be the model's: row after row.
-    pub(crate) fn logits(&self, examples: &Examples<'_>) -> Vec<f32> {
-        logits(&self.layout, &self.statistics, &self.weights, &self.engine, self.class, examples)
     }
 
     /// Reads rows of the network's outputs.
@@ -360,146 +297,6 @@ impl Model {
         }
         scored
     }
-
-    /// The click's logits of some rows, on this thread.
-    pub(crate) fn click_logits(&self, rows: &[RowBuffer]) -> Vec<f32> {
-        let rows: Vec<Row<'_>> = rows.iter().map(RowBuffer::row).collect();
-        with_width!(self.layout.width, D => {
-            let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
-            self.engine.run(self.class, self.front::<D>(), |row| rows[row], &mut logits, None);
-            logits.chunks_exact(self.engine.outputs()).map(|row| row[0]).collect()
-        })
-    }
-
-    /// What the front of the network reads beside a row; `D` is the layout's width.
-    pub(crate) fn front<const D: usize>(&self) -> Front<'_, D> {
-        Front {
-            layout: &self.layout,
-            statistics: &self.statistics,
-            parameters: self.weights.front.as_chunks::<D>().0,
-            embeddings: self.weights.tables.as_chunks::<D>().0,
-        }
-    }
-
-    /// How far a number moved its token.
-    pub(crate) fn moved(&self, column: usize, value: f32) -> f32 {
-        match self.statistics.standardise(column, value) {
-            Some(value) => value.abs() * self.number_norms[column][0],
-            None => self.number_norms[column][1],
-        }
-    }
-
-    fn score_rows_of<const D: usize>(&self, rows: &[Row<'_>], explain: Explain) -> Vec<Scored> {
-        let front = self.front::<D>();
-        let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
-        let mut behaviours = Vec::with_capacity(rows.len());
-        let mut fields = Vec::with_capacity(rows.len());
-        let mut see = |row: usize, seen: Seen<'_, D>| match seen {
-            Seen::Embedded(trace) => behaviours.push(top_behaviours(trace, explain.behaviours)),
-            Seen::Pooled(pooling) => fields.push(self.top_fields(&rows[row], pooling, explain.fields)),
-        };
-        self.engine.run(self.class, front, |row| rows[row], &mut logits, Some(&mut see));
-        self.outputs(&logits)
-            .zip(fields)
-            .zip(behaviours)
-            .map(|((outputs, fields), behaviours)| Scored {
-                probabilities: self.said(outputs),
-                fields,
-                behaviours,
-                method: Method::Attention,
-            })
-            .collect()
-    }
-
-    /// The fields with the largest weights.
-    fn top_fields(&self, row: &Row<'_>, pooling: &[f32], most: usize) -> Vec<FieldWeight> {
-        if most == 0 {
-            return Vec::new();
-        }
-        let layout = &self.layout;
-        let moved = |column: usize, value: f32| self.moved(column, value);
-        // How much all numbers of a token moved it.
-        let mut total = vec![(0.0_f32, 0.0_f32); layout.tokens.len()];
-        for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
-            total[token].0 += moved(column, value);
-            total[token].1 += 1.0;
-        }
-        let mut weights: Vec<(f32, usize)> = Vec::with_capacity(row.numbers.len() + 9);
-        for (column, (&value, &token)) in row.numbers.iter().zip(&layout.token_of_number).enumerate() {
-            let (sum, count) = total[token];
-            let share = if sum > 0.0 { moved(column, value) / sum } else { 1.0 / count };
-            weights.push((pooling[token] * share, column));
-        }
-        let numbers = row.numbers.len();
-        let others = (0..row.ids.len()).chain(layout.behaviour_token).chain(layout.content_token);
-        weights.extend(others.map(|token| (pooling[token], numbers + token)));
-        largest(&mut weights, most);
-        weights
-            .into_iter()
-            .map(|(weight, at)| FieldWeight {
-                field: Arc::clone(if at < numbers {
-                    &self.names[at]
-                } else {
-                    &self.token_names[at - numbers]
-                }),
-                weight,
-            })
-            .collect()
-    }
-}
-
-/// Keeps the `most` largest, largest first; equal ones by position.
-pub(crate) fn largest(weights: &mut Vec<(f32, usize)>, most: usize) {
-    let order = |a: &(f32, usize), b: &(f32, usize)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
-    if most < weights.len() {
-        if most > 0 {
-            weights.select_nth_unstable_by(most - 1, order);
-        }
-        weights.truncate(most);
-    }
-    weights.sort_unstable_by(order);
-}
-
-fn top_behaviours<const D: usize>(trace: &Trace<D>, most: usize) -> Vec<BehaviourWeight> {
-    let mut weights: Vec<(f32, usize)> =
-        trace.behaviour_weights.iter().enumerate().map(|(index, &weight)| (weight, index)).collect();
-    largest(&mut weights, most);
-    weights.into_iter().map(|(weight, index)| BehaviourWeight { index, weight }).collect()
-}
-
-/// The outputs of `engine` for encoded examples, row after row, spread over rayon's threads.
-pub(crate) fn logits(
-    layout: &Layout,
-    statistics: &Statistics,
-    weights: &Weights,
-    engine: &Engine,
-    class: KernelClass,
-    examples: &Examples<'_>,
-) -> Vec<f32> {
-    fn run<const D: usize>(
-        front: Front<'_, D>,
-        engine: &Engine,
-        class: KernelClass,
-        examples: &Examples<'_>,
-    ) -> Vec<f32> {
-        let mut out = vec![0.0; examples.len() * engine.outputs()];
-        out.par_chunks_mut(ROWS * engine.outputs()).enumerate().for_each(|(chunk, out)| {
-            let row = |position: usize| examples.row(chunk * ROWS + position);
-            engine.run(class, front, row, out, None);
-        });
-        out
-    }
-    with_width!(layout.width, D => run(
-        Front::<D> {
-            layout,
-            statistics,
-            parameters: weights.front.as_chunks::<D>().0,
-            embeddings: weights.tables.as_chunks::<D>().0,
-        },
-        engine,
-        class,
-        examples,
-    ))
 }
 
 /// Judges a model on examples.
