@@ -2,9 +2,10 @@
 
 Usage: infer_onnx.py FOLDER. One JSON object a line on standard input and output:
 {"check": rows} gives both peers' logits of the first rows; {"peer": "onnxruntime" | "pytorch",
-"batch": n, "iterations": m} gives the seconds of each of m batches, by the fastest of the peer's
-ways (ONNX Runtime: its own attention operator or a written-out one, one thread or all; PyTorch: SDPA
-or written-out attention, eager or compiled), which is found once for a batch size.
+"batch": n, "iterations": m, "warm": s} gives the seconds of each of m batches, after s seconds of
+batches that are not timed, by the fastest of the peer's ways (ONNX Runtime: its own attention
+operator or a written-out one, one thread or all; PyTorch: SDPA or written-out attention, eager or
+compiled), which is found once for a batch size.
 """
 
 import json
@@ -67,14 +68,18 @@ def networks(case):
     return ways
 
 
-def seconds(run, case, size, iterations):
-    times = []
-    for number in range(iterations):
+def seconds(run, case, size, iterations, warm):
+    def took(number):
         first = number * size % (len(case.ids) - size + 1)
         start = time.perf_counter()
         run(first, size)
-        times.append(time.perf_counter() - start)
-    return times
+        return time.perf_counter() - start
+
+    start, number = time.perf_counter(), 0
+    while time.perf_counter() - start < warm:
+        took(number)
+        number += 1
+    return [took(number) for number in range(iterations)]
 
 
 def main():
@@ -91,13 +96,13 @@ def main():
             logits = {name: next(iter(ways.values()))(0, rows) for name, ways in peers.items()}
             answer = {name: np.asarray(of, dtype=np.float64).reshape(-1).tolist() for name, of in logits.items()}
         else:
-            peer, size = command["peer"], command["batch"]
+            peer, size, warm = command["peer"], command["batch"], command["warm"]
             if (peer, size) not in fastest:
                 tries = max(3, min(50, 400 // size))
-                by_time = lambda way: np.median(seconds(peers[peer][way], case, size, tries))
+                by_time = lambda way: np.median(seconds(peers[peer][way], case, size, tries, warm))
                 fastest[peer, size] = min(peers[peer], key=by_time)
             way = fastest[peer, size]
-            answer = {"way": way, "seconds": seconds(peers[peer][way], case, size, command["iterations"])}
+            answer = {"way": way, "seconds": seconds(peers[peer][way], case, size, command["iterations"], warm)}
         print(json.dumps(answer), flush=True)
 
 

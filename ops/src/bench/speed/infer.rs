@@ -1,7 +1,7 @@
 //! `bench infer`: milliseconds of a batch through the network, beside ONNX Runtime and `PyTorch`.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use model::network::HEADS;
@@ -26,6 +26,10 @@ const ROUNDS: usize = 5;
 /// Rows of a turn, and most batches of one.
 const ROWS: usize = 8 * BATCH;
 const ITERATIONS: usize = 200;
+/// How long a side's batches run before those that are timed, each turn. After the other side's turn
+/// caches are cold, and Linux may leave all threads of a side on one processor, where it woke them, for
+/// tens of milliseconds: longer than the timed batches take.
+const WARM: Duration = Duration::from_millis(100);
 /// Rows that all sides are compared on.
 const COMPARED: usize = 256;
 
@@ -141,13 +145,14 @@ fn measure(
         let iterations = (ROWS / batch).min(ITERATIONS);
         let (mut ours, mut theirs) = (Vec::new(), [Vec::new(), Vec::new()]);
         let mut ways = [None, None];
-        time(case, model, batch, 3);
         for _ in 0..ROUNDS {
             ours.extend(time(case, model, batch, iterations));
             let Some(peer) = &mut peer else { continue };
             for ((name, times), way) in ["onnxruntime", "pytorch"].iter().zip(&mut theirs).zip(&mut ways) {
-                let took: Took =
-                    peer.ask(&json!({ "peer": name, "batch": batch, "iterations": iterations }))?;
+                let turn = json!({
+                    "peer": name, "batch": batch, "iterations": iterations, "warm": WARM.as_secs_f64(),
+                });
+                let took: Took = peer.ask(&turn)?;
                 times.extend(took.seconds);
                 *way = Some(took.way);
             }
@@ -182,21 +187,25 @@ fn measure(
     })
 }
 
-/// Seconds of each of some batches.
+/// Seconds of each of some batches, once others have run for [`WARM`].
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
 fn time(case: &Case, model: &Model, batch: usize, iterations: usize) -> Vec<f64> {
     let mut logits = vec![[0.0; HEADS]; batch];
     let mut rows = Vec::with_capacity(batch);
-    (0..iterations)
-        .map(|number| {
-            let first = number * batch % (case.set.len() - batch + 1);
-            let start = Instant::now();
-            rows.clear();
-            rows.extend((first..first + batch).map(|index| case.set.row(index)));
-            model.infer(&rows, &mut logits);
-            start.elapsed().as_secs_f64()
-        })
-        .collect()
+    let mut run = |number: usize| {
+        let first = number * batch % (case.set.len() - batch + 1);
+        let start = Instant::now();
+        rows.clear();
+        rows.extend((first..first + batch).map(|index| case.set.row(index)));
+        model.infer(&rows, &mut logits);
+        start.elapsed().as_secs_f64()
+    };
+    let (start, mut number) = (Instant::now(), 0);
+    while start.elapsed() < WARM {
+        run(number);
+        number += 1;
+    }
+    (0..iterations).map(run).collect()
 }
 
 impl fmt::Display for Measured {
