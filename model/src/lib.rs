@@ -33,6 +33,6 @@ pub use predict::{
 };
 pub use train::{
     Block, Checkpoint, CheckpointError, History, Job, Observer, Progress, Snapshot, Source, SourceError,
-    TrainError, Trained, Validated, train,
+    TRAINING_REVISION, TrainError, Trained, Validated, train,
 };
 pub use values::Values;

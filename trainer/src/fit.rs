@@ -200,7 +200,7 @@ pub fn card(plan: &Plan, fitted: &Fitted) -> Value {
                 values.currency,
             )),
         },
-        "code_version": Run::CODE_VERSION,
+        "code_version": Run::current_code_version(),
         "tables": plan.tables,
         "vector_schema": format!("{:016x}", plan.schema.fingerprint()),
         "parent": fitted.parent,

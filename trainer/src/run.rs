@@ -133,6 +133,9 @@ impl Run {
     /// The version that this code writes.
     pub const VERSION: u32 = 1;
 
-    /// The version of this code, as runs record it.
-    pub const CODE_VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    /// The version of this code, as runs record it: the package's, and the revision of what training
+    /// computes (`0.1.0+training.2`). Equal versions make equal models.
+    pub fn current_code_version() -> String {
+        format!("{}+training.{}", env!("CARGO_PKG_VERSION"), model::TRAINING_REVISION)
+    }
 }

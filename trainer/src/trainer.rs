@@ -234,7 +234,7 @@ impl Trainer {
             version: Run::VERSION,
             model: self.config.model.clone(),
             model_version: claim.version().to_owned(),
-            code_version: Run::CODE_VERSION.to_owned(),
+            code_version: Run::current_code_version(),
             git_revision: REVISION.map(ToOwned::to_owned),
             kernel: judged.kernel,
             trigger: due.trigger(),

@@ -41,6 +41,12 @@ impl KernelClass {
         }
     }
 
+    /// This class, or the best of this machine where it lacks it.
+    #[must_use]
+    pub fn or_best(self) -> Self {
+        if Self::available().contains(&self) { self } else { Self::detect() }
+    }
+
     /// Name in predictions.
     pub const fn as_str(self) -> &'static str {
         match self {

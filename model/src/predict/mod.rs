@@ -181,7 +181,7 @@ impl Model {
     /// lacks that class.
     #[must_use]
     pub fn with_kernel_class(mut self, class: KernelClass) -> Self {
-        self.class = if KernelClass::available().contains(&class) { class } else { KernelClass::detect() };
+        self.class = class.or_best();
         self
     }
 

@@ -8,6 +8,7 @@ use super::source::Source;
 use super::{Progress, Validation, state::State};
 use crate::config::Config;
 use crate::encode::Examples;
+use crate::network::KernelClass;
 use crate::predict::{Model, Probabilities};
 
 /// All that a model follows from.
@@ -25,12 +26,22 @@ pub struct Job<'a> {
     pub parent: Option<&'a Model>,
     /// Where to go on; the same job gives the same weights as if it had never been stopped.
     pub resume: Option<Checkpoint>,
+    /// Kernels that compute it; the bits of a training are those of its class.
+    pub class: KernelClass,
 }
 
 impl<'a> Job<'a> {
     /// A job with the config's seed, from nothing.
-    pub const fn new(source: &'a dyn Source, validation: &'a Examples<'a>, config: &'a Config) -> Self {
-        Self { source, validation, config, seed: config.training.seed, parent: None, resume: None }
+    pub fn new(source: &'a dyn Source, validation: &'a Examples<'a>, config: &'a Config) -> Self {
+        Self {
+            source,
+            validation,
+            config,
+            seed: config.training.seed,
+            parent: None,
+            resume: None,
+            class: KernelClass::detect(),
+        }
     }
 
     /// The same with another seed.
@@ -44,6 +55,13 @@ impl<'a> Job<'a> {
     #[must_use]
     pub const fn with_parent(mut self, parent: Option<&'a Model>) -> Self {
         self.parent = parent;
+        self
+    }
+
+    /// The same by kernels of `class`; by the best that the machine has, where it lacks that class.
+    #[must_use]
+    pub fn with_kernel_class(mut self, class: KernelClass) -> Self {
+        self.class = class.or_best();
         self
     }
 

@@ -57,6 +57,11 @@ pub use job::{Job, Observer, Snapshot, Validated};
 pub use optimizer::{Optimizer, Settings, State};
 pub use source::{Block, Source, SourceError};
 
+/// Revision of what training computes. It goes up with every change after which the same examples,
+/// config, seed and parent give other bits, in how examples are chosen, encoded, learned from or
+/// predicted: models of different revisions are not compared. Tests pin what each revision gives.
+pub const TRAINING_REVISION: u32 = 2;
+
 /// Most places that an error lists.
 const LISTED: usize = 16;
 

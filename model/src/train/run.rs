@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         let identity = identity(&job, survey.examples, parent)?;
         let steps = survey.kept.div_ceil(training.batch_size as u64) as usize;
         let statistics = Arc::new(statistics);
-        let class = KernelClass::detect();
+        let class = job.class;
         let mut state = State {
             encoder,
             config: training,
@@ -367,7 +367,8 @@ impl<'a> Run<'a> {
         }
         weights.layers = served(&weights.layers, self.objective.served_shift(), self.objective.outputs());
         let statistics = (*self.statistics).clone();
-        let mut model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights);
+        let mut model = Model::new(encoder.clone(), self.job.config.clone(), statistics, weights)
+            .with_kernel_class(self.class);
         model.values = self.values;
         let logits = model.logits(self.job.validation);
         let outputs: Vec<Outputs> = model.outputs(&logits).collect();

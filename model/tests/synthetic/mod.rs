@@ -53,7 +53,7 @@ pub fn schema(features: usize) -> VectorSchema {
 }
 
 fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + libm::exp(-x))
 }
 
 /// `count` impressions: clicks follow the category's being among recent behaviours, the user's
@@ -92,7 +92,7 @@ pub fn make(schema: &VectorSchema, count: usize, embedding: usize, seed: u64) ->
                     } else if dice.unit() < 0.1 {
                         f32::NAN
                     } else {
-                        (dice.unit() * 5.0).exp() as f32 - 1.0
+                        libm::exp(dice.unit() * 5.0) as f32 - 1.0
                     }
                 })
                 .collect();

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use lake::Table;
+use model::KernelClass;
 use runtime::shutdown::Shutdown;
 use scorer::Loaded;
 
@@ -29,9 +30,8 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
         outcome.out_of_scope(format!("{whole}; it was not trained again"));
         return Ok(outcome);
     }
-    if run.code_version != trainer::Run::CODE_VERSION {
-        let (its, ours) = (&run.code_version, trainer::Run::CODE_VERSION);
-        outcome.out_of_scope(format!("{version}: trained by version {its} of the code, this is {ours}"));
+    if let Some(other) = not_compared(&run.code_version, &run.kernel) {
+        outcome.out_of_scope(format!("{whole}; {other}"));
         return Ok(outcome);
     }
     if let Some(damage) = damaged(context, &run)? {
@@ -52,6 +52,17 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Why a repetition here would not have to give the same bits, if it would not.
+fn not_compared(code_version: &str, kernel: &str) -> Option<String> {
+    let ours = trainer::Run::current_code_version();
+    if code_version != ours {
+        return Some(format!("trained by other code ({code_version}, this is {ours}): not compared"));
+    }
+    let ours = KernelClass::detect().as_str();
+    (kernel != ours)
+        .then(|| format!("trained by kernels of class {kernel}, this machine's are {ours}: not compared"))
+}
+
 /// What is wrong with the tables at the versions that the run read, if anything is.
 fn damaged(context: &Context, run: &trainer::Run) -> Result<Option<String>> {
     for (name, version) in &run.tables {
@@ -66,4 +77,21 @@ fn damaged(context: &Context, run: &trainer::Run) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_models_of_this_code_and_these_kernels_are_compared() {
+        let (code, kernel) = (trainer::Run::current_code_version(), KernelClass::detect().as_str());
+        assert_eq!(not_compared(&code, kernel), None);
+        // What runs recorded before there were revisions.
+        assert_eq!(
+            not_compared("0.1.0", kernel),
+            Some(format!("trained by other code (0.1.0, this is {code}): not compared"))
+        );
+        assert!(not_compared(&code, "another").is_some_and(|why| why.contains("class another")));
+    }
 }

@@ -180,7 +180,7 @@ fn run(with_champion: bool) -> (Run, Drawn) {
         version: Run::VERSION,
         model: "default".into(),
         model_version: "v000007".into(),
-        code_version: Run::CODE_VERSION.to_owned(),
+        code_version: Run::current_code_version(),
         git_revision: Some("0123abcd".into()),
         kernel: "portable".into(),
         trigger: Trigger::Asked,

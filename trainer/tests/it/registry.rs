@@ -13,7 +13,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
         version: Run::VERSION,
         model: "default".into(),
         model_version: claim.version().to_owned(),
-        code_version: Run::CODE_VERSION.to_owned(),
+        code_version: Run::current_code_version(),
         git_revision: None,
         kernel: "portable".into(),
         trigger: Trigger::Asked,
