@@ -17,6 +17,7 @@ use crate::encode::{EncodeError, Encoder, Statistics};
 use crate::explain::Method;
 use crate::network::{Layout, Weights, WeightsError, with_dictionaries};
 use crate::predict::{Explain, Model, Probabilities};
+use crate::train::Smoothing;
 use crate::values::Values;
 
 /// Format of the artefact.
@@ -128,6 +129,10 @@ struct ManifestFile {
     /// How predictions are explained; attention in artefacts from before there was a choice.
     #[serde(default)]
     explanation: Method,
+    /// Whether label smoothing is taken back; not in artefacts from before it was, whose calibration
+    /// and golden batch have it in them.
+    #[serde(default)]
+    unsmoothed: bool,
     /// What makes probabilities of logits; nothing in artefacts from before there was any.
     #[serde(default)]
     calibration: Calibration,
@@ -209,6 +214,7 @@ impl Artefact {
             fingerprint: format!("{:016x}", model.schema_fingerprint()),
             weights_checksum,
             explanation: model.explanation,
+            unsmoothed: model.smoothing == Smoothing::of(&model.config),
             calibration: model.calibration.clone(),
             values: model.values.clone(),
             files: files.iter().map(|(name, bytes)| (name.clone(), checksum(bytes))).collect(),
@@ -281,6 +287,9 @@ impl Model {
         let weights = Weights::from_safetensors(artefact.file(WEIGHTS)?, &layout, &encoder, &config)?;
         let mut model = Self::new(encoder, config, statistics, weights);
         model.explanation = manifest.explanation;
+        if !manifest.unsmoothed {
+            model.smoothing = Smoothing::default();
+        }
         if !manifest.calibration.is_sound() {
             return Err(ArtefactError::Calibration);
         }

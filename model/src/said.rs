@@ -3,6 +3,7 @@
 use crate::config::HeadKind;
 use crate::network::HEADS;
 use crate::network::kernel::{exp, sigmoid};
+use crate::train::Smoothing;
 use crate::values::Values;
 
 /// What the heads say, and what follows.
@@ -44,9 +45,10 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Reads a row of the network's outputs; `values` says whether one is for values.
-    pub(crate) fn read(head: HeadKind, values: bool, row: &[f32]) -> Self {
-        let heads = row.first_chunk().copied().unwrap_or([0.0; HEADS]);
+    /// Reads a row of the network's outputs, `smoothing` taken back; `values` says whether one is for
+    /// values.
+    pub(crate) fn read(head: HeadKind, smoothing: Smoothing, values: bool, row: &[f32]) -> Self {
+        let heads = smoothing.take_back(row.first_chunk().copied().unwrap_or([0.0; HEADS]));
         Self { heads: separate(head, heads), log_value: row.get(HEADS).copied().filter(|_| values) }
     }
 

@@ -15,6 +15,7 @@ use crate::explain::Method;
 use crate::metrics::Metrics;
 use crate::network::serve::{Engine, ROWS};
 use crate::network::{HEADS, KernelClass, Layout, Weights, WeightsError};
+use crate::train::Smoothing;
 use crate::values::Values;
 
 mod attended;
@@ -98,6 +99,7 @@ pub struct Model {
     pub(crate) token_names: Vec<Arc<str>>,
     number_norms: Vec<[f32; 2]>,
     pub(crate) explanation: Method,
+    pub(crate) smoothing: Smoothing,
     pub(crate) calibration: Calibration,
     pub(crate) values: Option<Values>,
     pub(crate) manifest: Option<Manifest>,
@@ -119,6 +121,7 @@ impl Model {
         let names = encoder.number_names().iter().map(|name| Arc::from(name.as_str())).collect();
         let token_names = layout.tokens.iter().map(|name| Arc::from(name.as_str())).collect();
         Self {
+            smoothing: Smoothing::of(&config),
             encoder,
             config,
             statistics,
@@ -277,7 +280,8 @@ impl Model {
     /// Reads rows of the network's outputs.
     pub(crate) fn outputs<'a>(&self, logits: &'a [f32]) -> impl Iterator<Item = Outputs> + use<'a> {
         let (head, values) = (self.config.network.head, self.config.predicts_values());
-        logits.chunks_exact(self.engine.outputs()).map(move |row| Outputs::read(head, values, row))
+        let smoothing = self.smoothing;
+        logits.chunks_exact(self.engine.outputs()).map(move |row| Outputs::read(head, smoothing, values, row))
     }
 
     /// What it says, calibrated.

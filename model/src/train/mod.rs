@@ -30,6 +30,7 @@ mod reference;
 mod rule;
 mod run;
 mod sampler;
+mod smoothing;
 mod source;
 mod state;
 pub(crate) mod stock;
@@ -54,13 +55,14 @@ use crate::predict::Model;
 pub(crate) use batch::Gatherer;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use job::{Job, Observer, Snapshot, Validated};
+pub(crate) use smoothing::Smoothing;
 pub use optimizer::{Optimizer, Settings, State};
 pub use source::{Block, Source, SourceError};
 
 /// Revision of what training computes. It goes up with every change after which the same examples,
 /// config, seed and parent give other bits, in how examples are chosen, encoded, learned from or
 /// predicted: models of different revisions are not compared. Tests pin what each revision gives.
-pub const TRAINING_REVISION: u32 = 2;
+pub const TRAINING_REVISION: u32 = 3;
 
 /// Most places that an error lists.
 const LISTED: usize = 16;

@@ -6,6 +6,7 @@
 //! Given these masks, the sum of the three heads' losses is the exact log likelihood of what happened.
 
 use super::losses::{Seen, binary, censored, fake_negative, gamma, smoothed, softmax};
+use super::smoothing::smooths_purchases;
 use super::survey::Survey;
 use crate::config::{Config, HeadKind, Unmatured};
 use crate::encode::Outcome;
@@ -15,8 +16,8 @@ use crate::network::HEADS;
 pub(crate) const DELAYS: usize = 2;
 
 /// The heads that purchases are learned by.
-const CONVERSION: usize = 1;
-const VIEW_THROUGH: usize = 2;
+pub(super) const CONVERSION: usize = 1;
+pub(super) const VIEW_THROUGH: usize = 2;
 /// The output for the value of a purchase, where there is one.
 const VALUE: usize = HEADS;
 
@@ -46,6 +47,19 @@ enum Target {
     OneOf(&'static [usize]),
     /// The output is the logarithm of this value's mean.
     Worth(f32),
+}
+
+/// What is added to the heads' logits when serving, so that their probabilities are those of all
+/// impressions alike: training on a share `r` of the negatives (He et al. 2014, equation 7) or
+/// weighting positives by `w` teaches odds that are 1 / `r` and `w` times the true ones.
+pub(super) fn served_shift(head: HeadKind, positive_weight: f64, negative_rate: f64) -> [f64; HEADS] {
+    let weight = -libm::log(positive_weight);
+    let click = weight + libm::log(negative_rate);
+    match head {
+        HeadKind::Binary | HeadKind::MultiTask => [click, weight, weight],
+        // Every outcome with a click is as many times too likely beside those without.
+        HeadKind::Softmax => [click, click, 0.0],
+    }
 }
 
 /// Losses of a batch.
@@ -130,17 +144,9 @@ impl Objective {
         outcomes.map(|probability| libm::log(probability / nothing) as f32)
     }
 
-    /// What is added to the heads' logits when serving, so that their probabilities are those of
-    /// all impressions alike: training on a share `r` of the negatives (He et al. 2014, equation 7)
-    /// or weighting positives by `w` teaches odds that are 1 / `r` and `w` times the true ones.
+    /// What is added to the heads' logits when serving: [`served_shift`].
     pub(crate) fn served_shift(&self) -> [f64; HEADS] {
-        let weight = -libm::log(self.positive_weight);
-        let click = weight + libm::log(self.negative_rate);
-        match self.head {
-            HeadKind::Binary | HeadKind::MultiTask => [click, weight, weight],
-            // Every outcome with a click is as many times too likely beside those without.
-            HeadKind::Softmax => [click, click, 0.0],
-        }
+        served_shift(self.head, self.positive_weight, self.negative_rate)
     }
 
     /// Tells `term` the head, the weight and the target of each loss of an outcome.
@@ -209,7 +215,9 @@ impl Objective {
             let logit = f64::from(logits[head]);
             let (loss, slope) = match target {
                 Target::Binary(positive) => {
-                    binary(logit, smoothed(f64::from(u8::from(positive)), self.smoothing))
+                    let smooths = head == 0 || smooths_purchases(self.head, self.unmatured);
+                    let smoothing = if smooths { self.smoothing } else { 0.0 };
+                    binary(logit, smoothed(f64::from(u8::from(positive)), smoothing))
                 }
                 Target::OneOf(possible) => {
                     // The logit of nothing is 0, and has no slope of its own.

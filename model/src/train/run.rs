@@ -21,6 +21,7 @@ use super::optimizer::Optimizer;
 use super::plateau::Verdict;
 use super::rate::Schedule;
 use super::sampler::{Filled, Sampler};
+use super::smoothing::Smoothing;
 use super::state::{State, served, trained};
 use super::stopping::score;
 use super::survey::Survey;
@@ -309,7 +310,10 @@ impl<'a> Run<'a> {
         let outputs = self.objective.outputs() + self.objective.extra();
         let layers = served(&state.weights.layers, self.objective.served_shift(), outputs);
         let engine = Engine::new(&state.layout, &state.weights.front, &layers);
-        let logits = logits(&state.layout, &self.statistics, &state.weights, &engine, self.class, validation);
+        let mut logits =
+            logits(&state.layout, &self.statistics, &state.weights, &engine, self.class, validation);
+        // What is judged is what would be served.
+        Smoothing::of(self.job.config).take_back_all(&mut logits, outputs);
         let outcomes: Vec<_> = validation.outcomes().collect();
         let judged = self.objective.plain().judge(&logits, &outcomes, None);
         let loss = if judged.count > 0.0 { judged.sum / judged.count } else { 0.0 };
@@ -324,7 +328,7 @@ impl<'a> Run<'a> {
         let predictions: Vec<Probabilities> = logits
             .chunks_exact(outputs)
             .map(|row| {
-                let outputs = Outputs::read(head, with_values, row);
+                let outputs = Outputs::read(head, Smoothing::default(), with_values, row);
                 outputs.with_value(Probabilities::from_logits(outputs.heads), self.values.as_ref())
             })
             .collect();

@@ -14,9 +14,9 @@ pub(crate) fn binary(logit: f64, target: f64) -> (f64, f64) {
 }
 
 /// Loss of logits when it is known that one of the outcomes `possible` came, and the slope at each
-/// logit, added to `slopes` times `weight`. Where that is one outcome, the target is drawn by
-/// `smoothing` towards all outcomes alike; where it is several, the loss is that of their sum. Gives
-/// the loss times `weight`.
+/// logit, added to `slopes` times `weight`. Where these are several, the loss is that of their sum, and
+/// teaches nothing of their proportions. The target is drawn by `smoothing` towards all outcomes alike.
+/// Gives the loss times `weight`.
 pub(crate) fn softmax(
     logits: &[f64],
     possible: &[usize],
@@ -30,25 +30,20 @@ pub(crate) fn softmax(
         most + libm::log(some.iter().map(|&logit| libm::exp(logit - most)).sum::<f64>())
     };
     let log_sum = log_sum_of(&mut logits.iter().copied());
-    if let &[class] = possible {
-        let share = smoothing / logits.len() as f64;
-        let mut loss = 0.0;
-        for (at, (&logit, slope)) in logits.iter().zip(slopes).enumerate() {
-            let log_probability = logit - log_sum;
-            let target = share + if at == class { 1.0 - smoothing } else { 0.0 };
-            if target > 0.0 {
-                loss -= target * log_probability;
-            }
-            *slope += weight * (libm::exp(log_probability) - target);
-        }
-        return weight * loss;
-    }
     let of_possible = log_sum_of(&mut possible.iter().map(|&at| logits[at]));
+    let share = smoothing / logits.len() as f64;
+    let of_these = 1.0 - smoothing + share * possible.len() as f64;
+    let mut loss = of_these * (log_sum - of_possible);
     for (at, (&logit, slope)) in logits.iter().zip(slopes).enumerate() {
-        let target = if possible.contains(&at) { libm::exp(logit - of_possible) } else { 0.0 };
+        let target = if possible.contains(&at) {
+            of_these * libm::exp(logit - of_possible)
+        } else {
+            loss += share * (log_sum - logit);
+            share
+        };
         *slope += weight * (libm::exp(logit - log_sum) - target);
     }
-    weight * (log_sum - of_possible)
+    weight * loss
 }
 
 #[cfg(test)]
@@ -114,7 +109,9 @@ mod tests {
         let loss = |logits: &[f64]| softmax(logits, &[1, 2], 0.1, 2.0, &mut [0.0; 4]);
         let total: f64 = logits.iter().map(|logit: &f64| logit.exp()).sum();
         let of_two = (0.4_f64.exp() + (-1.0_f64).exp()) / total;
-        assert!((loss(&logits) + 2.0 * of_two.ln()).abs() < 1e-12);
+        // Of a tenth, each of the other two has a quarter.
+        let of_others = (0.0_f64.exp() / total).ln() + (2.0_f64.exp() / total).ln();
+        assert!((loss(&logits) + 2.0 * (0.95 * of_two.ln() + 0.025 * of_others)).abs() < 1e-12);
         let mut slopes = [0.0; 4];
         softmax(&logits, &[1, 2], 0.1, 2.0, &mut slopes);
         for at in 0..4 {
