@@ -8,12 +8,12 @@
 )]
 
 use super::{Explanation, cross};
-use crate::config::BehaviourEncoder;
+use crate::config::{BehaviourEncoder, HeadKind};
 use crate::encode::Row;
 use crate::network::Dense;
 use crate::network::block::{BlockGradients, GROUP, Prepared, Values, backward, forward, gather_rows};
 use crate::network::front::{Trace, embed_row};
-use crate::network::kernel::dot;
+use crate::network::kernel::{dot, sigmoid};
 use crate::network::lanes::{Lane, Lanes, by_class};
 use crate::predict::Model;
 
@@ -21,8 +21,6 @@ use super::removal::without_behaviours;
 
 /// Inputs of a layer computed together.
 const ABREAST: usize = 8;
-/// The head whose logit is explained: the click's.
-const CLICK: usize = 0;
 
 /// Each column's and each behaviour's part in the click's logit, against an empty row's, from
 /// `steps` points on the way: the squares of the middles of as many equal stretches. Gradients
@@ -187,12 +185,18 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
         let read = before.last().map_or(read, |before| before);
         layer_forward(class, layer, true, read, &mut after[0]);
     }
-    // The head is linear: its slope is its column of weights, for all rows.
     let [slope, next] = slopes;
+    let head = model.config.network.head;
+    let (before, after) = layers.split_at_mut(hidden);
+    let outputs = &mut after[0];
+    if head == HeadKind::Softmax {
+        let read = before.last().map_or(read, |before| before);
+        layer_forward(class, &dense[hidden], false, read, outputs);
+    }
+    click_slopes(head, outputs);
     slope.clear();
-    slope.extend(
-        dense[hidden].weight.chunks_exact(dense[hidden].outputs).map(|outputs| Lane([outputs[CLICK]; GROUP])),
-    );
+    slope.resize(dense[hidden].inputs, Lane::ZERO);
+    layer_backward(class, &dense[hidden], None, outputs, slope);
     for number in (0..hidden).rev() {
         next.clear();
         next.resize(dense[number].inputs, Lane::ZERO);
@@ -206,6 +210,25 @@ fn token_gradients(model: &Model, prepared: &Prepared, memory: &mut Memory, toke
         }
     }
     backward(class, prepared, values, gradients, tokens);
+}
+
+/// Turns the network's outputs into the slopes of the click's log odds (the first of [`crate::predict::Outputs`]) at each of
+/// them: of a click's own logit it is 1; of a softmax, the share of each outcome with a click among these,
+/// less that of each without among those.
+fn click_slopes(head: HeadKind, outputs: &mut [Lane]) {
+    let mut slopes = [Lane([1.0; GROUP]), Lane::ZERO, Lane::ZERO];
+    if let (HeadKind::Softmax, [click, both, purchase, ..]) = (head, &*outputs) {
+        for lane in 0..GROUP {
+            let of_click = sigmoid(click.0[lane] - both.0[lane]);
+            slopes[0].0[lane] = of_click;
+            slopes[1].0[lane] = 1.0 - of_click;
+            slopes[2].0[lane] = -sigmoid(purchase.0[lane]);
+        }
+    }
+    outputs.fill(Lane::ZERO);
+    for (output, slope) in outputs.iter_mut().zip(slopes) {
+        *output = slope;
+    }
 }
 
 by_class! {

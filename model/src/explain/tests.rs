@@ -8,34 +8,54 @@ use super::*;
 use crate::encode::{EncodedSet, Encoder};
 use crate::network::front::{Trace, embed_row};
 use crate::train::{Job, train};
-use crate::{Artefact, Config, synthetic};
+use crate::{Artefact, Config, HeadKind, synthetic};
 
 fn trained() -> &'static (EncodedSet, Model) {
     static TRAINED: OnceLock<(EncodedSet, Model)> = OnceLock::new();
-    TRAINED.get_or_init(|| {
-        #[derive(serde::Deserialize)]
-        struct File {
-            model: Config,
-        }
-        let mut config = toml::from_str::<File>(crate::DEFAULTS).unwrap().model;
-        config.encoder.item_buckets = 1_024;
-        config.encoder.content_embedding = 4;
-        config.network.layers = 2;
-        config.training.max_epochs = 3;
-        let schema = synthetic::schema(2);
-        let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
-        for made in synthetic::make(&schema, 6_000, 4, 1) {
-            set.push(&made.vector, &made.label, 1.0).unwrap();
-        }
-        let (training, validation) = (set.select(0..5_000), set.select(5_000..6_000));
-        let model = train(Job::new(&training, &validation, &config), &mut ()).unwrap().model;
-        (set, model)
-    })
+    TRAINED.get_or_init(|| learn(HeadKind::MultiTask))
+}
+
+fn learn(head: HeadKind) -> (EncodedSet, Model) {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Config,
+    }
+    let mut config = toml::from_str::<File>(crate::DEFAULTS).unwrap().model;
+    config.encoder.item_buckets = 1_024;
+    config.encoder.content_embedding = 4;
+    config.network.layers = 2;
+    config.network.head = head;
+    config.training.max_epochs = 3;
+    let schema = synthetic::schema(2);
+    let mut set = EncodedSet::new(&Encoder::new(&schema, &config.encoder));
+    for made in synthetic::make(&schema, 6_000, 4, 1) {
+        set.push(&made.vector, &made.label, 1.0).unwrap();
+    }
+    let (training, validation) = (set.select(0..5_000), set.select(5_000..6_000));
+    let model = train(Job::new(&training, &validation, &config), &mut ()).unwrap().model;
+    (set, model)
 }
 
 #[test]
 fn integrated_gradients_sum_to_the_difference_of_the_logits() {
     let (set, model) = trained();
+    sum_to_the_difference(set, model);
+}
+
+#[test]
+fn a_softmax_is_explained_by_the_log_odds_of_a_click() {
+    let (set, mut model) = learn(HeadKind::Softmax);
+    // They are what is published, where nothing stretches them.
+    model.calibration = crate::calibrate::Calibration::default();
+    let examples = set.select(5_000..5_080);
+    let odds = model.click_logits(&examples.rows().map(|row| RowBuffer::of(&row)).collect::<Vec<_>>());
+    for (odds, said) in odds.iter().zip(model.predict_examples(&examples).unwrap()) {
+        assert!((crate::network::kernel::sigmoid(*odds) - said.p_click).abs() < 1e-6);
+    }
+    sum_to_the_difference(&set, &model);
+}
+
+fn sum_to_the_difference(set: &EncodedSet, model: &Model) {
     let examples = set.select(5_000..5_080);
     let logits = model.click_logits(&examples.rows().map(|row| RowBuffer::of(&row)).collect::<Vec<_>>());
     let nothing = model.click_logits(&[model.nothing()])[0];

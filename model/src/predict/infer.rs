@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::{Model, with_width};
+use super::{Model, Outputs, with_width};
 use crate::encode::{Examples, Row, RowBuffer, Statistics};
 use crate::network::block::GROUP;
 use crate::network::front::Front;
 use crate::network::serve::{Engine, ROWS};
 use crate::network::{HEADS, KernelClass, Layout, Weights};
+use crate::train::Smoothing;
 
 /// Fewer vectors than this are one thread's: handing work on costs more than it saves.
 pub(super) const SPREAD: usize = 64;
@@ -50,13 +51,16 @@ impl Model {
         logits(&self.layout, &self.statistics, &self.weights, &self.engine, self.class, examples)
     }
 
-    /// The click's logits of some rows, on this thread.
+    /// The click's log odds of some rows, on this thread: what is explained. Label smoothing and
+    /// calibration, which only stretch them, are left out.
     pub(crate) fn click_logits(&self, rows: &[RowBuffer]) -> Vec<f32> {
         let rows: Vec<Row<'_>> = rows.iter().map(RowBuffer::row).collect();
         with_width!(self.layout.width, D => {
             let mut logits = vec![0.0; rows.len() * self.engine.outputs()];
             self.engine.run(self.class, self.front::<D>(), |row| rows[row], &mut logits, None);
-            logits.chunks_exact(self.engine.outputs()).map(|row| row[0]).collect()
+            let (head, plain) = (self.config.network.head, Smoothing::default());
+            let odds = |row: &[f32]| Outputs::read(head, plain, false, row).heads[0];
+            logits.chunks_exact(self.engine.outputs()).map(odds).collect()
         })
     }
 
