@@ -9,7 +9,8 @@ mod synthetic;
 use model::calibrate::Calibrator;
 use model::config::Calibrate;
 use model::{
-    Artefact, Config, EncodedSet, Encoder, Explain, HeadKind, Job, Metrics, Model, Probabilities, Trained, train,
+    Artefact, Config, EncodedSet, Encoder, Explain, HeadKind, Job, Metrics, Model, Probabilities, Trained,
+    train,
 };
 use schemas::FeatureVector;
 use synthetic::Made;

@@ -111,7 +111,7 @@ pub(crate) fn ids(ids: &model::encode::FieldIds, bound: f64) {
             );
         }
     }
-    if let Some(model::encode::Admission { admitted, rare, expired, crowded_out, unknown_share }) =
+    if let Some(model::encode::Admission { admitted, rare, expired, crowded_out, unknown_share, missed }) =
         *dictionary
     {
         gauge!("salience_trainer_unknown_share", "field" => field.clone()).set(unknown_share);
@@ -123,6 +123,7 @@ pub(crate) fn ids(ids: &model::encode::FieldIds, bound: f64) {
             expired,
             crowded_out,
             unknown_share,
+            missed,
             "dictionary fitted"
         );
     }

@@ -7,6 +7,7 @@ mod dictionary;
 mod distinct;
 mod encoder;
 mod fields;
+mod frequent;
 mod groups;
 mod keyed;
 mod set;

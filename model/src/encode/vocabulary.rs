@@ -1,48 +1,25 @@
 //! What training examples tell of ids: which get a row of their own in a dictionary, and how many
 //! share a hash bucket. Streamed over blocks of training examples alone.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
 use super::dictionary::Dictionary;
 use super::distinct::Distinct;
 use super::encoder::Encoder;
+use super::frequent::{Frequent, Met};
 use super::keyed::KeyedSet;
 
 /// Keys of one hashed field that are counted exactly.
 const EXACT: usize = 1 << 20;
 
-/// Keys are hashes already.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-/// How often and when last a key was met.
-#[derive(Clone, Copy, Default)]
-struct Met {
-    count: u32,
-    last_ms: i64,
-}
+/// Ids of a field with a dictionary that are counted at a time: so many times its rows, and no fewer
+/// than are counted exactly of a hashed field.
+const PER_ROW: usize = 4;
 
 enum Counting {
-    Dictionary(HashMap<u64, Met, BuildHasherDefault<KeyHasher>>),
+    Dictionary(Frequent),
     Hash(Distinct),
 }
 
@@ -74,8 +51,11 @@ pub struct Admission {
     pub expired: u64,
     /// Ids for which the table had no room.
     pub crowded_out: u64,
-    /// Share of all mentions that are trained as unknown.
+    /// Share of all mentions that are trained as unknown; at most, where some were missed.
     pub unknown_share: f64,
+    /// Mentions of an id that may have been missed, at most: 0 where every id was counted.
+    #[serde(default)]
+    pub missed: u64,
 }
 
 /// Counts ids as training examples stream by.
@@ -88,15 +68,17 @@ pub struct VocabularyFit {
 impl VocabularyFit {
     /// For the fields of `encoder`, whose own dictionaries don't matter.
     ///
-    /// Holds about 30 bytes for each distinct id of a field with a dictionary, and at most 16 MiB
-    /// for each hashed field.
+    /// Holds at most 16 MiB for each field, and at most four ids of 50 bytes for each row of a
+    /// dictionary (or 2^20 ids, whichever is more). A run that is resumed counts again.
     pub fn new(encoder: &Encoder) -> Self {
         let fields = encoder
             .tables()
             .iter()
-            .map(|table| {
+            .enumerate()
+            .map(|(field, table)| {
                 if table.dictionary.is_some() {
-                    Counting::Dictionary(HashMap::default())
+                    let rows = super::fields::room(encoder.config(), field);
+                    Counting::Dictionary(Frequent::new(rows.saturating_mul(PER_ROW).max(EXACT), EXACT))
                 } else {
                     Counting::Hash(Distinct::new(EXACT))
                 }
@@ -106,7 +88,8 @@ impl VocabularyFit {
     }
 
     /// Counts the ids of a block of training examples, their past behaviours' among them. The
-    /// result doesn't depend on the order of blocks.
+    /// result doesn't depend on the order of blocks, but for fields of more ids than are counted at a
+    /// time.
     pub fn add(&mut self, block: &KeyedSet) {
         for index in 0..block.len() {
             let time_ms = block.times[index];
@@ -117,10 +100,8 @@ impl VocabularyFit {
                 }
                 match &mut self.fields[field] {
                     Counting::Hash(distinct) => distinct.add(key),
-                    Counting::Dictionary(all) => {
-                        let met = all.entry(key).or_insert(Met { count: 0, last_ms: i64::MIN });
-                        met.count = met.count.saturating_add(1);
-                        met.last_ms = met.last_ms.max(time_ms.saturating_sub(before_ms));
+                    Counting::Dictionary(frequent) => {
+                        frequent.add(key, time_ms.saturating_sub(before_ms));
                     }
                 }
             }
@@ -132,6 +113,11 @@ impl VocabularyFit {
     /// An id is admitted if training examples name it at least `encoder.min_count` times and not
     /// only longer than `encoder.expiry` before the latest of them. Where the table has too little
     /// room, the most frequent are; of equally frequent ones, those with the smaller key.
+    ///
+    /// Of a field with more ids than are counted at a time, mentions may have been missed, of each id
+    /// at most [`Admission::missed`] and at most half of what a row of the
+    /// dictionary would have if all mentions were shared out alike. No id is admitted that was named too seldom, and
+    /// none is passed over that was named so many times oftener than is asked for.
     pub fn finish(self) -> (Encoder, Vec<FieldIds>) {
         let Self { encoder, fields, latest_ms } = self;
         let config = encoder.config().clone();
@@ -140,35 +126,37 @@ impl VocabularyFit {
         let mut dictionaries = Vec::with_capacity(fields.len());
         let mut admissions = Vec::with_capacity(fields.len());
         for (field, counting) in fields.iter().enumerate() {
-            let Counting::Dictionary(all) = counting else {
+            let Counting::Dictionary(frequent) = counting else {
                 dictionaries.push(None);
                 admissions.push(None);
                 continue;
             };
-            let (mut rare, mut expired) = (0, 0);
+            let mut expired = 0;
             let mut admitted: Vec<(u64, Met)> = Vec::new();
-            for (&key, &met) in all {
+            for (key, met) in frequent.iter() {
                 if met.count < config.min_count {
-                    rare += 1;
-                } else if met.last_ms < oldest_ms {
+                    continue;
+                }
+                if met.last_ms < oldest_ms {
                     expired += 1;
                 } else {
                     admitted.push((key, met));
                 }
             }
             // Frequent rows lie side by side, which caches like.
-            admitted.sort_unstable_by_key(|&(key, met)| (std::cmp::Reverse(met.count), key));
+            admitted.sort_unstable_by_key(|&(key, met)| (Reverse(met.count), key));
             let room = super::fields::room(&config, field);
             let crowded_out = admitted.len().saturating_sub(room) as u64;
             admitted.truncate(room);
-            let mentions: u64 = all.values().map(|met| u64::from(met.count)).sum();
+            let common = admitted.len() as u64 + expired + crowded_out;
             let known: u64 = admitted.iter().map(|(_, met)| u64::from(met.count)).sum();
             admissions.push(Some(Admission {
                 admitted: admitted.len() as u64,
-                rare,
+                rare: frequent.distinct().0.saturating_sub(common),
                 expired,
                 crowded_out,
-                unknown_share: (mentions - known) as f64 / mentions.max(1) as f64,
+                unknown_share: (frequent.met() - known) as f64 / frequent.met().max(1) as f64,
+                missed: u64::from(frequent.missed()),
             }));
             // Keys of a map are distinct, and 0 is passed over above.
             dictionaries.push(Dictionary::new(admitted.into_iter().map(|(key, _)| key).collect()));
@@ -181,7 +169,10 @@ impl VocabularyFit {
             .map(|((counting, table), dictionary)| {
                 let rows = table.rows;
                 let (distinct, exact, collision_rate) = match counting {
-                    Counting::Dictionary(all) => (all.len() as u64, true, None),
+                    Counting::Dictionary(frequent) => {
+                        let (distinct, exact) = frequent.distinct();
+                        (distinct, exact, None)
+                    }
                     Counting::Hash(distinct) => {
                         let bucket = |key| u64::from(table.row(key));
                         let counted = distinct.count(u64::from(rows - 1), bucket);

@@ -55,8 +55,8 @@ use crate::predict::Model;
 pub(crate) use batch::Gatherer;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use job::{Job, Observer, Snapshot, Validated};
-pub(crate) use smoothing::Smoothing;
 pub use optimizer::{Optimizer, Settings, State};
+pub(crate) use smoothing::Smoothing;
 pub use source::{Block, Source, SourceError};
 
 /// Revision of what training computes. It goes up with every change after which the same examples,
