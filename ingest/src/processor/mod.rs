@@ -339,5 +339,4 @@ fn late_record(shared: &Shared, late: &LateEvent) -> OutRecord {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
