@@ -1,6 +1,9 @@
 //! One run, from the pins to the registry: fit, judge, save, publish. Knows no schedule and no
 //! Kafka.
 
+mod looking;
+mod retrain;
+
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +15,9 @@ use schemas::VectorSchema;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
-use crate::dataset::{self, Request};
-use crate::drift::{self, Measured};
-use crate::fit::{self, Plan};
-use crate::judging::{Columns, Models, judge};
+use crate::dataset;
+use crate::fit::Plan;
+use crate::judging::{Models, judge};
 use crate::registry::{Champion, Registry};
 use crate::run::{Parent, Run};
 use crate::rundir::pending::{Begun, Pending, Saved};
@@ -25,7 +27,9 @@ use crate::schedule::{Due, Mode, Trigger};
 use crate::status::{Phase, Status};
 use crate::tensorboard::Events;
 use crate::turn::Turn;
-use crate::{Error, report, telemetry, tensorboard, tune};
+use crate::{Error, report, telemetry, tensorboard};
+
+pub use retrain::{Retrained, retrain};
 
 /// Trains models of one name.
 #[derive(Debug, Clone)]
@@ -43,15 +47,6 @@ pub struct Ended {
     pub run: Run,
     /// The new champion, if it was published.
     pub published: Option<Champion>,
-}
-
-/// What a model made again looks like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retrained {
-    /// BLAKE3 of the weights' file, hex: I5 asks that it equals the run's.
-    pub weights_checksum: String,
-    /// BLAKE3 of the artefact's manifest, hex.
-    pub checksum: String,
 }
 
 impl Trainer {
@@ -326,102 +321,6 @@ impl Trainer {
         }
         network
     }
-
-    /// Looks for better settings of `[model]` on the examples of now; publishes nothing. `log` is told
-    /// of every training, with its event file. `None` when asked to stop.
-    ///
-    /// # Errors
-    /// As [`tune::search`].
-    pub async fn tune(
-        &self,
-        settings: tune::Tune,
-        stop: &Shutdown,
-        mut log: impl FnMut(&tune::Entry, &[u8]) -> Result<(), Error> + Send + 'static,
-    ) -> Result<Option<tune::Best>, Error> {
-        let (tables, _) = dataset::pin(self.store.root_url()).await?;
-        let plan = Plan {
-            tables,
-            config: self.config.clone(),
-            network: self.network.clone(),
-            schema: self.schema.clone(),
-            mode: Mode::Full,
-            parent: None,
-            judged_after_ms: None,
-        };
-        let (root, stop) = (self.store.root_url().to_owned(), stop.clone());
-        on_own_thread(move |handle| tune::search(&root, &plan, &settings, handle, &stop, &mut log)).await
-    }
-
-    /// Compares the latest examples with what the champion knew; `None` where there is no champion
-    /// of this schema, none that says what it knew, or too little to look at.
-    ///
-    /// # Errors
-    /// What the lake or the store says, [`Error::Stopped`].
-    pub async fn drift(&self, stop: &Shutdown) -> Result<Option<Measured>, Error> {
-        let registry = self.registry();
-        let Some(champion) = registry.champion().await? else { return Ok(None) };
-        let Some(reference) = registry.run(&champion.model_version).await?.drift_reference else {
-            return Ok(None);
-        };
-        if champion.fingerprint != format!("{:016x}", self.schema.fingerprint()) {
-            return Ok(None);
-        }
-        let model = load(&registry, &champion.model_version, &champion.checksum).await?;
-        let (tables, _) = dataset::pin(self.store.root_url()).await?;
-        let (root, schema, stop) = (self.store.root_url().to_owned(), self.schema.clone(), stop.clone());
-        let mut config = self.config.clone();
-        config.max_rows = config.drift.max_rows;
-        let work = move |handle: &Handle| {
-            let want = Request {
-                root: &root,
-                pins: &tables,
-                schema: &schema,
-                encoder: model.encoder(),
-                fit: false,
-                window_ms: Some(config.drift.window.0),
-                config: &config,
-                judged_after_ms: None,
-                seed: 0,
-            };
-            let latest = dataset::latest(&want, handle, &stop)?;
-            if latest.len() < config.drift.min_rows {
-                return Ok(None);
-            }
-            let examples = latest.all();
-            let said = Columns::new(&model.predict_examples(&examples).map_err(broken)?);
-            let version = &champion.model_version;
-            Ok(Some(drift::measure(version, &reference, &examples, &said.p_click, &config.drift)))
-        };
-        let measured = on_own_thread(work).await?;
-        if let Some(measured) = &measured {
-            telemetry::drift_measured(measured);
-        }
-        Ok(measured)
-    }
-}
-
-/// Makes a recorded model again from the same tables, settings, seed and parent. It is good if
-/// `weights_checksum` equals the run's.
-///
-/// # Errors
-/// A table version or parent that is gone, what training says.
-pub async fn retrain(run: &Run, store: &Store, stop: &Shutdown) -> Result<Retrained, Error> {
-    let registry = Registry::new(store.clone(), &*run.model);
-    let plan = Plan::from(run);
-    let parent = match &plan.parent {
-        Some(parent) => Some(load(&registry, &parent.model_version, &parent.checksum).await?),
-        None => None,
-    };
-    let (root, stop) = (store.root_url().to_owned(), stop.clone());
-    let work = move |handle: &Handle| {
-        let fitted = fit::fit(&root, &plan, parent.as_ref(), handle, &stop, None, &mut ())?;
-        let artefact = fitted.trained.artefact(&fit::card(&plan, &fitted)).map_err(broken)?;
-        Ok(Retrained {
-            weights_checksum: fitted.trained.model.weights_checksum().map_err(broken)?,
-            checksum: artefact.checksum(),
-        })
-    };
-    on_own_thread(work).await
 }
 
 pub(crate) fn broken(error: impl std::fmt::Display) -> Error {

@@ -2,13 +2,16 @@
 //! streams. In memory are the label of each example (48 bytes), the validation examples (as
 //! many as the config allows) and a few blocks; vectors only as they stream by.
 
-use std::collections::{BTreeMap, HashMap};
+mod sink;
+mod training;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::compute::filter_record_batch;
 use lake::{Order, ScanOptions, Table};
-use model::encode::{FieldIds, KeyedSet, Outcome, VocabularyFit, without_person};
-use model::{Block, EncodedSet, Encoder, Model, Probabilities, Source, SourceError};
+use model::encode::{FieldIds, KeyedSet, Outcome, VocabularyFit};
+use model::{EncodedSet, Encoder, Model, Probabilities};
 use runtime::shutdown::Shutdown;
 use schemas::table::{features, labels};
 use schemas::{FeatureVector, VectorSchema};
@@ -16,11 +19,13 @@ use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::draw::{Chosen, Drawn, Present, Role, draw, present, scan};
-use crate::random::SplitMix;
 use crate::run::Data;
 use crate::spill::{Blocks, Writer};
 use crate::split::{Boundaries, Parts};
 use crate::{Error, gate};
+use sink::Sink;
+
+pub use training::Training;
 
 /// Table versions that a run reads: by table name.
 pub type Pins = BTreeMap<String, u64>;
@@ -30,9 +35,6 @@ pub const TABLES: [&str; 2] = [labels::NAME, features::NAME];
 
 /// All examples count alike.
 const WEIGHT: f32 = 1.0;
-
-/// Vectors that are kept whole, for the artefact's golden batch.
-const SAMPLES: usize = 8;
 
 /// The current versions of the tables that training reads, and the label records in them.
 /// Labels are pinned first: the vectors of a label are written before it.
@@ -186,8 +188,7 @@ impl Dataset {
 
     /// The training examples, as training reads them: a block at a time.
     pub fn training(&self) -> Training<'_> {
-        let currency = self.currency.as_str();
-        Training { currency, ..Training::new(&self.training, &self.encoder, &self.samples) }
+        Training::new(&self.training, &self.encoder, &self.samples).in_currency(&self.currency)
     }
 
     /// The validation examples, by place: all of them, or an even sample of as many as
@@ -344,146 +345,4 @@ fn read_vectors(
         }
         Ok(())
     })
-}
-
-/// Training examples on disk. Every block is an even sample of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Training<'a> {
-    /// Where they are.
-    pub blocks: &'a Blocks,
-    encoder: &'a Encoder,
-    samples: &'a [FeatureVector],
-    /// Of the values of purchases; empty where it is not known.
-    currency: &'a str,
-    /// So many of so many examples.
-    share: Option<(usize, usize)>,
-}
-
-impl<'a> Training<'a> {
-    /// The blocks with the ids' rows of `encoder`, which reads vectors as what they were made by;
-    /// `samples` are a few vectors for the golden batch.
-    pub const fn new(blocks: &'a Blocks, encoder: &'a Encoder, samples: &'a [FeatureVector]) -> Self {
-        Self { blocks, encoder, samples, currency: "", share: None }
-    }
-
-    /// About `rows` of them: an even sample.
-    #[must_use]
-    pub fn thinned(mut self, rows: usize) -> Self {
-        let all = self.blocks.rows();
-        self.share = (rows < all).then_some((rows, all));
-        self
-    }
-}
-
-impl Source for Training<'_> {
-    fn encoder(&self) -> &Encoder {
-        self.encoder
-    }
-
-    fn blocks(&self) -> usize {
-        self.blocks.len()
-    }
-
-    fn block(&self, number: usize) -> Result<Block<'_>, SourceError> {
-        let mut block = self.blocks.read(number)?;
-        if let Some(share) = self.share {
-            block = block.thinned(share);
-        }
-        Ok(Block::from(block.resolve(self.encoder)))
-    }
-
-    fn samples(&self) -> &[FeatureVector] {
-        self.samples
-    }
-
-    fn currency(&self) -> Option<&str> {
-        Some(self.currency)
-    }
-}
-
-/// Numbers campaigns in order of appearance.
-#[derive(Debug, Default)]
-struct Campaigns {
-    numbers: HashMap<String, u32>,
-    names: Vec<String>,
-}
-
-impl Campaigns {
-    fn number(&mut self, campaign: String) -> u32 {
-        let next = self.names.len() as u32;
-        *self.numbers.entry(campaign).or_insert_with_key(|campaign| {
-            self.names.push(campaign.clone());
-            next
-        })
-    }
-}
-
-/// Encodes vectors into the part that they are of.
-struct Sink<'a> {
-    encoder: &'a Encoder,
-    training: Writer,
-    validation: KeyedSet,
-    /// Validation examples still to come, and still to be taken.
-    validation_left: (usize, usize),
-    validation_campaigns: Vec<u32>,
-    draw: SplitMix,
-    test: Writer,
-    test_outcomes: Vec<Outcome>,
-    test_campaigns: Vec<u32>,
-    campaigns: Campaigns,
-    samples: Vec<FeatureVector>,
-}
-
-impl<'a> Sink<'a> {
-    fn new(want: &Request<'_>, encoder: &'a Encoder, drawn: &Drawn) -> Result<Self, Error> {
-        let folder = spill_folder(want.config)?;
-        let block_rows = want.config.block_rows;
-        let empty = KeyedSet::new(encoder);
-        let training =
-            Writer::scattered(&folder, empty.clone(), block_rows, drawn.parts.train.len(), want.seed)?;
-        let rows = drawn.parts.validation.len();
-        Ok(Self {
-            encoder,
-            training,
-            validation: empty.clone(),
-            validation_left: (rows, rows.min(want.config.split.max_validation_rows)),
-            validation_campaigns: Vec::new(),
-            draw: SplitMix::new(want.seed ^ 0x5641_4C49_4441_5445),
-            test: Writer::in_order(&folder, empty, block_rows)?,
-            test_outcomes: Vec::new(),
-            test_campaigns: Vec::new(),
-            campaigns: Campaigns::default(),
-            samples: Vec::new(),
-        })
-    }
-
-    fn take(&mut self, vector: FeatureVector, role: Role, outcome: Outcome) -> Result<(), Error> {
-        let encoder = self.encoder;
-        match role {
-            Role::Train => {
-                self.training.push(|set| Ok(set.push(encoder, &vector, outcome, WEIGHT)?))?;
-                if self.samples.len() < SAMPLES {
-                    self.samples.push(without_person(vector));
-                }
-            }
-            Role::Validation => {
-                // Selection sampling (Knuth, algorithm 3.4.2 S): each with the same probability.
-                let (left, wanted) = &mut self.validation_left;
-                let taken = self.draw.below((*left).max(1)) < *wanted;
-                *left = left.saturating_sub(1);
-                if taken {
-                    *wanted -= 1;
-                    self.validation.push(encoder, &vector, outcome, WEIGHT)?;
-                    self.validation_campaigns.push(self.campaigns.number(vector.campaign));
-                }
-            }
-            Role::Test => {
-                self.test.push(|set| Ok(set.push(encoder, &vector, outcome, WEIGHT)?))?;
-                self.test_outcomes.push(outcome);
-                self.test_campaigns.push(self.campaigns.number(vector.campaign));
-            }
-            Role::Absent | Role::Gap => {}
-        }
-        Ok(())
-    }
 }
