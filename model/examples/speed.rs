@@ -14,11 +14,7 @@ use model::{Config, EncodedSet, Encoder, Explain, Job, Progress};
 use schemas::FeatureVector;
 
 fn main() {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     if let Some(crosses) = std::env::args().nth(1) {
         config.network.cross_layers = crosses.parse().unwrap();
     }

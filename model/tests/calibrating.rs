@@ -16,8 +16,7 @@ use schemas::FeatureVector;
 use synthetic::Made;
 
 fn config(method: Calibrate) -> Config {
-    let table: toml::Table = toml::from_str(model::DEFAULTS).unwrap();
-    let mut config: Config = table["model"].clone().try_into().unwrap();
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.network.mlp = vec![32];
     config.encoder.item_buckets = 1024;
     config.training.batch_size = 128;

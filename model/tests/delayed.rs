@@ -69,11 +69,7 @@ fn known(shown: &Shown, now_s: f64) -> Outcome {
 
 #[test]
 fn both_corrections_beat_masking_and_naive_labels() {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 1024;
     config.network.width = 8;
     config.network.heads = 1;

@@ -15,11 +15,7 @@ use serde_json::json;
 use synthetic::Made;
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.network.mlp = vec![32];
     config.network.width = 8;
     config.network.heads = 1;

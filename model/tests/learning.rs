@@ -11,11 +11,7 @@ use model::{Config, EncodedSet, Encoder, HeadMetrics, Job, TrainError, Trained, 
 const TRAINING: usize = 8_000;
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 1024;
     config.network.width = 8;
     config.network.heads = 1;

@@ -17,11 +17,7 @@ use schemas::FeatureVector;
 const EXPLAIN: Explain = Explain { fields: 5, behaviours: 3 };
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 1024;
     config.training.max_epochs = 1;
     config

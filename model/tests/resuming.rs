@@ -18,11 +18,7 @@ use model::{
 use schemas::FeatureVector;
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 4096;
     config.network.width = 8;
     config.network.heads = 1;

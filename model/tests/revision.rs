@@ -23,11 +23,7 @@ struct Pinned {
 }
 
 fn small() -> Config {
-    #[derive(Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![16, 8];

@@ -13,11 +13,7 @@ const TEST: usize = 10_000;
 const SEEDS: u64 = 4;
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 4096;
     // What suits few examples, whatever they start from: ids are memorised before they are learned
     // from, if their rows move as fast as among many; and so large steps are no help.

@@ -11,11 +11,7 @@ use model::{
 };
 
 fn defaults() -> Config {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 4096;
     config.training.batch_size = 512;
     config

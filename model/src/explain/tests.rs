@@ -16,11 +16,7 @@ fn trained() -> &'static (EncodedSet, Model) {
 }
 
 fn learn(head: HeadKind) -> (EncodedSet, Model) {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Config,
-    }
-    let mut config = toml::from_str::<File>(crate::DEFAULTS).unwrap().model;
+    let mut config: Config = synthetic::defaults(crate::DEFAULTS);
     config.encoder.item_buckets = 1_024;
     config.encoder.content_embedding = 4;
     config.network.layers = 2;

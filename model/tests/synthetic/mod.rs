@@ -1,10 +1,17 @@
 //! Made-up impressions with known probabilities, for tests and the speed example.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use schemas::vector::{Scale, VectorField};
 use schemas::{Behaviour, FeatureVector, Kind, Label, Origin, Place, VectorSchema};
+use serde::de::DeserializeOwned;
+
+/// The section `[model]` of `text`.
+pub fn defaults<Config: DeserializeOwned>(text: &str) -> Config {
+    let table: toml::Table = toml::from_str(text).unwrap();
+    table["model"].clone().try_into().unwrap()
+}
 
 /// `SplitMix64`.
 pub struct Dice(pub u64);

@@ -7,7 +7,7 @@ use schemas::duration::Millis;
 use schemas::table::{self, RowEncoder, TopicRecord, features, labels};
 use schemas::vector::{Scale, VectorField};
 use schemas::{Codec, FeatureVector, Label, Origin, Place, Protobuf, VectorSchema};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use trainer::Config;
 
 pub const PARTITIONS: i32 = 2;
@@ -18,12 +18,13 @@ pub fn schema() -> VectorSchema {
     VectorSchema { fields: ["taste", "noise"].map(field).to_vec() }
 }
 
+fn section<T: DeserializeOwned>(text: &str, name: &str) -> T {
+    let table: toml::Table = toml::from_str(text).unwrap();
+    table[name].clone().try_into().unwrap()
+}
+
 pub fn config() -> Config {
-    #[derive(Deserialize)]
-    struct File {
-        trainer: Config,
-    }
-    let mut config = toml::from_str::<File>(trainer::DEFAULTS).unwrap().trainer;
+    let mut config: Config = section(trainer::DEFAULTS, "trainer");
     config.min_new_labels = 100;
     config.poll_interval = Millis(50);
     config.split.min_train_rows = 500;
@@ -33,11 +34,7 @@ pub fn config() -> Config {
 }
 
 pub fn network() -> model::Config {
-    #[derive(Deserialize)]
-    struct File {
-        model: model::Config,
-    }
-    let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
+    let mut config: model::Config = section(model::DEFAULTS, "model");
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![16];

@@ -47,7 +47,19 @@ fn settings(max_rows: usize) -> Config {
 }
 
 async fn read(root: &str, pins: &Pins, config: &Config, encoder: &EncoderConfig) -> Result<Dataset, Error> {
-    let (root, pins, config, encoder) = (root.to_owned(), pins.clone(), config.clone(), encoder.clone());
+    read_until(root, pins, config, encoder, &Shutdown::new()).await
+}
+
+/// The same, unless `stop` is set.
+async fn read_until(
+    root: &str,
+    pins: &Pins,
+    config: &Config,
+    encoder: &EncoderConfig,
+    stop: &Shutdown,
+) -> Result<Dataset, Error> {
+    let (root, pins, config) = (root.to_owned(), pins.clone(), config.clone());
+    let (encoder, stop) = (encoder.clone(), stop.clone());
     tokio::task::spawn_blocking(move || {
         let schema = schema();
         let encoder = Encoder::new(&schema, &encoder);
@@ -62,7 +74,7 @@ async fn read(root: &str, pins: &Pins, config: &Config, encoder: &EncoderConfig)
             judged_after_ms: None,
             seed: 3,
         };
-        Dataset::read(&want, &Handle::current(), &Shutdown::new())
+        Dataset::read(&want, &Handle::current(), &stop)
     })
     .await
     .unwrap()
@@ -250,23 +262,8 @@ async fn stops_when_asked() {
     world.grow(50);
     world.write(&store, 1, |_| false).await;
     let (pins, _) = dataset::pin(store.root_url()).await.unwrap();
-    let (root, stop) = (store.root_url().to_owned(), Shutdown::new());
+    let stop = Shutdown::new();
     stop.set();
-    let result = tokio::task::spawn_blocking(move || {
-        let (schema, config) = (schema(), settings(100));
-        let encoder = Encoder::new(&schema, &network().encoder);
-        let want = Request {
-            root: &root,
-            pins: &pins,
-            schema: &schema,
-            encoder: &encoder,
-            fit: true,
-            window_ms: None,
-            config: &config,
-            judged_after_ms: None,
-            seed: 3,
-        };
-        Dataset::read(&want, &Handle::current(), &stop)
-    });
-    assert!(matches!(result.await.unwrap(), Err(Error::Stopped)));
+    let read = read_until(store.root_url(), &pins, &settings(100), &network().encoder, &stop).await;
+    assert!(matches!(read, Err(Error::Stopped)));
 }
