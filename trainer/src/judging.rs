@@ -34,6 +34,7 @@ pub(crate) struct Judged {
     pub(crate) less_champion: Option<MetricsLess>,
     pub(crate) decision: Decision,
     pub(crate) reliability: Vec<report::Bin>,
+    pub(crate) curves: Vec<HeadCurves>,
     pub(crate) drift_reference: drift::Reference,
     pub(crate) explanation: Option<Faithfulness>,
     pub(crate) importance: Option<Importance>,
@@ -103,8 +104,7 @@ pub(crate) fn judge(
     watch.curves.judged(fitted.trained.history.steps, &metrics, &clicks);
     let reliability = report::reliability(heads.of(Head::Click));
     let drawn = report::Drawn {
-        challenger: HeadCurves::served(&heads),
-        champion: their_heads.as_ref().map(HeadCurves::served).unwrap_or_default(),
+        champion: their_heads.as_ref().map(HeadCurves::each).unwrap_or_default(),
         training_losses: watch.curves.training_losses(),
     };
     let importance = match plan.config.explanation.rows {
@@ -142,6 +142,7 @@ pub(crate) fn judge(
         less_champion,
         decision,
         reliability,
+        curves: HeadCurves::each(&heads),
         drift_reference,
         explanation: fitted.explanation,
         importance,

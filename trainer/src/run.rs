@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::drift;
 use crate::gate::Decision;
-use crate::report::Bin;
+use crate::report::{Bin, HeadCurves};
 use crate::schedule::{Due, Mode, Trigger};
 use crate::split::{Boundaries, Parts};
 
@@ -78,6 +78,10 @@ pub struct Run {
     pub gate: Decision,
     /// How often what was said came true, on the test part.
     pub reliability: Vec<Bin>,
+    /// ROC, precision and recall, and calibration of each head on the test part, as the report draws them;
+    /// none in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<HeadCurves>,
     /// How faithful its explanations are, and which method is published; none where it was not
     /// measured, and in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

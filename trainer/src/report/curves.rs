@@ -54,8 +54,8 @@ pub fn reliability(judged: &[Judged]) -> Vec<Bin> {
         .collect()
 }
 
-/// The curves of one head.
-#[derive(Debug, Clone, PartialEq)]
+/// The curves of one head, thinned to what a page draws.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadCurves {
     /// Which.
     pub head: Head,
@@ -81,9 +81,9 @@ impl HeadCurves {
         }
     }
 
-    /// Of the heads whose predictions are served: clicks and purchases, where both came and did not.
-    pub fn served(heads: &Heads) -> Vec<Self> {
-        let curves = [Head::Click, Head::Purchase].map(|head| Self::new(head, heads.of(head)));
+    /// Of each head of which both came: what it says and its contrary.
+    pub fn each(heads: &Heads) -> Vec<Self> {
+        let curves = Head::ALL.map(|head| Self::new(head, heads.of(head)));
         curves.into_iter().filter(|curves| !curves.roc.is_empty()).collect()
     }
 }
@@ -169,6 +169,14 @@ mod tests {
         assert!((low - 0.055_229_1).abs() < 1e-6 && (high - 0.174_365_7).abs() < 1e-6, "{low} {high}");
         let (low, high) = Bin { rows: 20, predicted: 0.1, clicked: 0.0 }.interval();
         assert!(low == 0.0 && high > 0.1 && high < 0.2);
+    }
+
+    #[test]
+    fn curves_of_many_examples_have_few_points() {
+        let curves = HeadCurves::new(Head::Click, &judged(10_000));
+        for curve in [&curves.roc, &curves.pr] {
+            assert!((POINTS / 2..=200).contains(&curve.len()), "{}", curve.len());
+        }
     }
 
     #[test]

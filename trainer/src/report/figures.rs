@@ -1,7 +1,9 @@
 //! The tables of metrics: one a head, every figure with its interval, of one model or of two side by
 //! side with their paired difference.
 
-use model::metrics::{Difference, Differences, Figures, Head, HeadMetrics, Interval, Intervals};
+use model::metrics::{
+    Difference, Differences, Figures, Head, HeadMetrics, Interval, Intervals, ValueMetrics,
+};
 
 use super::markup::{Cell, count, figure, put, signed, table};
 use super::{Comparison, Shown};
@@ -89,6 +91,28 @@ pub(super) fn tables(page: &mut String, models: &Comparison<'_>) {
         }
         head_table(page, head, first, models);
     }
+    values(page, models);
+}
+
+/// How good the values said of purchases are, where any are said.
+fn values(page: &mut String, models: &Comparison<'_>) {
+    let Some(first) = &models.first.metrics.value else { return };
+    let second = models.second.as_ref().map(|shown| (shown.name, shown.metrics.value.as_ref()));
+    let row = |name: &str, of: fn(&ValueMetrics) -> f64, base: Option<f64>| {
+        let mut row = vec![Cell::from(name), Cell::figure(Some(of(first)), None)];
+        row.extend(second.map(|(_, theirs)| Cell::figure(theirs.map(of), None)));
+        row.push(Cell::figure(base, None));
+        row
+    };
+    let rows = [
+        row("mean absolute error", |value| value.mean_absolute_error, Some(first.base_mean_absolute_error)),
+        row("gamma deviance", |value| value.deviance, Some(first.base_deviance)),
+        row("mean prediction", |value| value.mean_prediction, Some(first.mean)),
+    ];
+    let mut heading = vec!["", models.first.name];
+    heading.extend(second.map(|(name, _)| name));
+    heading.push("saying their mean");
+    table(page, &format!("Values of purchases: {} of them", count(first.examples)), &heading, rows);
 }
 
 fn head_table(page: &mut String, head: Head, first: &HeadMetrics, models: &Comparison<'_>) {

@@ -12,9 +12,7 @@ use crate::run::Run;
 /// What the page of a run draws beyond what its record holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drawn {
-    /// The challenger's curves.
-    pub challenger: Vec<HeadCurves>,
-    /// The champion's, where there is one.
+    /// The champion's curves, where there is one.
     pub champion: Vec<HeadCurves>,
     /// Training loss by step.
     pub training_losses: Vec<(i64, f32)>,
@@ -36,7 +34,7 @@ pub fn of_run(run: &Run, drawn: &Drawn) -> String {
         grounds: grounds(run),
         facts: facts(run),
         models: Comparison {
-            first: Shown { name: &run.model_version, metrics: &run.metrics, curves: &drawn.challenger },
+            first: Shown { name: &run.model_version, metrics: &run.metrics, curves: &run.curves },
             second: second.map(|(metrics, name)| Shown { name, metrics, curves: &drawn.champion }),
             less: run.less_champion.as_ref(),
             confidence: run.config.gate.confidence,

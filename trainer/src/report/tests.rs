@@ -97,8 +97,9 @@ fn heads(blur: f32) -> (Heads, Vec<String>) {
         let clicked = unit() < truth;
         let outcome = Outcome {
             clicked,
-            purchased: clicked && unit() < 0.5,
+            purchased: unit() < if clicked { 0.5 } else { 0.1 },
             matured: at % 4 > 0,
+            value: 5.0 + (at % 50) as f32,
             ..Outcome::default()
         };
         let p = (1.0 - blur) * truth + blur * 0.25;
@@ -107,7 +108,7 @@ fn heads(blur: f32) -> (Heads, Vec<String>) {
             p_conversion: 0.5,
             p_view_through: 0.01,
             p_purchase: 0.5 * p,
-            value: None,
+            value: Some(20.0 + (at % 9) as f32),
         });
         came.push((outcome, 1.0));
         campaigns.push(if at % 3 == 0 { HOSTILE.to_owned() } else { format!("campaign {}", at % 40) });
@@ -246,6 +247,7 @@ fn run(with_champion: bool) -> (Run, Drawn) {
             rows: 600,
         },
         reliability: reliability(ours.of(Head::Click)),
+        curves: HeadCurves::each(&ours),
         explanation: Some(faithfulness),
         importance: Some(importance),
         drift_reference: None,
@@ -253,8 +255,7 @@ fn run(with_champion: bool) -> (Run, Drawn) {
         weights_checksum: "the weights' checksum".into(),
     };
     let drawn = Drawn {
-        challenger: HeadCurves::served(&ours),
-        champion: if with_champion { HeadCurves::served(&theirs) } else { Vec::new() },
+        champion: if with_champion { HeadCurves::each(&theirs) } else { Vec::new() },
         training_losses: (0..30).map(|step| (step, 1.0 / (step + 1) as f32)).collect(),
     };
     (run, drawn)
@@ -272,6 +273,10 @@ fn the_page_is_whole_and_needs_nothing_else() {
             "Precision and recall, clicks.",
             "Calibration, clicks, v000007.",
             "ROC, purchases.",
+            "ROC, purchases after a click.",
+            "Precision and recall, purchases after a click.",
+            "Calibration, purchases after a click, v000007.",
+            "ROC, purchases without a click.",
             "Clicks: AUC by campaign.",
             "Clicks: ECE by campaign.",
             "Attention by field token.",
@@ -330,6 +335,18 @@ fn figures_are_those_of_the_metrics() {
             }
         }
     }
+    assert!(seen.text.contains("mean absolute error") && seen.text.contains("gamma deviance"));
+    let value = run.metrics.value.unwrap();
+    for figure_of in [
+        value.mean_absolute_error,
+        value.base_mean_absolute_error,
+        value.deviance,
+        value.base_deviance,
+        value.mean_prediction,
+        value.mean,
+    ] {
+        assert!(seen.text.contains(&figure(figure_of)), "{figure_of}");
+    }
     let less = run.less_champion.unwrap().click.log_loss.unwrap();
     let text = format!("{}, better{} to {}", signed(less.mean), signed(less.low), signed(less.high));
     assert!(less.high < 0.0 && seen.text.contains(&text), "{text}");
@@ -379,6 +396,7 @@ fn many_campaigns_are_cut_and_the_rest_is_said() {
 fn a_page_of_nothing_is_whole() {
     let (mut run, _) = run(false);
     run.metrics = Metrics::default();
+    run.curves.clear();
     run.history = History::default();
     (run.explanation, run.importance) = (None, None);
     let seen = parse(&of_run(&run, &Drawn::default()));

@@ -254,6 +254,7 @@ impl Trainer {
             less_champion: judged.less_champion,
             gate: judged.decision,
             reliability: judged.reliability,
+            curves: judged.curves,
             drift_reference: Some(judged.drift_reference),
             explanation: judged.explanation,
             importance: judged.importance,

@@ -63,6 +63,7 @@ fn run(claim: &Claim, labels_version: u64) -> Run {
         },
         less_champion: None,
         reliability: Vec::new(),
+        curves: Vec::new(),
         importance: None,
         drift_reference: None,
         explanation: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{World, config, folder, network, schema};
+use model::metrics::Head;
 use runtime::config::Kafka;
 use runtime::kafka::{Admin, Isolation, Reader, TopicSpec};
 use runtime::processor::TopicPartition;
@@ -50,10 +51,19 @@ async fn trains_judges_publishes_and_makes_it_again() {
     assert_eq!(&registry.run("v000001").await.unwrap(), run);
     let report = store.get("models/default/versions/v000001/report.html").await.unwrap().unwrap();
     let report = String::from_utf8(report.to_vec()).unwrap();
-    for part in
-        ["Published", "ROC, clicks", "training", "Attention by field token", "Clicks: AUC by campaign"]
-    {
+    for part in [
+        "Published",
+        "ROC, clicks",
+        "ROC, purchases after a click",
+        "Attention by field token",
+        "Clicks: AUC by campaign",
+    ] {
         assert!(report.contains(part), "{part}");
+    }
+    let heads: Vec<Head> = run.curves.iter().map(|curves| curves.head).collect();
+    assert_eq!(heads, [Head::Click, Head::Conversion, Head::Purchase], "none bought without a click");
+    for curves in &run.curves {
+        assert!((10..=200).contains(&curves.roc.len()) && (10..=200).contains(&curves.pr.len()));
     }
     let click = &run.metrics.click;
     assert!(click.intervals.as_ref().unwrap().auc.is_some());

@@ -16,7 +16,7 @@ pub(super) fn html(
     config: &model::Config,
     seed: u64,
 ) -> String {
-    let curves = [with, without].map(|fitted| HeadCurves::served(&fitted.heads));
+    let curves = [with, without].map(|fitted| HeadCurves::each(&fitted.heads));
     report::html(&Page {
         title: "The classic network, with attention and without".to_owned(),
         verdict: verdict(less.click.log_loss),
