@@ -19,6 +19,8 @@ const TRAINING: usize = 400;
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Pinned {
     revision: u32,
+    /// Of the examples that a run reads; the trainer's test compares it.
+    examples: String,
     trainings: BTreeMap<String, String>,
 }
 
@@ -131,7 +133,7 @@ fn training_computes_what_its_revision_says() {
     let same = |(name, digest): &(&String, &String)| pinned.trainings.get(*name) == Some(*digest);
     let changed: Vec<&String> = trainings.iter().filter(|one| !same(one)).map(|(name, _)| name).collect();
     let revision = if changed.is_empty() { TRAINING_REVISION } else { pinned.revision + 1 };
-    let now = Pinned { revision, trainings: trainings.clone() };
+    let now = Pinned { revision, examples: pinned.examples.clone(), trainings: trainings.clone() };
     assert!(
         now == pinned && TRAINING_REVISION == pinned.revision,
         "training computes other bits than revision {} did, for {changed:?} (TRAINING_REVISION is \

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::common::{MINUTE, World, config, folder, network, schema};
 use model::config::EncoderConfig;
 use model::encode::Outcome;
-use model::{EncodedSet, Encoder};
+use model::{EncodedSet, Encoder, TRAINING_REVISION};
 use runtime::shutdown::Shutdown;
 use schemas::duration::Millis;
 use schemas::{FeatureVector, Label, Place};
@@ -253,6 +253,40 @@ async fn the_encoder_knows_nothing_that_only_later_examples_tell() {
     let campaigns = dataset.ids().iter().find(|ids| ids.field == "campaign").unwrap();
     assert_eq!((campaigns.distinct, campaigns.exact), (5, true));
     assert!(campaigns.collision_rate.is_some());
+}
+
+/// What each revision of training reads is pinned beside what it computes: a digest of the examples of a
+/// small world, all parts, in the order in which they are learned from and judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_reads_the_same_examples() {
+    let (_folder, store) = folder();
+    let mut world = World::new(4);
+    world.grow(1_500);
+    world.write(&store, 3, |v| v.place.offset % 41 == 0).await;
+    let (pins, _) = dataset::pin(store.root_url()).await.unwrap();
+    let mut few = settings(1_200);
+    few.split.max_validation_rows = 50;
+    let mut encoder = network().encoder;
+    encoder.dictionaries = vec!["item".into()];
+    let read = read(store.root_url(), &pins, &few, &encoder).await.unwrap();
+    let training = read.training().blocks.all().map(|block| block.unwrap().resolve(read.encoder()));
+    let sets: Vec<EncodedSet> = training.chain(read.test(read.encoder()).map(Result::unwrap)).collect();
+    let mut digest = blake3::Hasher::new();
+    for (numbers, ids, time_ms, outcome) in sets.iter().chain([read.validation()]).flat_map(rows) {
+        let Outcome { clicked, purchased, matured, .. } = outcome;
+        let text = format!("{numbers:?} {ids:?} {time_ms} {clicked} {purchased} {matured}\n");
+        digest.update(text.as_bytes());
+    }
+    let found = digest.finalize().to_hex()[..16].to_owned();
+    let pinned = include_str!("../../../model/tests/reference/revision.json");
+    let pinned: serde_json::Value = serde_json::from_str(pinned).unwrap();
+    assert_eq!(
+        (&pinned["examples"], &pinned["revision"]),
+        (&found.into(), &TRAINING_REVISION.into()),
+        "a run reads other examples than before, or in another order. If that is meant, raise \
+         TRAINING_REVISION (model/src/train/mod.rs) by one, and write it and the digest on the right to \
+         model/tests/reference/revision.json"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
