@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cluster::{Cluster, Faults};
-use processors::{HashingFactory, INPUT, MergingFactory, OUTPUT};
+use processors::{HashingFactory, INPUT, MergingFactory, OUTPUT, SPREAD_TO, SpreadingFactory, spread};
 use runtime::core::Delivery;
+use runtime::processor::ProcessorFactory;
 use runtime::processor::TopicPartition;
 
 pub(crate) fn partition(topic: &str, partition: i32) -> TopicPartition {
@@ -52,6 +53,27 @@ pub(crate) fn check_fold(cluster: &Cluster, what: &str) {
         assert_eq!(found.len(), expected.len(), "{what}: outputs of partition {}", of.partition);
         let differs = expected.iter().zip(&found).position(|(expected, found)| expected != found);
         assert_eq!(differs, None, "{what}: first different output of partition {}", of.partition);
+    }
+}
+
+/// Every output partition has every input's fold, in order, byte for byte: what was marked in one
+/// was marked in all.
+fn check_spread(cluster: &Cluster, what: &str) {
+    for of in cluster.broker.inputs() {
+        let mut processor = processors::Hashing::default();
+        let input = cluster.broker.visible(of);
+        let made: Vec<_> = input
+            .iter()
+            .flat_map(|(offset, value)| processor.take(of.partition, *offset, value))
+            .flat_map(|made| spread(of.partition, &made))
+            .collect();
+        let head = format!("{} ", of.partition);
+        for to in 0..SPREAD_TO {
+            let expected = made.iter().filter(|record| record.partition == Some(to));
+            let expected: Vec<_> = expected.filter_map(|record| record.value.clone()).collect();
+            let found = outputs(cluster, to).into_iter().filter(|value| value.starts_with(head.as_bytes()));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{what}: {of} in partition {to}");
+        }
     }
 }
 
@@ -98,9 +120,12 @@ fn faults(seed: u64) -> Faults {
 }
 
 /// Runs a cluster of three workers through everything at once.
-fn run(seed: u64, delivery: Delivery, merging: bool) -> (Cluster, cluster::Totals) {
-    let factory: Arc<dyn runtime::processor::ProcessorFactory> =
-        if merging { Arc::new(MergingFactory) } else { Arc::new(HashingFactory) };
+fn run(
+    seed: u64,
+    delivery: Delivery,
+    factory: impl ProcessorFactory + 'static,
+) -> (Cluster, cluster::Totals) {
+    let factory: Arc<dyn ProcessorFactory> = Arc::new(factory);
     let mut cluster = Cluster::new(factory, delivery, 4, seed);
     for id in ["a", "b", "c"] {
         cluster.start(id);
@@ -172,7 +197,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn outputs_are_the_pure_fold_of_the_inputs_whatever_happens() {
     let mut sum = BTreeMap::new();
     for seed in seeds() {
-        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, false);
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, HashingFactory);
         check_fold(&cluster, &format!("seed {seed}"));
         add(&mut sum, totals);
     }
@@ -184,10 +209,21 @@ fn outputs_are_the_pure_fold_of_the_inputs_whatever_happens() {
 }
 
 #[test]
+fn what_is_marked_in_one_partition_is_marked_in_all_whatever_happens() {
+    let mut sum = BTreeMap::new();
+    for seed in seeds().step_by(3) {
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, SpreadingFactory);
+        check_spread(&cluster, &format!("seed {seed}"));
+        add(&mut sum, totals);
+    }
+    assert!(sum["aborts"] > 0 && sum["restored"] > 0 && sum["crashes"] > 0, "{sum:?}");
+}
+
+#[test]
 fn a_merge_that_holds_back_and_ticks_loses_repeats_and_rewinds_nothing() {
     let mut sum = BTreeMap::new();
     for seed in seeds() {
-        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, true);
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, MergingFactory);
         check_merge(&cluster, &format!("seed {seed}"));
         add(&mut sum, totals);
     }
@@ -198,7 +234,7 @@ fn a_merge_that_holds_back_and_ticks_loses_repeats_and_rewinds_nothing() {
 #[test]
 fn at_least_once_loses_nothing() {
     for seed in seeds().step_by(2) {
-        let (cluster, _) = run(seed, Delivery::AtLeastOnce, false);
+        let (cluster, _) = run(seed, Delivery::AtLeastOnce, HashingFactory);
         check_nothing_lost(&cluster, &format!("seed {seed}"));
     }
 }

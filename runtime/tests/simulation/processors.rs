@@ -1,4 +1,5 @@
-//! Two processors whose outputs can be checked: one with state, one that holds records back.
+//! Processors whose outputs can be checked: one with state, one that marks what it makes in every
+//! partition, one that holds records back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,15 @@ pub(crate) struct Hashing {
 }
 
 impl Hashing {
+    fn restored(snapshot: Option<&[u8]>) -> Result<Self, StepError> {
+        let Some(bytes) = snapshot else { return Ok(Self::default()) };
+        let (count, hash) = bytes.split_at_checked(8).ok_or_else(|| StepError::new("too short"))?;
+        let number = |bytes: &[u8]| {
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| StepError::new("not a number"))
+        };
+        Ok(Self { count: number(count)?, hash: number(hash)? })
+    }
+
     /// The outputs for one record: none, one or two.
     pub(crate) fn take(&mut self, partition: i32, offset: i64, value: &[u8]) -> Vec<OutRecord> {
         self.count += 1;
@@ -78,12 +88,60 @@ impl ProcessorFactory for HashingFactory {
     }
 
     fn create(&self, _unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
-        let Some(bytes) = snapshot else { return Ok(Box::new(Hashing::default())) };
-        let (count, hash) = bytes.split_at_checked(8).ok_or_else(|| StepError::new("too short"))?;
-        let number = |bytes: &[u8]| {
-            bytes.try_into().map(u64::from_le_bytes).map_err(|_| StepError::new("not a number"))
-        };
-        Ok(Box::new(Hashing { count: number(count)?, hash: number(hash)? }))
+        Ok(Box::new(Hashing::restored(snapshot)?))
+    }
+}
+
+/// As the merge of shared entities does it: what it makes goes to every partition of the output.
+struct Spreading(Hashing);
+
+impl Processor for Spreading {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        if let Input::Records { records, .. } = input {
+            for InRecord { record, .. } in records {
+                let value = record.value.as_deref().unwrap_or_default();
+                let made = self.0.take(record.partition, record.offset, value);
+                out.records.extend(made.iter().flat_map(|made| spread(record.partition, made)));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        self.0.snapshot()
+    }
+}
+
+/// A record made of an input partition, for every output partition, with where it comes from.
+pub(crate) fn spread(from: i32, made: &OutRecord) -> impl Iterator<Item = OutRecord> + use<> {
+    let line = String::from_utf8_lossy(made.value.as_deref().unwrap_or_default()).into_owned();
+    (0..SPREAD_TO).map(move |to| record(to, format!("{from} {line}")))
+}
+
+/// Output partitions that a spreading processor writes to.
+pub(crate) const SPREAD_TO: i32 = 4;
+
+pub(crate) struct SpreadingFactory;
+
+impl ProcessorFactory for SpreadingFactory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        HashingFactory.inputs()
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        HashingFactory.outputs()
+    }
+
+    fn unit(&self, partition: &TopicPartition) -> UnitId {
+        HashingFactory.unit(partition)
+    }
+
+    fn state_fingerprint(&self) -> Option<u64> {
+        HashingFactory.state_fingerprint()
+    }
+
+    fn create(&self, _unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        Ok(Box::new(Spreading(Hashing::restored(snapshot)?)))
     }
 }
 
