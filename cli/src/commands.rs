@@ -24,6 +24,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Run => services(global, &Service::ALL),
         Command::Ingest => services(global, &[Service::Ingest]),
         Command::Features => services(global, &[Service::Features]),
+        Command::Merge => services(global, &[Service::Merge]),
         Command::Scorer => services(global, &[Service::Scorer]),
         Command::Lake { command: None } => services(global, &[Service::Lake]),
         Command::Lake { command: Some(command) } => lake(global, &command),
@@ -326,6 +327,7 @@ fn bench_quality(global: &Global, quality: Quality) -> Result<u8> {
         seed: quality.seed,
         data: quality.data,
         only: quality.only,
+        shared: quality.shared,
         python: quality.python,
         keep: quality.keep,
     };

@@ -1,4 +1,5 @@
-//! Measures the core alone on one thread: events decoded in memory, vectors encoded and dropped.
+//! Measures the core with its merge on one thread: events decoded in memory, vectors encoded and
+//! dropped.
 //!
 //! `cargo run --release -p features --example throughput [EVENTS]`: 20 events a user over 7 days,
 //! Zipf users (0.8) and items (1.1), 200 campaigns, 80 % views, 17 % clicks, 3 % purchases.
@@ -6,9 +7,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use features::{Config, Core, Plan, Sink, VectorView};
+use features::{Config, Core, Merge, Plan, Sink, VectorView};
 use schemas::{
-    Aggregate, Control, Duplicate, Entry, Event, Kind, Label, Origin, Place, Source, SourceSet, Tick, Ticks,
+    Aggregate, Control, Duplicate, EntityTile, Entry, Event, Kind, Label, Origin, Place, Source, SourceSet,
+    Tick, Ticks,
 };
 
 #[derive(Default)]
@@ -17,6 +19,7 @@ struct Count {
     vectors: u64,
     bytes: u64,
     labels: u64,
+    tiles: Vec<EntityTile>,
 }
 
 impl Sink for Count {
@@ -31,6 +34,9 @@ impl Sink for Count {
     }
     fn duplicate(&mut self, _: Duplicate) {}
     fn aggregate(&mut self, _: Aggregate) {}
+    fn tile(&mut self, tile: EntityTile) {
+        self.tiles.push(tile);
+    }
 }
 
 struct Random(u64);
@@ -111,8 +117,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut core = Core::new(Arc::clone(&plan), 0);
     let mut sink = Count::default();
     let start = clock();
-    for (offset, entry) in entries.iter().enumerate() {
-        core.step(entry, Place { partition: 0, offset: offset as i64 }, &mut sink);
+    let mut merge = Merge::new(Arc::clone(&plan), 1);
+    let mut offset = 0;
+    let mut step = |core: &mut Core, entry: &Entry, sink: &mut Count| {
+        core.step(entry, Place { partition: 0, offset }, sink);
+        offset += 1;
+    };
+    for entry in &entries {
+        step(&mut core, entry, &mut sink);
+        for tile in std::mem::take(&mut sink.tiles) {
+            for version in merge.step(&tile) {
+                step(&mut core, &Entry::Control(Control::Entities(version)), &mut sink);
+            }
+        }
     }
     let seconds = start.elapsed().as_secs_f64();
     println!(
@@ -123,6 +140,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sink.bytes / sink.vectors.max(1),
         sink.labels,
     );
+    let (keys, tiles) = merge.held();
+    println!("{:?}, {keys} keys and {tiles} tiles held", merge.counts());
     let users = core.users().max(1);
     println!("{users} users, {} bytes of state each", core.state_bytes() / users);
     let start = clock();

@@ -38,7 +38,10 @@ pub struct Config {
     pub timers_per_record: usize,
     /// How long a closed hour can be corrected.
     pub aggregate_horizon: Millis,
-    /// Declarations by entity: `user`, `user_campaign`, `user_category`.
+    /// Width of the tiles that shared entities are counted in, and of the steps between versions.
+    pub shared_tile: Millis,
+    /// Declarations by entity: `user`, `user_campaign`, `user_category`, and those that users share:
+    /// `item`, `campaign`, `category`, `brand`, `placement`.
     pub entities: BTreeMap<String, EntityConfig>,
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Place};
+use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Place, Source};
 
 use crate::dedupe::{Identity, Seen};
 use crate::history::{History, Logged, NEVER, Read, Totals};
@@ -13,7 +13,9 @@ use crate::hours::Hours;
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Pending};
 use crate::out::{Counts, Sink};
-use crate::plan::Plan;
+use crate::plan::{Plan, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::shared::open::{OpenTiles, key_of};
+use crate::shared::versions::Versions;
 use crate::timers::Timers;
 use crate::vector::{VectorView, evaluate, kind_index};
 
@@ -47,9 +49,15 @@ pub struct Core {
     pub(crate) users: Vec<User>,
     pub(crate) timers: Timers,
     pub(crate) hours: Hours,
+    /// Tiles of shared entities that the clock has not passed.
+    pub(crate) tiles: OpenTiles,
+    /// What all partitions together counted of shared entities.
+    pub(crate) versions: Versions,
     /// Where the sweep stands in `users`.
     pub(crate) hand: usize,
     pub(crate) counts: Counts,
+    /// How far the version lay behind the last vector that read one, ms. Not part of the state.
+    version_behind_ms: Option<i64>,
     /// Scratch of a read.
     pub(crate) totals: Totals,
     pub(crate) values: Vec<f32>,
@@ -67,8 +75,11 @@ impl Core {
             users: vec![User::default()],
             timers: Timers::default(),
             hours: Hours::default(),
+            tiles: OpenTiles::default(),
+            versions: Versions::default(),
             hand: 0,
             counts: Counts::default(),
+            version_behind_ms: None,
             totals: Totals::default(),
             values: Vec::new(),
         }
@@ -94,6 +105,26 @@ impl Core {
         self.counts
     }
 
+    /// How far the version of shared entities lay behind the last vector that read one, ms.
+    pub fn version_behind_ms(&self) -> Option<i64> {
+        self.version_behind_ms
+    }
+
+    /// The source that holds the event clock, with its watermark, ms: the last of those not idle.
+    pub fn slowest_source(&self) -> Option<(&Source, i64)> {
+        let sources = self.clock.parts().0?;
+        let awake = sources.into_iter().filter_map(|(source, state)| match state? {
+            (watermark_ms, false) => Some((source, watermark_ms)),
+            (_, true) => None,
+        });
+        awake.min_by_key(|(_, watermark_ms)| *watermark_ms)
+    }
+
+    /// Keys of shared entities in the version in force.
+    pub fn shared_keys(&self) -> usize {
+        self.versions.len()
+    }
+
     /// Users held.
     pub fn users(&self) -> usize {
         self.names.len()
@@ -116,14 +147,20 @@ impl Core {
             .iter()
             .map(|user| size_of::<User>() + user.history.bytes() + user.seen.bytes() + user.pending.bytes())
             .sum();
-        users + self.timers.bytes() + self.texts.bytes() + self.names.bytes() + self.hours.len() * 96
+        users
+            + self.timers.bytes()
+            + self.texts.bytes()
+            + self.names.bytes()
+            + self.hours.len() * 96
+            + self.tiles.bytes()
+            + self.versions.bytes()
     }
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
     pub fn step(&mut self, entry: &Entry, place: Place, out: &mut impl Sink) {
         match entry {
             Entry::Event(event) => self.event(event, place, out),
-            Entry::Control(control) => self.control(control),
+            Entry::Control(control) => self.control(control, out),
         }
         self.fire(out);
         self.sweep();
@@ -133,10 +170,17 @@ impl Core {
         self.clock.now_ms().unwrap_or(NEVER)
     }
 
-    fn control(&mut self, control: &Control) {
+    fn control(&mut self, control: &Control, out: &mut impl Sink) {
+        if let Control::Entities(version) = control {
+            self.counts.versions += u64::from(self.versions.fold(version, &self.plan));
+        }
         if self.clock.fold(control) {
             let now = self.now();
             self.hours.advance(now, self.plan.config.aggregate_horizon.0, &mut self.texts);
+            if self.plan.shares() {
+                let (plan, texts) = (&self.plan, &mut self.texts);
+                self.counts.tiles += self.tiles.close(now, self.partition, plan, texts, out);
+            }
         }
     }
 
@@ -180,8 +224,20 @@ impl Core {
             let [_, campaign, category] = ids;
             let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
             user.history.read(&read, &self.plan, &mut self.totals);
-            let known = [true, campaign != EMPTY, category != EMPTY];
-            evaluate(&self.plan, &self.totals, event, known, &mut self.values);
+            let version_ms = self.versions.as_of(event.event_time_ms);
+            if self.plan.shares() {
+                self.counts.without_version += u64::from(version_ms.is_none());
+                self.version_behind_ms =
+                    version_ms.map(|version| event.event_time_ms - version).or(self.version_behind_ms);
+            }
+            let shared = self.versions.find(event);
+            let known = std::array::from_fn(|entity| match entity {
+                USER => true,
+                USER_CAMPAIGN => campaign != EMPTY,
+                USER_CATEGORY => category != EMPTY,
+                _ => version_ms.is_some() && !key_of(event, entity - SHARED).is_empty(),
+            });
+            evaluate(&self.plan, &self.totals, &shared, event, known, &mut self.values);
             self.counts.vectors += 1;
             out.vector(&VectorView {
                 place,
@@ -189,6 +245,7 @@ impl Core {
                 clock_ms: now,
                 fingerprint: self.plan.schema_fingerprint(),
                 values: &self.values,
+                version_ms,
                 behaviours: user.history.recent(&read, &self.plan),
                 texts: &self.texts,
             });
@@ -198,6 +255,9 @@ impl Core {
         user.pending.add(event, place.offset, key, &self.plan, &mut self.timers, &mut self.texts);
         if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
             self.counts.uncorrected += 1;
+        }
+        if self.plan.shares() && !self.tiles.add(event, index, &self.plan, &mut self.texts) {
+            self.counts.untiled += 1;
         }
         // The history takes over the uses counted above.
         let logged = Logged::new(event.event_time_ms, index, ids, event.value as f32);

@@ -6,7 +6,9 @@ use schemas::duration::Millis;
 use schemas::vector::{Scale, VectorField};
 
 use crate::config::{Config, EntityConfig};
-use crate::plan::{Context, DeclarationError, ENTITIES, Field, KindSet};
+use crate::plan::{
+    Context, DeclarationError, ENTITIES, Field, KindSet, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY,
+};
 
 /// No window and no horizon is longer, ms.
 const LONGEST_WINDOW_MS: i64 = 400 * 86_400_000;
@@ -61,16 +63,38 @@ pub(crate) fn check_limits(config: &Config) -> Result<(), DeclarationError> {
     )
 }
 
+/// The tile of shared entities, ms: one of `sizes`, which nest.
+pub(crate) fn check_tile(config: &Config, sizes: &[i64]) -> Result<i64, DeclarationError> {
+    let tile = config.shared_tile;
+    if sizes.contains(&tile.0) {
+        return Ok(tile.0);
+    }
+    let known: Vec<String> = sizes.iter().map(|&size| Millis(size).to_string()).collect();
+    let what = format!("{tile} is no width of tiles");
+    Err(DeclarationError::new("features.shared_tile", what, format!("write one of {}", known.join(", "))))
+}
+
 /// The windows of an entity, ascending, ms.
 pub(crate) fn windows_of(
     config: &Config,
     name: &str,
     entity: &EntityConfig,
 ) -> Result<Vec<i64>, DeclarationError> {
-    if entity.windows.is_empty() {
-        return check_windows("features.windows", &config.windows);
+    let key = match entity.windows.as_slice() {
+        [] => "features.windows".to_owned(),
+        _ => format!("features.entities.{name}.windows"),
+    };
+    let own = if entity.windows.is_empty() { &config.windows } else { &entity.windows };
+    let windows = check_windows(&key, own)?;
+    let is_shared = ENTITIES[SHARED..].contains(&name);
+    match windows.first() {
+        Some(&shortest) if is_shared && shortest < config.shared_tile.0 => Err(DeclarationError::new(
+            format!("features.entities.{name}.windows"),
+            format!("{} is shorter than features.shared_tile ({})", Millis(shortest), config.shared_tile),
+            "name windows of at least that, or a smaller tile",
+        )),
+        _ => Ok(windows),
     }
-    check_windows(&format!("features.entities.{name}.windows"), &entity.windows)
 }
 
 /// The windows, ascending, ms.
@@ -93,33 +117,34 @@ pub(crate) fn check_windows(key: &str, windows: &[Millis]) -> Result<Vec<i64>, D
 }
 
 /// Collects the numbers of a vector, in order.
-pub(crate) struct Layout<'a> {
+pub(crate) struct Layout {
     pub(crate) fields: Vec<Field>,
     pub(crate) columns: Vec<VectorField>,
-    /// All windows, ms.
-    pub(crate) windows: &'a [i64],
 }
 
-impl Layout<'_> {
+impl Layout {
     fn push(&mut self, field: Field, name: String, scale: Scale, doc: String) {
         self.fields.push(field);
         self.columns.push(VectorField { name, scale, doc });
     }
 
-    /// Adds what is declared of an entity with these windows.
+    /// Adds what is declared of an entity with these windows, which are among `kept`.
     pub(crate) fn entity(
         &mut self,
         entity: usize,
         config: &EntityConfig,
         own: &[i64],
+        kept: &[i64],
     ) -> Result<(), DeclarationError> {
         let name = ENTITIES[entity];
-        let of =
-            ["the user", "the user under the view's campaign", "the user on the view's category"][entity];
-        let own: Vec<(usize, String)> = own
-            .iter()
-            .filter_map(|w| Some((self.windows.iter().position(|known| known == w)?, Millis(*w).to_string())))
-            .collect();
+        let of = match entity {
+            USER => "the user".to_owned(),
+            USER_CAMPAIGN => "the user under the view's campaign".to_owned(),
+            USER_CATEGORY => "the user on the view's category".to_owned(),
+            _ => format!("the view's {name}, all users together as of the version that the vector names"),
+        };
+        let place = |w: &i64| Some((kept.iter().position(|known| known == w)?, Millis(*w).to_string()));
+        let own: Vec<(usize, String)> = own.iter().filter_map(place).collect();
         for kinds in parse_kinds(name, "count", &config.count)? {
             for (window, label) in &own {
                 self.push(

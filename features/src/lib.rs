@@ -1,7 +1,8 @@
-//! Features: declared windows over what users did, duplicates, labels and hourly sums.
+//! Features: declared windows over what users did and over what all of them did together,
+//! duplicates, labels and hourly sums.
 //!
 //! A pure core ([`Core`]) folds one partition of `events`; a thin shell ([`factory`]) gives it to
-//! the loop. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
+//! the loop. What users share is merged by [`Merge`] behind [`merge_factory`]. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
 //! Knows no model, no lake and no broker.
 
 mod config;
@@ -13,9 +14,11 @@ mod hours;
 mod interner;
 mod labels;
 mod labels_state;
+mod merge_processor;
 mod out;
 mod plan;
 mod processor;
+mod shared;
 mod snapshot;
 mod telemetry;
 mod tiles;
@@ -25,9 +28,11 @@ mod wire;
 
 pub use crate::config::{Config, DEFAULTS, EntityConfig};
 pub use crate::core::Core;
+pub use crate::merge_processor::{MergeFactory, merge_factory};
 pub use crate::out::{Counts, Out, Output, Sink};
 pub use crate::plan::{DeclarationError, Plan};
 pub use crate::processor::{Factory, factory};
+pub use crate::shared::merge::{Merge, MergeCounts};
 pub use crate::snapshot::FORMAT;
 pub use crate::vector::VectorView;
 pub use crate::wire::SnapshotError;

@@ -1,6 +1,6 @@
 //! What a step puts out, and what it counts.
 
-use schemas::{Aggregate, Duplicate, FeatureVector, Label};
+use schemas::{Aggregate, Duplicate, EntityTile, FeatureVector, Label};
 
 use crate::vector::VectorView;
 
@@ -14,6 +14,8 @@ pub trait Sink {
     fn duplicate(&mut self, duplicate: Duplicate);
     /// An hourly sum.
     fn aggregate(&mut self, aggregate: Aggregate);
+    /// A closed tile of a shared entity, or the mark that tiles are closed.
+    fn tile(&mut self, tile: EntityTile);
 }
 
 /// One output.
@@ -27,6 +29,8 @@ pub enum Output {
     Duplicate(Duplicate),
     /// To `aggregates`.
     Aggregate(Aggregate),
+    /// To `entity-tiles`.
+    Tile(EntityTile),
 }
 
 /// A sink that keeps everything, in order.
@@ -52,6 +56,10 @@ impl Sink for Out {
     fn aggregate(&mut self, aggregate: Aggregate) {
         self.records.push(Output::Aggregate(aggregate));
     }
+
+    fn tile(&mut self, tile: EntityTile) {
+        self.records.push(Output::Tile(tile));
+    }
 }
 
 /// What has been done since the core was made or restored. Not part of the state.
@@ -71,6 +79,14 @@ pub struct Counts {
     pub behind_clock: u64,
     /// Of these, events whose hour could no longer be corrected.
     pub uncorrected: u64,
+    /// Events whose tile of the shared entities was closed: they change nothing of it.
+    pub untiled: u64,
+    /// Records of tiles written, marks included.
+    pub tiles: u64,
+    /// Versions of shared entities that came into force.
+    pub versions: u64,
+    /// Vectors that could read no version, where shared entities are declared.
+    pub without_version: u64,
     /// Events of a kind that this build does not know: passed over.
     pub unknown_kind: u64,
 }

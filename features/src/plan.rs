@@ -2,11 +2,11 @@
 //!
 //! Knows no state. Two plans of one fingerprint make the same outputs of the same log.
 
-use schemas::VectorSchema;
 use schemas::duration::Millis;
+use schemas::{SharedEntity, VectorSchema};
 
-use crate::config::Config;
-use crate::declare::{Layout, check_limits, check_windows, windows_of};
+use crate::config::{Config, EntityConfig};
+use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of};
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,14 +39,27 @@ pub(crate) const PURCHASE: usize = 3;
 /// Index of refunds.
 pub(crate) const REFUND: usize = 4;
 
-/// Entities, in the order of the schema.
-pub(crate) const ENTITIES: [&str; 3] = ["user", "user_campaign", "user_category"];
+/// Entities, in the order of the schema: those of one user, then those that users share.
+pub(crate) const ENTITIES: [&str; SHARED + SHARED_ENTITIES] = [
+    "user",
+    "user_campaign",
+    "user_category",
+    SharedEntity::Item.as_str(),
+    SharedEntity::Campaign.as_str(),
+    SharedEntity::Category.as_str(),
+    SharedEntity::Brand.as_str(),
+    SharedEntity::Placement.as_str(),
+];
 /// Index of the user.
 pub(crate) const USER: usize = 0;
 /// Index of the user under one campaign.
 pub(crate) const USER_CAMPAIGN: usize = 1;
 /// Index of the user on one category.
 pub(crate) const USER_CATEGORY: usize = 2;
+/// Index of the first entity that users share; the others follow as [`SharedEntity::ALL`] has them.
+pub(crate) const SHARED: usize = 3;
+/// How many of them there are.
+pub(crate) const SHARED_ENTITIES: usize = SharedEntity::ALL.len();
 
 /// What an aggregation ranges over: one kind, or clicks with carts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,18 +146,35 @@ pub(crate) struct Level {
     pub(crate) span_ms: i64,
 }
 
+/// What is kept of one shared entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedPlan {
+    /// Its windows, ms, ascending.
+    pub(crate) windows: Vec<i64>,
+    pub(crate) levels: Vec<Level>,
+    /// Per window: the level that it reads.
+    pub(crate) level_of: Vec<usize>,
+    /// Whether any sum or mean is declared of it.
+    pub(crate) values: bool,
+    /// Whether any age is declared of it.
+    pub(crate) ages: bool,
+}
+
 /// Compiled declarations.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) config: Config,
     pub(crate) fields: Vec<Field>,
-    /// All windows of all entities, ms, ascending.
+    /// All windows of the user's entities, ms, ascending.
     pub(crate) windows: Vec<i64>,
     pub(crate) levels: Vec<Level>,
     /// Per window: the level that it reads.
     pub(crate) level_of: Vec<usize>,
-    /// Per entity: whether anything is declared of it.
-    pub(crate) used: [bool; 3],
+    /// Per entity of the user: whether anything is declared of it.
+    pub(crate) used: [bool; SHARED],
+    /// Per shared entity: what is kept of it, where anything is declared.
+    pub(crate) shared: [Option<SharedPlan>; SHARED_ENTITIES],
+    shared_layout: u64,
     schema: VectorSchema,
     schema_fingerprint: u64,
     fingerprint: u64,
@@ -179,18 +209,26 @@ impl Plan {
             declared.push((index, entity, windows_of(config, name, entity)?));
         }
         declared.sort_by_key(|(index, ..)| *index);
-        let mut windows: Vec<i64> =
-            declared.iter().flat_map(|(.., windows)| windows.iter().copied()).collect();
+        let users = declared.iter().filter(|(index, ..)| *index < SHARED);
+        let mut windows: Vec<i64> = users.flat_map(|(.., windows)| windows.iter().copied()).collect();
         windows.extend(check_windows("features.windows", &config.windows)?);
         windows.sort_unstable();
         windows.dedup();
 
-        let mut layout = Layout { fields: Vec::new(), columns: Vec::new(), windows: &windows };
-        let mut used = [false; 3];
+        let mut layout = Layout { fields: Vec::new(), columns: Vec::new() };
+        let mut used = [false; SHARED];
+        let mut shared: [Option<SharedPlan>; SHARED_ENTITIES] = [const { None }; SHARED_ENTITIES];
+        let tile_ms = check_tile(config, &TILES)?;
         for (index, entity, own) in &declared {
             let before = layout.fields.len();
-            layout.entity(*index, entity, own)?;
-            used[*index] = layout.fields.len() > before;
+            let of_all = if *index < SHARED { &windows } else { own };
+            layout.entity(*index, entity, own, of_all)?;
+            let is_used = layout.fields.len() > before;
+            match index.checked_sub(SHARED) {
+                None => used[*index] = is_used,
+                Some(at) if is_used => shared[at] = Some(SharedPlan::new(entity, own, tile_ms)),
+                Some(_) => {}
+            }
         }
         layout.context(config)?;
         let Layout { fields, columns, .. } = layout;
@@ -201,17 +239,8 @@ impl Plan {
                 "declare at least one count, as in [features.entities.user] count = [\"view\"]",
             ));
         }
-        let mut levels: Vec<Level> = Vec::new();
-        let mut level_of = Vec::new();
-        for &window in &windows {
-            let size_ms = tile_of(window);
-            // Windows ascend, so equal sizes are neighbours and the last span is the longest.
-            match levels.last_mut() {
-                Some(last) if last.size_ms == size_ms => last.span_ms = window,
-                _ => levels.push(Level { size_ms, span_ms: window }),
-            }
-            level_of.push(levels.len() - 1);
-        }
+        let (levels, level_of) = levels_of(&windows, 0);
+        let kept = format!("{tile_ms} {shared:?}");
         let schema = VectorSchema { fields: columns };
         let text = serde_json::to_string(config).map_err(|error| {
             DeclarationError::new("features", error.to_string(), "write finite numbers only")
@@ -222,6 +251,8 @@ impl Plan {
             levels,
             level_of,
             used,
+            shared,
+            shared_layout: xxhash_rust::xxh3::xxh3_64(kept.as_bytes()),
             schema_fingerprint: schema.fingerprint(),
             schema,
             fingerprint: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
@@ -251,10 +282,55 @@ impl Plan {
         self.windows.iter().map(|&w| Millis(w)).zip(self.level_of.iter().map(tile)).collect()
     }
 
+    /// Fingerprint of what is kept of shared entities: versions of another one are not read.
+    pub(crate) fn shared_layout(&self) -> u64 {
+        self.shared_layout
+    }
+
+    /// Width of the tiles of shared entities, ms.
+    pub(crate) fn shared_tile_ms(&self) -> i64 {
+        self.config.shared_tile.0
+    }
+
+    /// Whether anything is declared of any shared entity.
+    pub(crate) fn shares(&self) -> bool {
+        self.shared.iter().any(Option::is_some)
+    }
+
     /// How long a behaviour is remembered, ms: the longest window.
     pub(crate) fn retention_ms(&self) -> i64 {
         self.windows.last().copied().unwrap_or(0)
     }
+}
+
+impl SharedPlan {
+    fn new(config: &EntityConfig, windows: &[i64], tile_ms: i64) -> Self {
+        let (levels, level_of) = levels_of(windows, tile_ms);
+        Self {
+            windows: windows.to_vec(),
+            levels,
+            level_of,
+            values: !config.sum.is_empty() || !config.mean.is_empty(),
+            ages: !config.seconds_since.is_empty(),
+        }
+    }
+}
+
+/// The sizes of tiles that these windows read, none smaller than `least_ms`, and the place of each
+/// window's. Windows ascend.
+fn levels_of(windows: &[i64], least_ms: i64) -> (Vec<Level>, Vec<usize>) {
+    let mut levels: Vec<Level> = Vec::new();
+    let mut level_of = Vec::new();
+    for &window in windows {
+        let size_ms = tile_of(window).max(least_ms);
+        // Equal sizes are neighbours, and the last span is the longest.
+        match levels.last_mut() {
+            Some(last) if last.size_ms == size_ms => last.span_ms = window,
+            _ => levels.push(Level { size_ms, span_ms: window }),
+        }
+        level_of.push(levels.len() - 1);
+    }
+    (levels, level_of)
 }
 
 fn tile_of(window_ms: i64) -> i64 {

@@ -1,6 +1,7 @@
 //! The core as the loop drives it: records of a partition of `events` in, encoded records out.
 //!
-//! Each output goes to the partition of the same number. Knows neither the broker nor the clock.
+//! Each output goes to the partition of the same number, but for tiles of shared entities, which
+//! all go to the one partition of their topic. Knows neither the broker nor the clock.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use runtime::processor::{
     Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
 };
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, Entry, Label, Place, Protobuf};
+use schemas::{Aggregate, Codec, Duplicate, EntityTile, Entry, Label, Place, Protobuf};
 
 use crate::config::Config;
 use crate::core::Core;
@@ -48,7 +49,9 @@ impl ProcessorFactory for Factory {
 
     fn outputs(&self) -> Vec<Arc<str>> {
         let names = &self.names;
-        [&names.feature_vectors, &names.labels, &names.duplicates, &names.aggregates].map(Arc::clone).to_vec()
+        [&names.feature_vectors, &names.labels, &names.duplicates, &names.aggregates, &names.entity_tiles]
+            .map(Arc::clone)
+            .to_vec()
     }
 
     fn unit(&self, partition: &TopicPartition) -> UnitId {
@@ -69,7 +72,12 @@ impl ProcessorFactory for Factory {
             Some(bytes) => Core::restore(plan, partition, bytes).map_err(StepError::new)?,
             None => Core::new(plan, partition),
         };
-        Ok(Box::new(Features { core, names: Arc::clone(&self.names), told: Counts::default() }))
+        Ok(Box::new(Features {
+            core,
+            names: Arc::clone(&self.names),
+            told: Counts::default(),
+            warned: false,
+        }))
     }
 }
 
@@ -78,6 +86,8 @@ struct Features {
     names: Arc<Names>,
     /// What telemetry has been told.
     told: Counts,
+    /// Whether it was said that the version of shared entities is far behind.
+    warned: bool,
 }
 
 impl Processor for Features {
@@ -99,6 +109,10 @@ impl Processor for Features {
         let counts = self.core.counts();
         telemetry::folded(self.core.partition(), self.told, counts);
         telemetry::state(self.core.partition(), self.core.users(), self.core.timers(), self.core.clock_ms());
+        if let Some(behind_ms) = self.core.version_behind_ms() {
+            let slowest = self.core.slowest_source();
+            telemetry::version_behind(self.core.partition(), behind_ms, slowest, &mut self.warned);
+        }
         self.told = counts;
         Ok(())
     }
@@ -120,9 +134,13 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn push(&mut self, topic: &Arc<str>, key: &str, value: Vec<u8>) {
+        self.push_to(self.partition, topic, key, value);
+    }
+
+    fn push_to(&mut self, partition: i32, topic: &Arc<str>, key: &str, value: Vec<u8>) {
         self.records.push(OutRecord {
             topic: Arc::clone(topic),
-            partition: Some(self.partition),
+            partition: Some(partition),
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Some(value.into()),
             headers: Vec::new(),
@@ -147,5 +165,9 @@ impl Sink for Encoder<'_> {
 
     fn aggregate(&mut self, aggregate: Aggregate) {
         self.push(&self.names.aggregates, &aggregate.campaign, Protobuf::to_vec(&aggregate));
+    }
+
+    fn tile(&mut self, tile: EntityTile) {
+        self.push_to(0, &self.names.entity_tiles, &tile.key, Protobuf::to_vec(&tile));
     }
 }

@@ -14,11 +14,13 @@ use crate::hours::Hours;
 use crate::interner::Interner;
 use crate::labels::Pending;
 use crate::plan::Plan;
+use crate::shared::open::OpenTiles;
+use crate::shared::versions::Versions;
 use crate::timers::Timers;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
@@ -40,6 +42,8 @@ impl Core {
         }
         self.timers.write(&mut out);
         self.hours.write(&mut out);
+        self.tiles.write(&mut out);
+        self.versions.write(&mut out);
         out.len(self.hand);
         out.0
     }
@@ -79,6 +83,8 @@ impl Core {
         }
         let timers = Timers::read_from(&mut input, users.len())?;
         let hours = Hours::read_from(&mut input, texts.slots())?;
+        let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
+        let versions = Versions::read_from(&mut input, &plan)?;
         let hand = input.uint()? as usize;
         if hand >= users.len() || !input.at_end() {
             return Err(input.damaged());
@@ -90,6 +96,8 @@ impl Core {
         core.users = users;
         core.timers = timers;
         core.hours = hours;
+        core.tiles = tiles;
+        core.versions = versions;
         core.hand = hand;
         Ok(core)
     }

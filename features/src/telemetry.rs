@@ -1,6 +1,13 @@
 //! What the feature service counts and measures. Labels are bounded: a partition at most.
 
+use schemas::Source;
+
 use crate::out::Counts;
+use crate::shared::merge::MergeCounts;
+
+/// So far behind in event time, a version or a partition is named in a warning, ms; again only after
+/// it has come within half of that. A replay at an hour a second must not warn of a few seconds.
+const FAR_MS: i64 = 6 * 3_600_000;
 
 /// Adds up what the fold of a partition has done since it was last told.
 pub(crate) fn folded(partition: i32, before: Counts, after: Counts) {
@@ -13,6 +20,10 @@ pub(crate) fn folded(partition: i32, before: Counts, after: Counts) {
         ("salience_features_aggregates_total", before.aggregates, after.aggregates),
         ("salience_features_events_behind_clock_total", before.behind_clock, after.behind_clock),
         ("salience_features_events_uncorrected_total", before.uncorrected, after.uncorrected),
+        ("salience_features_events_untiled_total", before.untiled, after.untiled),
+        ("salience_features_entity_tiles_total", before.tiles, after.tiles),
+        ("salience_features_entity_versions_total", before.versions, after.versions),
+        ("salience_features_vectors_without_version_total", before.without_version, after.without_version),
         ("salience_features_events_unknown_kind_total", before.unknown_kind, after.unknown_kind),
     ] {
         if after > before {
@@ -38,4 +49,96 @@ pub(crate) fn snapshot_taken(partition: i32, users: usize, snapshot_bytes: usize
     metrics::gauge!("salience_features_state_bytes", "partition" => label.clone()).set(state_bytes as f64);
     metrics::gauge!("salience_features_snapshot_bytes", "partition" => label).set(snapshot_bytes as f64);
     tracing::debug!(partition, users, snapshot_bytes, state_bytes, "state written as a snapshot");
+}
+
+/// How far the version of shared entities lies behind the partition's vectors; `warned` is whether
+/// that has been said.
+pub(crate) fn version_behind(
+    partition: i32,
+    behind_ms: i64,
+    slowest: Option<(&Source, i64)>,
+    warned: &mut bool,
+) {
+    let seconds = behind_ms as f64 / 1_000.0;
+    metrics::gauge!("salience_features_entity_version_behind_seconds", "partition" => partition.to_string())
+        .set(seconds);
+    if is_news(behind_ms, warned) {
+        let source =
+            slowest.map_or_else(String::new, |(source, _)| format!("{}[{}]", source.topic, source.partition));
+        tracing::warn!(
+            partition,
+            behind_seconds = seconds,
+            slowest_source = source,
+            "vectors read shared entities of long ago: the slowest source holds the event clock, or the \
+             merge waits for a partition that it names"
+        );
+    }
+}
+
+/// Whether it is far behind and that has not been said.
+fn is_news(behind_ms: i64, said: &mut bool) -> bool {
+    let news = behind_ms > FAR_MS && !*said;
+    *said = news || (*said && behind_ms > FAR_MS / 2);
+    news
+}
+
+/// What the merge has done since it was last told, and the version that it has come to.
+pub(crate) fn merged(before: MergeCounts, after: MergeCounts, version_ms: Option<i64>) {
+    for (name, before, after) in [
+        ("salience_merge_tiles_total", before.tiles, after.tiles),
+        ("salience_merge_repeats_total", before.repeats, after.repeats),
+        ("salience_merge_versions_total", before.versions, after.versions),
+        ("salience_merge_rows_total", before.rows, after.rows),
+    ] {
+        if after > before {
+            metrics::counter!(name).increment(after - before);
+        }
+    }
+    if let Some(version_ms) = version_ms {
+        metrics::gauge!("salience_merge_version_seconds").set(version_ms as f64 / 1_000.0);
+    }
+}
+
+/// How far each partition of `events` has closed its tiles, against the one that has come farthest.
+/// One that is far behind holds versions back: it is named once, in `named`.
+///
+/// `first_ms` is the first time that any was seen to have closed: one that has closed nothing yet is
+/// behind by what has passed since.
+pub(crate) fn closed(closed_ms: &[Option<i64>], first_ms: &mut Option<i64>, named: &mut [bool]) {
+    let Some(farthest_ms) = closed_ms.iter().flatten().copied().max() else { return };
+    let first_ms = *first_ms.get_or_insert(farthest_ms);
+    for (partition, (closed_ms, named)) in closed_ms.iter().zip(named).enumerate() {
+        let behind_ms = farthest_ms - closed_ms.unwrap_or(first_ms);
+        let seconds = behind_ms as f64 / 1_000.0;
+        metrics::gauge!("salience_merge_partition_behind_seconds", "partition" => partition.to_string())
+            .set(seconds);
+        if is_news(behind_ms, named) {
+            tracing::warn!(
+                partition,
+                behind_seconds = seconds,
+                "a partition of events holds versions of shared entities back: its features worker has \
+                 stopped or lags"
+            );
+        }
+    }
+}
+
+/// A snapshot of the merge was taken.
+pub(crate) fn merge_snapshot_taken(keys: usize, tiles: usize, snapshot_bytes: usize) {
+    metrics::gauge!("salience_merge_keys").set(keys as f64);
+    metrics::gauge!("salience_merge_snapshot_bytes").set(snapshot_bytes as f64);
+    tracing::debug!(keys, tiles, snapshot_bytes, "the merge's state written as a snapshot");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_far_behind_is_said_once_until_it_has_come_nearer() {
+        let mut said = false;
+        let mut news = |tenths: i64| is_news(tenths * 6 * 60_000, &mut said);
+        assert_eq!([59, 61, 70, 59, 61].map(&mut news), [false, true, false, false, false]);
+        assert_eq!([29, 61].map(&mut news), [false, true]);
+    }
 }

@@ -7,7 +7,8 @@ use schemas::{Behaviour, Event, FeatureVector, Place, Record};
 
 use crate::history::{Logged, NEVER, Total, Totals, value_slot};
 use crate::interner::Interner;
-use crate::plan::{CLICK, Context, Field, KindSet, Plan, VIEW};
+use crate::plan::{CLICK, Context, ENTITIES, Field, KINDS, KindSet, Plan, SHARED, SHARED_ENTITIES, VIEW};
+use crate::shared::versions::SharedRow;
 use crate::wire::varint;
 
 const DAY_MS: i64 = 86_400_000;
@@ -25,12 +26,31 @@ pub struct VectorView<'a> {
     pub fingerprint: u64,
     /// The numbers, in the schema's order.
     pub values: &'a [f32],
+    /// The version of shared entities that it read, ms; `None` where it could read none.
+    pub version_ms: Option<i64>,
     pub(crate) behaviours: &'a [Logged],
     pub(crate) texts: &'a Interner,
 }
 
-/// The numbers of a view; `known` says per entity whether the view names it.
-pub(crate) fn evaluate(plan: &Plan, totals: &Totals, event: &Event, known: [bool; 3], out: &mut Vec<f32>) {
+/// The numbers of a view: of its user's windows and of the shared entities' (none: nothing has
+/// happened to them). `known` says per entity whether the view names it and it can be read.
+pub(crate) fn evaluate(
+    plan: &Plan,
+    totals: &Totals,
+    shared: &[Option<&SharedRow>; SHARED_ENTITIES],
+    event: &Event,
+    known: [bool; ENTITIES.len()],
+    out: &mut Vec<f32>,
+) {
+    const NOTHING: &Total = &Total { counts: [0; KINDS], sums: [0.0; 3] };
+    let total = |entity: usize, window: usize| match entity.checked_sub(SHARED) {
+        None => &totals.windows[entity][window],
+        Some(at) => shared[at].map_or(NOTHING, |row| &row.windows[window]),
+    };
+    let last_ms = |entity: usize, kind: usize| match entity.checked_sub(SHARED) {
+        None => totals.last_ms[entity][kind],
+        Some(at) => shared[at].map_or(NEVER, |row| row.last_ms[kind]),
+    };
     out.clear();
     let at_ms = event.event_time_ms;
     for field in &plan.fields {
@@ -44,22 +64,22 @@ pub(crate) fn evaluate(plan: &Plan, totals: &Totals, event: &Event, known: [bool
             {
                 f32::NAN
             }
-            Field::Count { entity, kinds, window } => count(&totals.windows[entity][window], kinds) as f32,
-            Field::Sum { entity, kinds, window } => sum(&totals.windows[entity][window], kinds) as f32,
+            Field::Count { entity, kinds, window } => count(total(entity, window), kinds) as f32,
+            Field::Sum { entity, kinds, window } => sum(total(entity, window), kinds) as f32,
             Field::Mean { entity, kinds, window } => {
-                let total = &totals.windows[entity][window];
+                let total = total(entity, window);
                 match count(total, kinds) {
                     0 => f32::NAN,
                     n => (sum(total, kinds) / n as f64) as f32,
                 }
             }
             Field::Rate { entity, window, prior, weight } => {
-                let total = &totals.windows[entity][window];
+                let total = total(entity, window);
                 let clicks = count(total, KindSet::Click) as f64;
                 ((clicks + prior * weight) / (f64::from(total.counts[VIEW]) + weight)) as f32
             }
             Field::Since { entity, kinds } => {
-                let last = kinds.indices().iter().map(|&kind| totals.last_ms[entity][kind]).max();
+                let last = kinds.indices().iter().map(|&kind| last_ms(entity, kind)).max();
                 match last {
                     None | Some(NEVER) => f32::NAN,
                     Some(last) => ((at_ms - last) as f64 / 1_000.0) as f32,
@@ -128,6 +148,10 @@ impl VectorView<'_> {
         })
     }
 
+    fn entity_version(&self) -> u64 {
+        self.version_ms.map_or(0, i64::unsigned_abs)
+    }
+
     /// As a record of its own.
     pub fn to_vector(&self) -> FeatureVector {
         let event = self.event;
@@ -161,7 +185,7 @@ impl VectorView<'_> {
             values: block(self.values).into(),
             embedding: block(&event.embedding).into(),
             behaviours: behaviours.collect(),
-            entity_version: 0,
+            entity_version: self.entity_version(),
         }
     }
 
@@ -228,6 +252,7 @@ impl VectorView<'_> {
             int(4, kind as i64, out);
             int(5, age_ms, out);
         }
+        int(23, self.entity_version() as i64, out);
     }
 }
 

@@ -76,8 +76,12 @@ impl Writer {
     }
 
     pub(crate) fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.len(value.len());
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
     }
 }
 
@@ -173,8 +177,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn text(&mut self) -> Result<&'a str, SnapshotError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| self.damaged())
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], SnapshotError> {
         let len = self.len()?;
-        let raw = self.take(len)?;
-        std::str::from_utf8(raw).map_err(|_| self.damaged())
+        self.take(len)
     }
 }

@@ -89,7 +89,7 @@ pub fn pipeline(mut config: Config, options: Options) -> Result<Measured> {
 
 fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
     preload(context, options)?;
-    let services = [Service::Ingest, Service::Features, Service::Scorer];
+    let services = [Service::Ingest, Service::Features, Service::Merge, Service::Scorer];
     let shutdown = Shutdown::new();
     let pipeline = Pipeline::start(context, &services, &shutdown)?;
     let outcome = Running { context, shutdown: &shutdown }.measure(options.events);

@@ -97,6 +97,18 @@ impl Context {
         Ok(Arc::new(features::factory(&self.config.features, &self.names)?))
     }
 
+    /// The merge of shared entities.
+    ///
+    /// # Errors
+    /// Declarations that make no sense, a cluster that does not answer, or one without `events`.
+    pub fn merge(&self) -> Result<Arc<dyn ProcessorFactory>> {
+        let events = &self.names.events;
+        let partitions =
+            self.admin.partitions(events)?.with_context(|| format!("there is no topic {events}"))?;
+        let factory = features::merge_factory(&self.config.features, &self.names, partitions as usize)?;
+        Ok(Arc::new(factory))
+    }
+
     /// The registry of models.
     pub fn registry(&self) -> trainer::Registry {
         trainer::Registry::new(self.store.clone(), &self.config.trainer.model)

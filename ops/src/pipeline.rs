@@ -16,6 +16,8 @@ pub enum Service {
     Ingest,
     /// Events to vectors and labels.
     Features,
+    /// Tiles of shared entities to versions of their windows.
+    Merge,
     /// Vectors to predictions.
     Scorer,
     /// Topics to tables.
@@ -26,13 +28,15 @@ pub enum Service {
 
 impl Service {
     /// All of them, in the order of the flow.
-    pub const ALL: [Self; 5] = [Self::Ingest, Self::Features, Self::Scorer, Self::Lake, Self::Trainer];
+    pub const ALL: [Self; 6] =
+        [Self::Ingest, Self::Features, Self::Merge, Self::Scorer, Self::Lake, Self::Trainer];
 
     /// Its name: subcommand, consumer group, metric label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Features => "features",
+            Self::Merge => "merge",
             Self::Scorer => "scorer",
             Self::Lake => "lake",
             Self::Trainer => "trainer",
@@ -101,6 +105,12 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
     match service {
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
         Service::Features => runtime::worker::run("features", context.features()?, &settings, shutdown)?,
+        Service::Merge => {
+            // Its topic has one partition: one worker reads it, those of other instances stand by.
+            let mut settings = settings;
+            settings.service.workers = 1;
+            runtime::worker::run("merge", context.merge()?, &settings, shutdown)?;
+        }
         Service::Scorer => scorer::run(
             &config.scorer,
             &context.vector_schema,

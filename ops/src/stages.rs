@@ -17,11 +17,12 @@ const CUT_QUIET: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Services in the order of the flow, with the topics that each reads.
-pub fn stages(context: &Context) -> [(&'static str, Vec<Arc<str>>); 3] {
+pub fn stages(context: &Context) -> [(&'static str, Vec<Arc<str>>); 4] {
     let n = &context.names;
     [
         ("ingest", vec![n.views.clone(), n.clicks.clone(), n.purchases.clone()]),
         ("features", vec![n.events.clone()]),
+        ("merge", vec![n.entity_tiles.clone()]),
         ("scorer", vec![n.feature_vectors.clone()]),
     ]
 }
@@ -46,9 +47,10 @@ impl<'a> Backlog<'a> {
     ///
     /// # Errors
     /// A cluster that does not answer.
-    pub fn by_stage(&self) -> Result<[(&'static str, i64); 3]> {
-        let mut sums = [("ingest", 0), ("features", 0), ("scorer", 0)];
-        for (slot, (service, topics)) in sums.iter_mut().zip(stages(self.context)) {
+    pub fn by_stage(&self) -> Result<[(&'static str, i64); 4]> {
+        let stages = stages(self.context);
+        let mut sums = stages.each_ref().map(|(service, _)| (*service, 0));
+        for (slot, (service, topics)) in sums.iter_mut().zip(stages) {
             let group = self.context.group(service);
             for topic in topics {
                 let ends = self.reader.end_offsets(&topic)?;
@@ -135,7 +137,8 @@ pub fn wait_until_drained(context: &Context, shutdown: &Shutdown) -> Result<()> 
         let now = backlog.by_stage()?;
         let slack = i64::from(context.config.topics.internal_partitions) * 2;
         let raw_done = now[0].1 == 0;
-        quiet = if raw_done && now[1].1 <= slack && now[2].1 <= slack { quiet + 1 } else { 0 };
+        let rest_done = now[1..].iter().all(|(_, lag)| *lag <= slack);
+        quiet = if raw_done && rest_done { quiet + 1 } else { 0 };
         if quiet >= 5 {
             return Ok(());
         }

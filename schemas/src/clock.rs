@@ -73,6 +73,7 @@ impl EventClock {
                     }
                 }
             }
+            Control::Entities(_) => return false,
         }
         self.advance()
     }

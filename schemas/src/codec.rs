@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{
-    Aggregate, Control, Duplicate, Entry, Event, FeatureVector, Label, LateEvent, ModelAnnouncement,
-    Prediction, RawEvent, SourceSet, Ticks,
+    Aggregate, Control, Duplicate, EntityTile, EntityVersion, Entry, Event, FeatureVector, Label, LateEvent,
+    ModelAnnouncement, Prediction, RawEvent, SourceSet, Ticks,
 };
 
 /// Why bytes could not be read as a record.
@@ -151,12 +151,13 @@ protobuf_records! {
     Label => "label" v 1,
     Duplicate => "duplicate" v 1,
     Aggregate => "aggregate" v 1,
+    EntityTile => "entity tile" v 1,
 }
 
 /// The envelope of the `events` log. Tags 2 and up are control records.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Body", tags = "1, 2, 3")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4")]
     body: Option<Body>,
 }
 
@@ -168,6 +169,8 @@ enum Body {
     Ticks(Ticks),
     #[prost(message, tag = "3")]
     Sources(SourceSet),
+    #[prost(message, tag = "4")]
+    Entities(EntityVersion),
 }
 
 impl Record for Entry {
@@ -186,6 +189,7 @@ impl Codec<Entry> for Protobuf {
             Entry::Event(event) => field(1, event.as_ref(), out),
             Entry::Control(Control::Ticks(ticks)) => field(2, ticks, out),
             Entry::Control(Control::Sources(set)) => field(3, set, out),
+            Entry::Control(Control::Entities(version)) => field(4, version, out),
         }
     }
 
@@ -196,6 +200,7 @@ impl Codec<Entry> for Protobuf {
             Some(Body::Event(event)) => Ok(Entry::Event(event)),
             Some(Body::Ticks(ticks)) => Ok(Entry::Control(Control::Ticks(ticks))),
             Some(Body::Sources(set)) => Ok(Entry::Control(Control::Sources(set))),
+            Some(Body::Entities(version)) => Ok(Entry::Control(Control::Entities(version))),
             None => Err(DecodeError::Invalid {
                 record: Entry::NAME,
                 what: "no body, or a control record that this build does not know; upgrade it first",

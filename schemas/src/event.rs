@@ -1,11 +1,11 @@
 //! What stands in the `events` log: canonical events and control records.
 //!
-//! Only ingest writes events here. Whatever changes an output downstream and is not a customer's
+//! Only ingest writes events here; control records come from ingest and from the merge stage. Whatever changes an output downstream and is not a customer's
 //! event is a [`Control`] record, so that all after ingest is a pure function of this log.
 
 use serde::{Deserialize, Serialize};
 
-use crate::Place;
+use crate::{EntityVersion, Place};
 
 /// What a consumer did.
 #[derive(
@@ -205,6 +205,9 @@ pub enum Control {
     /// The set of sources.
     #[prost(message, tag = "3")]
     Sources(SourceSet),
+    /// Windows of shared entities were published.
+    #[prost(message, tag = "4")]
+    Entities(EntityVersion),
 }
 
 /// One record of the `events` log.

@@ -15,6 +15,7 @@ mod column;
 pub mod control;
 pub mod dead_letters;
 pub mod duplicates;
+pub mod entity_tiles;
 pub mod events;
 pub mod features;
 mod form;
@@ -106,6 +107,7 @@ pub const fn spec() -> &'static [Spec] {
         Spec { table: dead_letters::NAME, topic: topic::DEAD_LETTERS },
         Spec { table: duplicates::NAME, topic: topic::DUPLICATES },
         Spec { table: aggregates::NAME, topic: topic::AGGREGATES },
+        Spec { table: entity_tiles::NAME, topic: topic::ENTITY_TILES },
     ];
     SPEC
 }
@@ -123,6 +125,7 @@ pub fn encoder(table: &str, vectors: Option<&VectorSchema>) -> Option<Box<dyn Ro
         dead_letters::NAME => Some(dead_letters::encoder()),
         duplicates::NAME => Some(duplicates::encoder()),
         aggregates::NAME => Some(aggregates::encoder()),
+        entity_tiles::NAME => Some(entity_tiles::encoder()),
         _ => None,
     }
 }

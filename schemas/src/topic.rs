@@ -49,6 +49,9 @@ topics! {
     DUPLICATES, duplicates => "duplicates";
     /// Hourly sums.
     AGGREGATES, aggregates => "aggregates";
+    /// Sums of shared entities per tile and partition of `events` (one partition: their order is
+    /// the merge's input, and a version needs the marks of all of them).
+    ENTITY_TILES, entity_tiles => "entity-tiles";
     /// Champions (compacted).
     MODELS, models => "models";
     /// What the optimizers consume.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
-use schemas::{Control, EventClock, Source, SourceSet, Tick, Ticks};
+use schemas::{Control, EntityVersion, EventClock, Source, SourceSet, Tick, Ticks};
 
 fn source(partition: i32) -> Source {
     Source { topic: "views".into(), partition }
@@ -107,6 +107,9 @@ fn control() -> impl Strategy<Value = Control> {
         1 => btree_set(0..5, 0..5).prop_map(|set| Control::Sources(SourceSet {
             sources: set.into_iter().map(source).collect(),
         })),
+        1 => any::<i64>().prop_map(|version_ms| {
+            Control::Entities(EntityVersion { version_ms, ..EntityVersion::default() })
+        }),
     ]
 }
 
@@ -131,6 +134,7 @@ proptest! {
                         *state = Some((tick.watermark_ms, tick.idle));
                     }
                 },
+                Control::Entities(_) => {}
             }
             let states: Vec<_> = known.iter().flat_map(BTreeMap::values).collect();
             if !states.is_empty() && states.iter().all(|state| state.is_some()) {

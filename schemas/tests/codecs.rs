@@ -29,7 +29,7 @@ proptest! {
     fn protobuf_gives_back(
         event in common::event(), control in common::control(), late in common::late_event(),
         vector in common::vector(), label in common::label(), duplicate in common::duplicate(),
-        aggregate in common::aggregate(),
+        aggregate in common::aggregate(), tile in common::entity_tile(),
     ) {
         prop_assert!(same::<Protobuf, _>(&Entry::Event(Box::new(event))));
         prop_assert_eq!(again::<Protobuf, _>(&Entry::Control(control.clone())), Entry::Control(control));
@@ -38,6 +38,7 @@ proptest! {
         prop_assert!(same::<Protobuf, _>(&label));
         prop_assert_eq!(again::<Protobuf, _>(&duplicate), duplicate);
         prop_assert!(same::<Protobuf, _>(&aggregate));
+        prop_assert_eq!(again::<Protobuf, _>(&tile), tile);
     }
 
     /// Finite numbers come back to the bit from decimal text.

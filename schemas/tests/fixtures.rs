@@ -12,9 +12,9 @@ use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::raw::OrderLine;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
-    Aggregate, Behaviour, Codec, Control, DeadLetter, Duplicate, Entry, Event, FeatureVector, Json, Kind,
-    Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Protobuf, RawEvent, Reason, Record,
-    Source, SourceSet, Tick, Ticks, VectorSchema, table,
+    Aggregate, Behaviour, Codec, Control, DeadLetter, Duplicate, EntityRow, EntityTile, EntityVersion, Entry,
+    Event, FeatureVector, Json, Kind, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction,
+    Protobuf, RawEvent, Reason, Record, SharedEntity, Source, SourceSet, Tick, Ticks, VectorSchema, table,
 };
 use serde::Serialize;
 
@@ -101,6 +101,39 @@ fn entries_of_events() {
         Tick { source: source(1), watermark_ms: i64::MIN, idle: true },
     ];
     check::<Protobuf, _>("ticks", "bin", &Entry::Control(Control::Ticks(Ticks { ticks })));
+    let version = EntityVersion {
+        version_ms: 1_767_571_200_000,
+        layout: 0xfeed,
+        whole: true,
+        last: true,
+        rows: vec![EntityRow {
+            entity: SharedEntity::Campaign as i32,
+            key: "campaign-2".into(),
+            counts: vec![100, 10, 1, 2, 0, 700, 70, 7, 14, 1],
+            values: vec![1_999_000, 399_800, 0, 13_993_000, 2_798_600, -199_900],
+            last_ms: vec![1_767_571_200_000, 1_767_571_140_000, 0, 0, 0],
+        }],
+    };
+    check::<Protobuf, _>("entities", "bin", &Entry::Control(Control::Entities(version)));
+}
+
+#[test]
+fn entity_tiles() {
+    let tile = EntityTile {
+        partition: 5,
+        tile_ms: 1_767_571_140_000,
+        entity: SharedEntity::Item as i32,
+        key: "item-1".into(),
+        views: 100,
+        clicks: 10,
+        carts: 1,
+        purchases: 2,
+        refunds: 1,
+        view_value: 1_999_000,
+        purchase_value: 399_800,
+        refund_value: -199_900,
+    };
+    check::<Protobuf, _>("entity_tile", "bin", &tile);
 }
 
 #[test]

@@ -79,6 +79,7 @@ gives_back! {
     late_events_give_back_late_events: late_events of common::late_event(), Protobuf;
     duplicates_give_back_duplicates: duplicates of common::duplicate(), Protobuf;
     aggregates_give_back_aggregates: aggregates of common::aggregate(), Protobuf;
+    entity_tiles_give_back_entity_tiles: entity_tiles of common::entity_tile(), Protobuf;
 }
 
 proptest! {
@@ -133,7 +134,7 @@ fn every_table_is_there_once() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 10);
     assert!(table::encoder("nothing", Some(&schema)).is_none());
     assert!(table::encoder("features", None).is_none());
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use runtime::kafka::{Isolation, Reader, Sender};
 use runtime::processor::{InRecord, OutRecord, TopicPartition};
-use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
+use schemas::{Codec, Control, Entry, FeatureVector, Json, Prediction, Protobuf};
 use serde_json::Value;
 use support::{Deployment, Service, cluster, wait_for};
 
@@ -52,7 +52,7 @@ wrong_type = 0.004
 huge = 0.002
 "#;
 
-const SERVICES: [&str; 5] = ["ingest", "features", "scorer", "lake", "trainer"];
+const SERVICES: [&str; 6] = ["ingest", "features", "merge", "scorer", "lake", "trainer"];
 
 /// Raw records that the market sends.
 const RECORDS: &str = "16000";
@@ -130,6 +130,10 @@ fn every_service_is_killed_twice(bootstrap: &str) {
     }
     let status = deployment.status();
     assert_eq!(found(&status), seeds, "counts are not the seed's: {counts:#}");
+    pick(&deployment, "feature-vectors", |record| {
+        let vector: FeatureVector = Protobuf::decode(record.record.value.as_ref().unwrap()).unwrap();
+        vector.entity_version > 0
+    });
 
     forged_records_are_named(&deployment);
     a_damaged_table_is_named(&deployment);
@@ -199,6 +203,18 @@ fn forged_records_are_named(deployment: &Deployment) {
     forge(deployment, &record, Protobuf::to_vec(&vector));
     let said = broken(deployment, "I2");
     assert!(said.contains("feature-vectors") && said.contains("no event makes it"), "{said}");
+
+    // Last: what stands in events beyond what features have read ends the check above.
+    let version = |record: &InRecord| match Protobuf::decode(record.record.value.as_ref()?).ok()? {
+        Entry::Control(Control::Entities(version)) => Some(version),
+        _ => None,
+    };
+    let record = pick(deployment, "events", |record| version(record).is_some());
+    let mut forged = version(&record).unwrap();
+    forged.version_ms += 1;
+    forge(deployment, &record, Protobuf::to_vec(&Entry::Control(Control::Entities(forged))));
+    let said = broken(deployment, "I2");
+    assert!(said.contains("events") && said.contains("no tile makes this version"), "{said}");
 }
 
 fn a_damaged_table_is_named(deployment: &Deployment) {

@@ -60,9 +60,9 @@ fn a_wrong_declaration_names_its_key_and_the_cure() {
     let cases = [
         (
             refused(|c| {
-                c.entities.insert("item".into(), EntityConfig::default());
+                c.entities.insert("shop".into(), EntityConfig::default());
             }),
-            "features.entities.item",
+            "features.entities.shop",
             "user_campaign",
         ),
         (refused(|c| c.windows.clear()), "features.windows", "1 to 16"),

@@ -1,9 +1,12 @@
 //! The feature core against naive oracles: windows, labels, state, declarations, the shell.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
 mod common;
 mod declarations;
 mod labels;
+mod shared;
+mod shared_cases;
 mod shell;
 mod state;
 mod windows;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, ProcessorFactory, TopicPartition, UnitId};
 use schemas::table::TopicRecord;
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, Entry, Kind, Label, Protobuf};
+use schemas::{Aggregate, Codec, Duplicate, EntityTile, Entry, Kind, Label, Protobuf};
 
 use crate::common::*;
 
@@ -25,6 +25,7 @@ impl Sink for Compare {
     fn label(&mut self, _: Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
     fn aggregate(&mut self, _: Aggregate) {}
+    fn tile(&mut self, _: EntityTile) {}
 }
 
 proptest! {
@@ -66,6 +67,7 @@ fn value_of(output: &Output) -> (&'static str, Vec<u8>, String) {
         Output::Label(l) => ("t-labels", Protobuf::to_vec(l), l.user.clone()),
         Output::Duplicate(d) => ("t-duplicates", Protobuf::to_vec(d), d.user.clone()),
         Output::Aggregate(a) => ("t-aggregates", Protobuf::to_vec(a), a.campaign.clone()),
+        Output::Tile(t) => ("t-entity-tiles", Protobuf::to_vec(t), t.key.clone()),
     }
 }
 
@@ -91,17 +93,18 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
         .map(value_of)
         .map(|(topic, value, key)| OutRecord {
             topic: topic.into(),
-            partition: Some(3),
+            // Tiles of all partitions go to one.
+            partition: Some(if topic == "t-entity-tiles" { 0 } else { 3 }),
             key: Some(key.into()),
             value: Some(value.into()),
             headers: Vec::new(),
         })
         .collect();
-    assert_eq!(want.len(), 2 + 1 + 2 + 1, "vectors, a duplicate, labels, a sum");
+    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 3, "vectors, a duplicate, labels, a sum, two tiles and a mark");
 
     let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
     assert_eq!(factory.inputs(), ["t-events".into()]);
-    assert_eq!(factory.outputs().len(), 4);
+    assert_eq!(factory.outputs().len(), 5);
     let unit = factory.unit(&TopicPartition { topic: "t-events".into(), partition: 3 });
     let input = records(&entries);
     let mut got = Vec::new();

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use schemas::table::TopicRecord;
-use schemas::{Aggregate, Codec, DecodeError, Duplicate, FeatureVector, Label, Protobuf, VectorSchema};
+use schemas::{
+    Aggregate, Codec, DecodeError, Duplicate, EntityTile, Entry, FeatureVector, Label, Protobuf, VectorSchema,
+};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -45,7 +47,7 @@ pub(super) fn records(context: &Context, topic: &str, stored: &[u8], recomputed:
     }
 }
 
-/// A record of features' outputs as named values.
+/// A record of features' or of the merge's outputs as named values.
 fn value(context: &Context, topic: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
     let bytes = Bytes::copy_from_slice(bytes);
     let names = &context.names;
@@ -56,6 +58,10 @@ fn value(context: &Context, topic: &str, bytes: &[u8]) -> Result<Value, DecodeEr
         json!(<Protobuf as Codec<Label>>::decode(&bytes)?)
     } else if topic == &*names.duplicates {
         json!(<Protobuf as Codec<Duplicate>>::decode(&bytes)?)
+    } else if topic == &*names.entity_tiles {
+        json!(<Protobuf as Codec<EntityTile>>::decode(&bytes)?)
+    } else if topic == &*names.events {
+        json!(<Protobuf as Codec<Entry>>::decode(&bytes)?)
     } else {
         json!(<Protobuf as Codec<Aggregate>>::decode(&bytes)?)
     })

@@ -1,22 +1,23 @@
-//! I2: what features wrote for a partition is the fold of that partition of `events`.
+//! I2: what features wrote for a partition is the fold of that partition of `events`; what the merge
+//! marked there is the fold of `entity-tiles`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, UnitId};
-use schemas::{Codec, Duplicate, Entry, FeatureVector, Kind, Label, Protobuf};
+use schemas::{Codec, Duplicate, EntityTile, Entry, FeatureVector, Kind, Label, Protobuf};
 
 use super::log::{Cursor, Cut, Range, scan};
-use super::{Options, Outcome, compare};
+use super::{Options, Outcome, compare, entities};
 use crate::context::Context;
 
 /// How many events are folded before their outputs are compared: bounds memory.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Outcome> {
     let says = if options.recompute {
-        "features' outputs are the fold of events, byte for byte"
+        "features' outputs are the fold of events, the merge's of tiles, byte for byte"
     } else {
         "every view has its vector, every label its vector"
     };
@@ -46,6 +47,9 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
         } else {
             count(context, &events, partition, &mut outcome)?;
         }
+    }
+    if recomputable {
+        entities::check(context, cut, &mut outcome)?;
     }
     Ok(outcome)
 }
@@ -116,7 +120,7 @@ fn count(context: &Context, events: &Range, partition: usize, outcome: &mut Outc
     Ok(())
 }
 
-fn decode<T>(record: &InRecord) -> Result<T>
+pub(super) fn decode<T>(record: &InRecord) -> Result<T>
 where
     T: schemas::Record,
     Protobuf: Codec<T>,
@@ -132,8 +136,10 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
     let mut written = BTreeMap::new();
     for topic in factory.outputs() {
         let range = Range::whole(context, &topic)?;
-        match Cursor::from_the_first(context, &range, partition)? {
-            Ok(cursor) => written.insert(topic, Log { cursor, compared: 0 }),
+        // Tiles of all partitions stand in the one partition of their topic.
+        let tiles_of = (topic == context.names.entity_tiles).then_some(partition as i32);
+        match Cursor::from_the_first(context, &range, if tiles_of.is_some() { 0 } else { partition })? {
+            Ok(cursor) => written.insert(topic, Log { cursor, tiles_of, compared: 0 }),
             Err(why) => {
                 outcome.out_of_scope(format!("{}[{partition}]: {why}", events.topic));
                 return Ok(());
@@ -179,7 +185,7 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
     // system are whole, and then nothing may follow.
     if drained(context, events, partition)? {
         for (topic, log) in &mut written {
-            if let Some(extra) = log.cursor.next()? {
+            if let Some(extra) = log.next()? {
                 outcome.differs(format!("{}: no event makes it", compare::place(topic, &extra.record)));
             }
         }
@@ -196,7 +202,21 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
 
 struct Log<'a> {
     cursor: Cursor<'a>,
+    /// Only tiles of this partition of `events`.
+    tiles_of: Option<i32>,
     compared: u64,
+}
+
+impl Log<'_> {
+    fn next(&mut self) -> Result<Option<InRecord>> {
+        while let Some(record) = self.cursor.next()? {
+            match self.tiles_of {
+                Some(partition) if decode::<EntityTile>(&record)?.partition != partition => {}
+                _ => return Ok(Some(record)),
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn against(
@@ -207,10 +227,21 @@ fn against(
 ) -> Result<()> {
     let Some(log) = written.get_mut(&recomputed.topic) else { return Ok(()) };
     log.compared += 1;
-    let Some(stored) = log.cursor.next()? else {
+    let Some(stored) = log.next()? else {
         outcome.differs(format!("{}: record {} is missing", recomputed.topic, log.compared));
         return Ok(());
     };
+    differences(context, recomputed, &stored, outcome);
+    Ok(())
+}
+
+/// Says in what a stored record differs from the recomputed one.
+pub(super) fn differences(
+    context: &Context,
+    recomputed: &OutRecord,
+    stored: &InRecord,
+    outcome: &mut Outcome,
+) {
     let place = compare::place(&recomputed.topic, &stored.record);
     // What was read from a table has no key: the row's columns are what the key was made of.
     if stored.record.key.is_some() && stored.record.key != recomputed.key {
@@ -226,11 +257,10 @@ fn against(
         );
         outcome.differs(format!("{place}: {what}"));
     }
-    Ok(())
 }
 
-/// Whether nothing lies between what features committed and the end of its input.
-fn drained(context: &Context, events: &Range, partition: usize) -> Result<bool> {
+/// Whether nothing lies between what a stage has committed and the end of its input.
+pub(super) fn drained(context: &Context, events: &Range, partition: usize) -> Result<bool> {
     let mut rest = Range::whole(context, &events.topic)?;
     rest.begin[partition] = events.end[partition];
     Ok(Cursor::new(context, &rest, partition)?.next()?.is_none())

@@ -26,6 +26,7 @@ impl Cut {
         let names = &context.names;
         let stages = [
             ("scorer", vec![&names.feature_vectors]),
+            ("merge", vec![&names.entity_tiles]),
             ("features", vec![&names.events]),
             ("ingest", vec![&names.views, &names.clicks, &names.purchases]),
         ];

@@ -5,6 +5,7 @@
 //! be checked (why, which range).
 
 mod compare;
+mod entities;
 mod i1;
 mod i2;
 mod i3;

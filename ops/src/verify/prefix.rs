@@ -36,6 +36,8 @@ fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
         |batch, _| Ok(table::duplicates::decode(batch)?.iter().map(Protobuf::to_vec).collect());
     let aggregates: Decode =
         |batch, _| Ok(table::aggregates::decode(batch)?.iter().map(Protobuf::to_vec).collect());
+    let entity_tiles: Decode =
+        |batch, _| Ok(table::entity_tiles::decode(batch)?.iter().map(Protobuf::to_vec).collect());
     let predictions: Decode =
         |batch, _| Ok(table::predictions::decode(batch)?.iter().map(Json::to_vec).collect());
     let all = [
@@ -45,6 +47,7 @@ fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
         (&n.labels, table::labels::NAME, labels),
         (&n.duplicates, table::duplicates::NAME, duplicates),
         (&n.aggregates, table::aggregates::NAME, aggregates),
+        (&n.entity_tiles, table::entity_tiles::NAME, entity_tiles),
         (&n.predictions, table::predictions::NAME, predictions),
     ];
     all.into_iter().filter(|(of, _, _)| &***of == topic).map(|(_, name, decode)| (name, decode)).collect()

@@ -44,7 +44,7 @@ pub fn specs(topics: &Topics, prefix: &str) -> Vec<TopicSpec> {
             ]
         };
         let partitions = match name {
-            topic::MODELS => 1,
+            topic::MODELS | topic::ENTITY_TILES => 1,
             topic::ITEMS => topics.raw_partitions,
             name if raw.contains(&name) => topics.raw_partitions,
             _ => topics.internal_partitions,

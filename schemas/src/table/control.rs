@@ -19,7 +19,7 @@ struct Row {
 
 fn table() -> Vec<Column<Row>> {
     columns![Row;
-        "kind" Plain = kind, "what it is: ticks (watermarks moved) or sources (the set of sources)";
+        "kind" Plain = kind, "what it is: ticks (watermarks moved), sources (the set of sources) or entities (windows of shared entities)";
         "body" Plain = body, "the record as JSON";
     ]
 }
@@ -37,6 +37,7 @@ fn parse(record: &TopicRecord) -> Result<Option<Row>, DecodeError> {
     let (kind, body) = match &control {
         Control::Ticks(ticks) => ("ticks", serde_json::to_string(ticks)),
         Control::Sources(sources) => ("sources", serde_json::to_string(sources)),
+        Control::Entities(version) => ("entities", serde_json::to_string(version)),
     };
     let body = body.map_err(|source| DecodeError::Json { record: Entry::NAME, source })?;
     Ok(Some(Row { kind: kind.to_owned(), body }))
@@ -58,6 +59,7 @@ fn read(row: &Row) -> Result<Control, TableError> {
     match row.kind.as_str() {
         "ticks" => serde_json::from_str(&row.body).map(Control::Ticks).map_err(body),
         "sources" => serde_json::from_str(&row.body).map(Control::Sources).map_err(body),
+        "entities" => serde_json::from_str(&row.body).map(Control::Entities).map_err(body),
         other => Err(wrong("kind", format!("{other:?} is no control record that this build knows"))),
     }
 }

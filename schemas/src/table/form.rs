@@ -13,7 +13,7 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use bytes::Bytes;
 
-use crate::{Kind, Reason, prediction::Status};
+use crate::{Kind, Reason, SharedEntity, prediction::Status};
 
 /// Name of the one field of a list, as Delta and Parquet have it.
 pub(super) const ELEMENT: &str = "element";
@@ -54,6 +54,8 @@ pub(super) struct Time;
 pub(super) struct TimeOrZero;
 /// A [`Kind`]'s number, by its name.
 pub(super) struct KindName;
+/// A [`SharedEntity`]'s number, by its name.
+pub(super) struct EntityName;
 /// A hash, as 16 hex digits.
 pub(super) struct Hex;
 /// Floats as a list; null is the canonical NaN ("missing").
@@ -209,6 +211,15 @@ named! {
             Some(known) => Some(known as i32),
             None if text == Kind::Unknown.as_str() => Some(Kind::Unknown as i32),
             None => text.strip_prefix("kind_")?.parse().ok(),
+        };
+    EntityName for i32:
+        |builder, entity| match SharedEntity::try_from(entity) {
+            Ok(known) => builder.append_value(known.as_str()),
+            Err(_) => builder.append_value(format!("entity_{entity}")),
+        },
+        |text| match SharedEntity::parse(text) {
+            Some(known) => Some(known as i32),
+            None => text.strip_prefix("entity_")?.parse().ok(),
         };
     Hex for u64:
         |builder, hash| builder.append_value(format!("{hash:016x}")),

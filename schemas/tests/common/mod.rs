@@ -10,8 +10,9 @@ use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::table::TopicRecord;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
-    Aggregate, Behaviour, Control, DeadLetter, Duplicate, Event, FeatureVector, Label, LateEvent,
-    ModelAnnouncement, Origin, Place, Prediction, Reason, Source, SourceSet, Tick, Ticks, VectorSchema,
+    Aggregate, Behaviour, Control, DeadLetter, Duplicate, EntityRow, EntityTile, EntityVersion, Event,
+    FeatureVector, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Reason, Source, SourceSet,
+    Tick, Ticks, VectorSchema,
 };
 
 /// Often empty, sometimes odd.
@@ -124,7 +125,47 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
     prop_oneof![
         vec(tick, 0..4).prop_map(|ticks| Control::Ticks(Ticks { ticks })),
         vec(source(), 0..4).prop_map(|sources| Control::Sources(SourceSet { sources })),
+        (any::<i64>(), any::<u64>(), any::<[bool; 2]>(), vec(entity_row(), 0..4)).prop_map(
+            |(version_ms, layout, [whole, last], rows)| {
+                Control::Entities(EntityVersion { version_ms, layout, whole, last, rows })
+            }
+        ),
     ]
+}
+
+fn entity() -> impl Strategy<Value = i32> {
+    // One in a while that a newer writer knows.
+    0..7_i32
+}
+
+fn entity_row() -> impl Strategy<Value = EntityRow> {
+    let numbers = (vec(any::<u64>(), 0..6), vec(any::<i64>(), 0..4), vec(any::<i64>(), 0..4));
+    (entity(), text(), numbers).prop_map(|(entity, key, (counts, values, last_ms))| EntityRow {
+        entity,
+        key,
+        counts,
+        values,
+        last_ms,
+    })
+}
+
+pub(crate) fn entity_tile() -> impl Strategy<Value = EntityTile> {
+    (any::<i32>(), time(), entity(), text(), any::<[u64; 5]>(), any::<[i64; 3]>()).prop_map(
+        |(partition, tile_ms, entity, key, counts, values)| EntityTile {
+            partition,
+            tile_ms,
+            entity,
+            key,
+            views: counts[0],
+            clicks: counts[1],
+            carts: counts[2],
+            purchases: counts[3],
+            refunds: counts[4],
+            view_value: values[0],
+            purchase_value: values[1],
+            refund_value: values[2],
+        },
+    )
 }
 
 /// Some of these are names of the table's own columns.

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use features::{Core, Plan, Sink, VectorView};
+use features::{Core, Merge, Plan, Sink, VectorView};
 use ingest::decode::{Decoder, Events, RawPlace, RawTopic};
 use ingest::{Catalogue, PseudonymKey, Pseudonymizer};
 use market::Driver;
 use schemas::{
-    Aggregate, Behaviour, Control, Duplicate, Entry, Event, FeatureVector, Kind, Label, Origin, Place,
-    Source, SourceSet, Tick, Ticks, VectorSchema,
+    Aggregate, Behaviour, Control, Duplicate, EntityTile, Entry, Event, FeatureVector, Kind, Label, Origin,
+    Place, Source, SourceSet, Tick, Ticks, VectorSchema,
 };
 
 /// The fields of an impression that are ids, in the order of [`Impression::ids`].
@@ -137,6 +137,7 @@ impl Rows {
 /// Makes rows of raw records, one after the other in their order of arrival.
 pub struct Maker {
     core: Core,
+    merge: Merge,
     decoder: Decoder,
     catalogue: Catalogue,
     offset: i64,
@@ -177,8 +178,10 @@ impl Maker {
             numbers_of: HashMap::from([(String::new(), 0)]),
             row_at: HashMap::new(),
             truth: None,
+            tiles: Vec::new(),
         };
         let mut maker = Self {
+            merge: Merge::new(Arc::clone(&plan), 1),
             core: Core::new(plan, 0),
             decoder,
             catalogue,
@@ -202,6 +205,12 @@ impl Maker {
         let place = Place { partition: 0, offset: self.offset };
         self.offset += 1;
         self.core.step(entry, place, &mut self.sink);
+        // With one partition, a version is complete with its tile, and marked at once.
+        for tile in std::mem::take(&mut self.sink.tiles) {
+            for version in self.merge.step(&tile) {
+                self.step(&Entry::Control(Control::Entities(version)));
+            }
+        }
     }
 
     /// One raw record; `truth` is of the impression that it is.
@@ -281,6 +290,7 @@ struct Gather {
     numbers_of: HashMap<String, u32>,
     row_at: HashMap<i64, usize>,
     truth: Option<Truth>,
+    tiles: Vec<EntityTile>,
 }
 
 impl Gather {
@@ -344,4 +354,8 @@ impl Sink for Gather {
     fn duplicate(&mut self, _: Duplicate) {}
 
     fn aggregate(&mut self, _: Aggregate) {}
+
+    fn tile(&mut self, tile: EntityTile) {
+        self.tiles.push(tile);
+    }
 }

@@ -1,0 +1,117 @@
+//! Partitions of `events` with their logs, the merge, and what is under way between them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use features::{Config, Core, EntityConfig, Merge, Out, Output, Plan};
+use schemas::duration::Millis;
+use schemas::{Control, EntityTile, EntityVersion, Entry, Event, FeatureVector, Place};
+
+use crate::common::*;
+
+pub(crate) const PARTITIONS: usize = 3;
+pub(crate) const TILE: i64 = 10_000;
+/// The windows of these tests, ms, and the width of the tiles at their tails: less than 64 to a
+/// window, and none narrower than the shared tile.
+pub(crate) const WINDOWS: [(i64, i64); 3] = [(60_000, 10_000), (3_600_000, 60_000), (86_400_000, 1_800_000)];
+
+pub(crate) fn shared_config() -> Config {
+    let kinds = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let entity = EntityConfig {
+        count: kinds(&["view", "click", "cart", "purchase", "refund"]),
+        sum: kinds(&["view", "purchase", "refund"]),
+        mean: Vec::new(),
+        rate: true,
+        rate_prior: 0.1,
+        rate_weight: 10.0,
+        seconds_since: kinds(&["view", "click"]),
+        windows: WINDOWS.map(|(window, _)| Millis(window)).to_vec(),
+    };
+    let entities = ["user", "item", "campaign", "category"].map(|name| (name.to_owned(), entity.clone()));
+    Config { shared_tile: Millis(TILE), entities: entities.into(), ..config() }
+}
+
+/// Partitions with their logs, the merge, and what is under way between them.
+pub(crate) struct Cluster {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) cores: Vec<Core>,
+    pub(crate) merge: Merge,
+    pub(crate) next: Vec<i64>,
+    pub(crate) sent: Vec<VecDeque<EntityTile>>,
+    /// Last version marked in each partition's log.
+    pub(crate) marked: Vec<u64>,
+    pub(crate) vectors: Vec<(FeatureVector, u64)>,
+    pub(crate) tiles: Vec<EntityTile>,
+    pub(crate) versions: Vec<EntityVersion>,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: &Config) -> Self {
+        let plan = plan(config);
+        Self {
+            cores: (0..PARTITIONS).map(|p| Core::new(plan.clone(), p as i32)).collect(),
+            merge: Merge::new(plan.clone(), PARTITIONS),
+            next: vec![0; PARTITIONS],
+            sent: vec![VecDeque::new(); PARTITIONS],
+            marked: vec![0; PARTITIONS],
+            vectors: Vec::new(),
+            tiles: Vec::new(),
+            versions: Vec::new(),
+            plan,
+        }
+    }
+
+    pub(crate) fn partition(event: &Event) -> usize {
+        event.user.bytes().map(usize::from).sum::<usize>() % PARTITIONS
+    }
+
+    /// An entry of a partition's log.
+    pub(crate) fn step(&mut self, partition: usize, entry: &Entry) {
+        let place = Place { partition: partition as i32, offset: self.next[partition] };
+        self.next[partition] += 1;
+        let mut out = Out::default();
+        self.cores[partition].step(entry, place, &mut out);
+        for output in out.records {
+            match output {
+                Output::Vector(vector) => self.vectors.push((*vector, self.marked[partition])),
+                Output::Tile(tile) => {
+                    self.tiles.push(tile.clone());
+                    self.sent[partition].push_back(tile);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An event to its user's partition, a control record to all.
+    pub(crate) fn write(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Event(event) => self.step(Self::partition(event), entry),
+            Entry::Control(_) => (0..PARTITIONS).for_each(|partition| self.step(partition, entry)),
+        }
+    }
+
+    /// The merge takes the next tile of a partition, and marks what it completes in all.
+    pub(crate) fn take(&mut self, partition: usize) -> bool {
+        let Some(tile) = self.sent[partition].pop_front() else { return false };
+        for version in self.merge.step(&tile) {
+            self.versions.push(version.clone());
+            for partition in 0..PARTITIONS {
+                self.step(partition, &Entry::Control(Control::Entities(version.clone())));
+                if version.last {
+                    self.marked[partition] = version.version_ms as u64;
+                }
+            }
+        }
+        true
+    }
+
+    pub(crate) fn take_all(&mut self) {
+        while (0..PARTITIONS).any(|partition| self.take(partition)) {}
+    }
+
+    pub(crate) fn number(&self, vector: &FeatureVector, name: &str) -> f32 {
+        let at = self.plan.vector_schema().position(name).unwrap_or_else(|| panic!("no {name}"));
+        vector.numbers().nth(at).unwrap()
+    }
+}
