@@ -3,9 +3,10 @@
 //! Knows no clock but the one in its input, no I/O and no randomness. Two cores that have folded
 //! the same log are the same to the byte, restarts or not.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
-use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Place, Source};
+use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, Source};
 
 use crate::dedupe::{Identity, Seen};
 use crate::history::{History, Logged, NEVER, Read, Totals};
@@ -22,17 +23,32 @@ use crate::vector::{VectorView, evaluate, kind_index};
 /// Users looked at for expiry per record: more than one, so that the sweep outruns the growth.
 const SWEPT_PER_RECORD: usize = 2;
 
+/// Entries that are looked at before they are folded.
+pub const AHEAD: usize = 16;
+
 /// One user's state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct User {
     pub(crate) history: History,
     pub(crate) seen: Seen,
     pub(crate) pending: Pending,
+    /// Up to this time of the clock there is nothing to forget and something is left. Not part of the
+    /// state: a look at what is held gives it.
+    pub(crate) quiet_until_ms: i64,
 }
 
 impl User {
     fn is_empty(&self) -> bool {
         self.history.is_empty() && self.seen.is_empty() && self.pending.is_empty()
+    }
+
+    fn quiet_until_ms(&self, plan: &Plan) -> i64 {
+        // The last view of a user goes with a timer: only then is a user without a history gone.
+        if self.history.is_empty() {
+            return NEVER;
+        }
+        let seen = self.seen.quiet_until_ms(plan.config.dedupe_horizon.0);
+        self.history.quiet_until_ms(plan).min(seen).min(self.pending.quiet_until_ms(plan))
     }
 }
 
@@ -61,6 +77,7 @@ pub struct Core {
     /// Scratch of a read.
     pub(crate) totals: Totals,
     pub(crate) values: Vec<f32>,
+    label: Label,
 }
 
 impl Core {
@@ -82,6 +99,7 @@ impl Core {
             version_behind_ms: None,
             totals: Totals::default(),
             values: Vec::new(),
+            label: Label::default(),
         }
     }
 
@@ -156,6 +174,23 @@ impl Core {
             + self.versions.bytes()
     }
 
+    /// Reads what folding these entries will read first. Changes nothing; but a state is larger than
+    /// any cache, and so the entries wait for memory together and not one after the other.
+    pub fn look_ahead(&self, entries: &[Entry; AHEAD]) {
+        let users = entries.each_ref().map(|entry| match entry {
+            Entry::Event(event) => event.user.as_str(),
+            Entry::Control(_) => "",
+        });
+        self.look_at(self.names.look_ahead(users));
+    }
+
+    fn look_at(&self, slots: [u32; AHEAD]) {
+        // A number that is not there is the empty user's.
+        let users = slots.map(|slot| self.users.get(slot as usize).unwrap_or(&self.users[0]));
+        black_box(users.map(|user| (user.quiet_until_ms, user.pending.look_ahead())));
+        black_box(users.map(|user| user.history.look_ahead()));
+    }
+
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
     pub fn step(&mut self, entry: &Entry, place: Place, out: &mut impl Sink) {
         match entry {
@@ -180,6 +215,13 @@ impl Core {
             if self.plan.shares() {
                 let (plan, texts) = (&self.plan, &mut self.texts);
                 self.counts.tiles += self.tiles.close(now, self.partition, plan, texts, out);
+            }
+            // Timers are due when the clock has moved: their users, many together.
+            let mut users = self.timers.due_users(now, self.plan.config.timers_per_record).peekable();
+            while users.peek().is_some() {
+                let slots = std::array::from_fn(|_| users.next().unwrap_or(EMPTY));
+                black_box(slots.map(|slot| self.names.text(slot).as_bytes().first()));
+                self.look_at(slots);
             }
         }
     }
@@ -262,6 +304,7 @@ impl Core {
         // The history takes over the uses counted above.
         let logged = Logged::new(event.event_time_ms, index, ids, event.value as f32);
         user.history.add(logged, now, &self.plan, &mut self.texts);
+        user.quiet_until_ms = NEVER;
     }
 
     /// The user's place in the slab; a new user's is made.
@@ -286,9 +329,9 @@ impl Core {
             let name = self.names.text(timer.user);
             let context = Context { plan: &self.plan, partition: self.partition, clock_ms: now, user: name };
             let pending = &mut self.users[timer.user as usize].pending;
-            if let Some(label) = pending.fire(timer, &context, &mut self.timers, &mut self.texts) {
+            if pending.fire(timer, &context, &mut self.timers, &mut self.texts, &mut self.label) {
                 self.counts.labels += 1;
-                out.label(label);
+                out.label(&self.label);
             }
         }
         while left > 0 {
@@ -307,12 +350,16 @@ impl Core {
             self.hand = if self.hand + 1 < self.users.len() { self.hand + 1 } else { 0 };
             let slot = self.hand as u32;
             let user = &mut self.users[self.hand];
+            if now <= user.quiet_until_ms {
+                continue;
+            }
             user.history.purge(now, &self.plan, &mut self.texts);
             user.seen.purge(now, self.plan.config.dedupe_horizon.0);
             user.pending.purge(decided_to, &self.plan, &mut self.texts);
             if user.is_empty() && slot != EMPTY && !self.names.text(slot).is_empty() {
                 self.names.release(slot);
             }
+            user.quiet_until_ms = user.quiet_until_ms(&self.plan);
         }
     }
 }

@@ -101,6 +101,11 @@ impl Seen {
         self.0.push_back(Id { hash, time_ms, offset });
     }
 
+    /// Up to this time of the clock there is nothing to forget.
+    pub(crate) fn quiet_until_ms(&self, horizon_ms: i64) -> i64 {
+        self.0.front().map_or(i64::MAX, |id| id.time_ms.saturating_add(horizon_ms))
+    }
+
     /// Forgets ids that no event at or after the clock can repeat.
     pub(crate) fn purge(&mut self, clock_ms: i64, horizon_ms: i64) {
         let horizon = clock_ms.saturating_sub(horizon_ms);

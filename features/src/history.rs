@@ -42,6 +42,12 @@ impl Logged {
     }
 }
 
+/// How many sums of values there are.
+const VALUE_SLOTS: usize = 3;
+/// Entities of a user: itself, under a campaign, on a category.
+const ENTITIES: usize = 3;
+const _: () = assert!(USER == 0 && USER_CAMPAIGN == 1 && USER_CATEGORY == 2);
+
 /// Where the sum of a kind's values is kept, for kinds that have a value.
 pub(crate) const fn value_slot(kind: usize) -> Option<usize> {
     match kind {
@@ -94,11 +100,44 @@ impl Totals {
         self.last_ms = [[NEVER; KINDS]; 3];
     }
 
-    fn add(&mut self, entity: usize, window: usize, event: &Logged) {
-        self.windows[entity][window].add(event.kind(), f64::from(event.value));
-        // Read from the newest to the oldest: the first of a kind is its last.
-        let last = &mut self.last_ms[entity][event.kind()];
-        *last = (*last).max(event.time_ms());
+    /// Adds what was counted to a window.
+    fn add(&mut self, window: usize, counted: &mut Counted) {
+        let Counted { counts, sums } = std::mem::take(counted);
+        for entity in 0..ENTITIES {
+            let total = &mut self.windows[entity][window];
+            for (kind, count) in total.counts.iter_mut().enumerate() {
+                *count = count.saturating_add((counts[entity] >> (BITS * kind)) as u32 & MOST_COUNTED);
+            }
+            for (sum, more) in total.sums.iter_mut().zip(sums[entity]) {
+                *sum += more;
+            }
+        }
+    }
+}
+
+/// Bits of a kind's count.
+const BITS: usize = 12;
+const MOST_COUNTED: u32 = (1 << BITS) - 1;
+
+/// Events of a window, counted without branches: per entity, a kind's count takes some bits of one
+/// number. Holds up to [`MOST_COUNTED`] events.
+#[derive(Default)]
+struct Counted {
+    counts: [u64; ENTITIES],
+    sums: [[f64; VALUE_SLOTS + 1]; ENTITIES],
+}
+
+impl Counted {
+    fn add(&mut self, event: &Logged, read: &Read, last_ms: &mut [[i64; KINDS]; ENTITIES]) {
+        let kind = event.kind();
+        let slot = value_slot(kind).unwrap_or(VALUE_SLOTS);
+        let is_of = [true, event.campaign == read.campaign, event.category == read.category];
+        for entity in 0..ENTITIES {
+            self.counts[entity] += u64::from(is_of[entity]) << (BITS * kind);
+            self.sums[entity][slot] += if is_of[entity] { f64::from(event.value) } else { 0.0 };
+            let last = &mut last_ms[entity][kind];
+            *last = (*last).max(if is_of[entity] { event.time_ms() } else { NEVER });
+        }
     }
 }
 
@@ -134,9 +173,19 @@ impl History {
         self.log.is_empty() && self.hot.is_none()
     }
 
+    /// Reads a little of what a read of the windows will go through.
+    pub(crate) fn look_ahead(&self) -> i64 {
+        // One event of each cache line, the newest of them.
+        self.log.iter().rev().step_by(64 / size_of::<Logged>()).take(16).fold(0, |sum, e| sum ^ e.stamp)
+    }
+
     /// Adds an event, whose texts have been counted for it.
     pub(crate) fn add(&mut self, event: Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
         let at = self.end(event.time_ms());
+        if self.log.len() == self.log.capacity() {
+            // By a quarter: of a million users, room for as many events again is what costs.
+            self.log.reserve_exact((self.log.len() / 4).max(4));
+        }
         self.log.insert(at, event);
         let exact = plan.config.exact_events;
         if self.log.len() > exact {
@@ -165,6 +214,13 @@ impl History {
             hot.add(&event, clock_ms, plan, texts);
             event.release(texts);
         }
+    }
+
+    /// Up to this time of the clock there is nothing to forget.
+    pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
+        let expires = |event: &Logged| event.time_ms().saturating_add(plan.retention_ms() - 1);
+        // Tiles expire one by one: they are looked at every time.
+        if self.hot.is_some() { NEVER } else { self.log.first().map_or(i64::MAX, expires) }
     }
 
     /// Forgets what no window can reach any more.
@@ -198,27 +254,28 @@ impl History {
     }
 
     /// Windows as of the read's time, over the user, the user under a campaign, and on a category.
-    pub(crate) fn read(&self, read: &Read, plan: &Plan, totals: &mut Totals) {
-        let &Read { at_ms, campaign, category, .. } = read;
+    pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {
         let count = plan.windows.len();
         totals.reset(count);
-        let horizon = read.horizon(plan.retention_ms());
-        let mut window = 0;
-        for event in self.log[..self.end(at_ms)].iter().rev() {
-            if event.time_ms() <= horizon {
-                break;
+        let oldest = read.horizon(plan.retention_ms());
+        let after = |window: usize| oldest.max(read.at_ms.saturating_sub(plan.windows[window]));
+        let mut counted = Counted::default();
+        let (mut window, mut from) = (0, after(0));
+        'log: for events in self.log[..self.end(read.at_ms)].rchunks(MOST_COUNTED as usize) {
+            for event in events.iter().rev() {
+                if event.time_ms() <= from {
+                    totals.add(window, &mut counted);
+                    if event.time_ms() <= oldest {
+                        break 'log;
+                    }
+                    while event.time_ms() <= from {
+                        window += 1;
+                        from = after(window);
+                    }
+                }
+                counted.add(event, read, &mut totals.last_ms);
             }
-            let age = at_ms - event.time_ms();
-            while window < count && age >= plan.windows[window] {
-                window += 1;
-            }
-            totals.add(USER, window, event);
-            if event.campaign == campaign {
-                totals.add(USER_CAMPAIGN, window, event);
-            }
-            if event.category == category {
-                totals.add(USER_CATEGORY, window, event);
-            }
+            totals.add(window, &mut counted);
         }
         // Each event stands in the narrowest window that holds it; the wider ones hold it too.
         for entity in &mut totals.windows {
@@ -227,7 +284,7 @@ impl History {
                 entity[wider].merge(&narrower);
             }
         }
-        if let Some(hot) = &self.hot {
+        if let Some(hot) = &mut self.hot {
             hot.read(read, plan, totals);
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Knows one partition; the query adds the partitions up.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{Aggregate, Event, Kind};
@@ -24,12 +25,14 @@ struct Sums {
     purchases: u64,
     refunds: u64,
     revenue: f64,
+    /// Whether it stands in `due` or `changed`.
+    waits: bool,
 }
 
 /// The hours of a partition that can still change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hours {
-    cells: BTreeMap<Key, Sums>,
+    cells: BTreeMap<i64, BTreeMap<(u32, u32), Sums>>,
     /// To be written once the clock has passed the hour.
     due: BTreeSet<Key>,
     /// Closed ones that have changed: due at the clock's next move.
@@ -52,13 +55,16 @@ impl Hours {
             return false;
         }
         let currency = texts.intern(&event.currency);
-        let key = (hour_ms, campaign, currency);
-        if self.cells.contains_key(&key) {
-            texts.release(currency);
-        } else {
-            texts.retain(campaign);
-        }
-        let sums = self.cells.entry(key).or_default();
+        let sums = match self.cells.entry(hour_ms).or_default().entry((campaign, currency)) {
+            Entry::Occupied(held) => {
+                texts.release(currency);
+                held.into_mut()
+            }
+            Entry::Vacant(place) => {
+                texts.retain(campaign);
+                place.insert(Sums::default())
+            }
+        };
         match event.kind_or_unknown() {
             Kind::View => sums.impressions += 1,
             Kind::Click | Kind::Cart => sums.clicks += 1,
@@ -72,10 +78,10 @@ impl Hours {
             }
             Kind::Unknown => {}
         }
-        if end_ms > clock_ms {
-            self.due.insert(key);
-        } else if !self.due.contains(&key) {
-            self.changed.insert(key);
+        if !sums.waits {
+            sums.waits = true;
+            let set = if end_ms > clock_ms { &mut self.due } else { &mut self.changed };
+            set.insert((hour_ms, campaign, currency));
         }
         true
     }
@@ -83,14 +89,20 @@ impl Hours {
     /// The clock has moved.
     pub(crate) fn advance(&mut self, clock_ms: i64, horizon_ms: i64, texts: &mut Interner) {
         self.due.append(&mut self.changed);
-        while let Some(entry) = self.cells.first_entry() {
-            let key @ (hour_ms, campaign, currency) = *entry.key();
-            if (hour_ms + HOUR_MS).saturating_add(horizon_ms) > clock_ms || self.due.contains(&key) {
+        while let Some(mut hour) = self.cells.first_entry() {
+            if (hour.key() + HOUR_MS).saturating_add(horizon_ms) > clock_ms {
                 break;
             }
-            entry.remove();
-            texts.release(campaign);
-            texts.release(currency);
+            while let Some(cell) = hour.get_mut().first_entry() {
+                if cell.get().waits {
+                    return;
+                }
+                let (campaign, currency) = *cell.key();
+                cell.remove();
+                texts.release(campaign);
+                texts.release(currency);
+            }
+            hour.remove();
         }
     }
 
@@ -102,7 +114,8 @@ impl Hours {
             return None;
         }
         self.due.remove(&key);
-        let sums = self.cells.get_mut(&key)?;
+        let sums = self.cells.get_mut(&hour_ms)?.get_mut(&(campaign, currency))?;
+        sums.waits = false;
         let revision = sums.written;
         sums.written += 1;
         Some(Aggregate {
@@ -120,19 +133,21 @@ impl Hours {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.cells.len()
+        self.cells.values().map(BTreeMap::len).sum()
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {
-        out.len(self.cells.len());
-        for (key, sums) in &self.cells {
-            write_key(key, out);
-            out.uint(u64::from(sums.written));
-            out.uint(sums.impressions);
-            out.uint(sums.clicks);
-            out.uint(sums.purchases);
-            out.uint(sums.refunds);
-            out.f64(sums.revenue);
+        out.len(self.len());
+        for (&hour_ms, cells) in &self.cells {
+            for (&(campaign, currency), sums) in cells {
+                write_key(&(hour_ms, campaign, currency), out);
+                out.uint(u64::from(sums.written));
+                out.uint(sums.impressions);
+                out.uint(sums.clicks);
+                out.uint(sums.purchases);
+                out.uint(sums.refunds);
+                out.f64(sums.revenue);
+            }
         }
         for set in [&self.due, &self.changed] {
             out.len(set.len());
@@ -145,7 +160,7 @@ impl Hours {
     pub(crate) fn read_from(input: &mut Reader<'_>, texts: usize) -> Result<Self, SnapshotError> {
         let mut hours = Self::default();
         for _ in 0..input.len()? {
-            let key = read_key(input, texts)?;
+            let (hour_ms, campaign, currency) = read_key(input, texts)?;
             let sums = Sums {
                 written: input.id()?,
                 impressions: input.uint()?,
@@ -153,12 +168,17 @@ impl Hours {
                 purchases: input.uint()?,
                 refunds: input.uint()?,
                 revenue: input.f64()?,
+                waits: false,
             };
-            hours.cells.insert(key, sums);
+            hours.cells.entry(hour_ms).or_default().insert((campaign, currency), sums);
         }
         for set in [&mut hours.due, &mut hours.changed] {
             for _ in 0..input.len()? {
-                set.insert(read_key(input, texts)?);
+                let key @ (hour_ms, campaign, currency) = read_key(input, texts)?;
+                let cell =
+                    hours.cells.get_mut(&hour_ms).and_then(|cells| cells.get_mut(&(campaign, currency)));
+                cell.ok_or_else(|| input.damaged())?.waits = true;
+                set.insert(key);
             }
         }
         Ok(hours)

@@ -11,7 +11,7 @@ pub(crate) const EMPTY: u32 = 0;
 #[derive(Debug, Clone, Default)]
 struct Slot {
     text: Box<str>,
-    hash: u64,
+    hash: u32,
     uses: u32,
 }
 
@@ -56,6 +56,18 @@ impl Interner {
             return Some(EMPTY);
         }
         self.probe(text, hash(text)).ok()
+    }
+
+    /// The numbers of these texts as far as a first look at the table tells; 0 where there is none. All
+    /// that [`Interner::find`] will read is in the cache, or on its way to it.
+    pub(crate) fn look_ahead<const N: usize>(&self, texts: [&str; N]) -> [u32; N] {
+        let mask = self.table.len() - 1;
+        // Step by step for all of them: what one step reads does not depend on the others' reads, so
+        // that they wait for memory together.
+        let ids = texts.map(|text| self.table[hash(text) as usize & mask]);
+        let slots = ids.map(|id| &self.slots[id as usize]);
+        std::hint::black_box(slots.map(|slot| slot.text.as_bytes().first().copied()));
+        ids
     }
 
     /// The text's number, with one use more.
@@ -115,7 +127,7 @@ impl Interner {
         true
     }
 
-    fn probe(&self, text: &str, hash: u64) -> Result<u32, usize> {
+    fn probe(&self, text: &str, hash: u32) -> Result<u32, usize> {
         let mask = self.table.len() - 1;
         let mut position = hash as usize & mask;
         loop {
@@ -131,7 +143,7 @@ impl Interner {
         }
     }
 
-    fn vacancy(&self, hash: u64) -> usize {
+    fn vacancy(&self, hash: u32) -> usize {
         let mask = self.table.len() - 1;
         let mut position = hash as usize & mask;
         while self.table[position] != 0 {
@@ -151,7 +163,7 @@ impl Interner {
     }
 
     /// Takes a number out of the table and moves back what had been pushed past it.
-    fn remove(&mut self, id: u32, hash: u64) {
+    fn remove(&mut self, id: u32, hash: u32) {
         let mask = self.table.len() - 1;
         let mut hole = hash as usize & mask;
         while self.table[hole] != id {
@@ -207,8 +219,8 @@ impl Interner {
     }
 }
 
-fn hash(text: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+fn hash(text: &str) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()) as u32
 }
 
 #[cfg(test)]

@@ -88,6 +88,8 @@ pub(crate) struct Pending {
     pub(crate) clicks: VecDeque<Click>,
     /// In order of arrival; few.
     pub(crate) orders: Vec<Order>,
+    /// Where the next view to be decided is, if views are decided in their order: a place to look first.
+    next: u32,
 }
 
 /// What a decision needs to know besides the user's own state.
@@ -99,8 +101,18 @@ pub(crate) struct Context<'a> {
 }
 
 impl Pending {
+    pub(crate) fn new(views: VecDeque<OpenView>, clicks: VecDeque<Click>, orders: Vec<Order>) -> Self {
+        Self { views, clicks, orders, next: 0 }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.views.is_empty() && self.clicks.is_empty() && self.orders.is_empty()
+    }
+
+    /// Reads where the next view will go, and the next that will be decided.
+    pub(crate) fn look_ahead(&self) -> (Option<i64>, Option<i64>) {
+        let time = |view: &OpenView| view.time_ms;
+        (self.views.back().map(time), self.views.get(self.next as usize).map(time))
     }
 
     /// Takes up a view, click, purchase or refund and sets its timers. `item` and `campaign` get
@@ -133,6 +145,10 @@ impl Pending {
                     bought: None,
                 };
                 let at = position(&self.views, (time_ms, offset));
+                if self.views.len() == self.views.capacity() {
+                    // By a quarter, as the history: all users have some.
+                    self.views.reserve_exact((self.views.len() / 4).max(2));
+                }
                 self.views.insert(at, view);
                 set(time_ms.saturating_add(plan.config.click_window.0), Rank::ClickWindow);
             }
@@ -155,6 +171,12 @@ impl Pending {
         }
     }
 
+    /// Up to this time of the clock there is nothing to forget.
+    pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
+        let expires = |click: &Click| click.time_ms.saturating_add(plan.config.click_window.0);
+        self.clicks.front().map_or(i64::MAX, expires)
+    }
+
     /// Forgets clicks that no undecided view can reach.
     pub(crate) fn purge(&mut self, decided_to_ms: i64, plan: &Plan, texts: &mut Interner) {
         let horizon = decided_to_ms.saturating_sub(plan.config.click_window.0);
@@ -164,16 +186,32 @@ impl Pending {
                 texts.release(click.campaign);
             }
         }
+        if self.clicks.is_empty() && self.clicks.capacity() > 0 {
+            self.clicks = VecDeque::new();
+        }
     }
 
-    /// Decides what a timer of this user stands for; the label that follows, if any.
+    /// Decides what a timer of this user stands for; whether a label follows, and which.
     pub(crate) fn fire(
         &mut self,
         timer: Timer,
         context: &Context<'_>,
         timers: &mut Timers,
         texts: &mut Interner,
-    ) -> Option<Label> {
+        label: &mut Label,
+    ) -> bool {
+        self.decide(timer, context, timers, texts, label).is_some()
+    }
+
+    /// `None` where no label follows.
+    fn decide(
+        &mut self,
+        timer: Timer,
+        context: &Context<'_>,
+        timers: &mut Timers,
+        texts: &mut Interner,
+        label: &mut Label,
+    ) -> Option<()> {
         match timer.rank {
             Rank::ClickWindow => {
                 let time_ms = timer.due_ms - context.plan.config.click_window.0;
@@ -181,28 +219,31 @@ impl Pending {
                 self.match_click(at, context.plan);
                 let due_ms = time_ms.saturating_add(context.plan.config.purchase_window.0);
                 timers.push(Timer { due_ms, rank: Rank::PurchaseWindow, ..timer });
-                Some(write(&mut self.views[at], false, context, texts))
+                write(&mut self.views[at], false, context, texts, label);
+                self.next = at as u32 + 1;
+                Some(())
             }
             Rank::PurchaseWindow => {
                 let time_ms = timer.due_ms - context.plan.config.purchase_window.0;
                 let at = self.find(time_ms, timer.offset)?;
                 let mut view = self.views.remove(at)?;
-                let label = write(&mut view, true, context, texts);
+                self.next = self.next.saturating_sub(1);
+                write(&mut view, true, context, texts, label);
                 release(&view, texts);
-                if self.views.is_empty() {
-                    self.views = VecDeque::new();
+                if self.views.capacity() > 2 * self.views.len() + 4 {
+                    self.views.shrink_to_fit();
                 }
-                Some(label)
+                Some(())
             }
             Rank::Purchase => {
                 let order = self.take_order(timer.offset)?;
-                let label = self.nearest_view(&order, context.plan).and_then(|at| {
+                let written = self.nearest_view(&order, context.plan).and_then(|at| {
                     let view = &mut self.views[at];
                     credit(view, &order, texts);
-                    (view.written > 0).then(|| write(view, false, context, texts))
+                    (view.written > 0).then(|| write(view, false, context, texts, label))
                 });
                 order.release(texts);
-                label
+                written
             }
             Rank::Refund => {
                 let order = self.take_order(timer.offset)?;
@@ -222,8 +263,14 @@ impl Pending {
     }
 
     fn find(&self, time_ms: i64, offset: i64) -> Option<usize> {
+        let is_it = |at: &usize| {
+            self.views.get(*at).is_some_and(|view| (view.time_ms, view.offset) == (time_ms, offset))
+        };
+        if let Some(at) = [0, self.next as usize].into_iter().find(is_it) {
+            return Some(at);
+        }
         let at = position(&self.views, (time_ms, offset));
-        self.views.get(at).is_some_and(|view| (view.time_ms, view.offset) == (time_ms, offset)).then_some(at)
+        is_it(&at).then_some(at)
     }
 
     /// Finds the first click that answers the view whose click window closes.
@@ -337,27 +384,29 @@ fn release(view: &OpenView, texts: &mut Interner) {
     }
 }
 
-fn write(view: &mut OpenView, matured: bool, context: &Context<'_>, texts: &Interner) -> Label {
-    let revision = view.written;
-    view.written += 1;
+fn write(view: &mut OpenView, matured: bool, context: &Context<'_>, texts: &Interner, label: &mut Label) {
     let clicked = view.click_ms != NEVER;
     let bought = view.bought.as_deref();
-    Label {
-        place: Place { partition: context.partition, offset: view.offset },
-        event_time_ms: view.time_ms,
-        user: context.user.to_owned(),
-        item: texts.text(view.item).to_owned(),
-        campaign: texts.text(view.campaign).to_owned(),
-        revision,
-        clock_ms: context.clock_ms,
-        clicked,
-        click_time_ms: if clicked { view.click_ms } else { 0 },
-        purchased_after_click: bought.is_some_and(|b| b.after_click),
-        purchased_after_view: bought.is_some_and(|b| b.after_view),
-        purchase_time_ms: bought.map_or(0, |b| b.first_ms),
-        value: bought.map_or(0.0, |b| b.value),
-        refunded: bought.map_or(0.0, |b| b.refunded),
-        currency: bought.map_or_else(String::new, |b| texts.text(b.currency).to_owned()),
-        matured,
-    }
+    // Into the texts that are there: one label is made over and over, without allocating.
+    let fill = |to: &mut String, text: &str| {
+        to.clear();
+        to.push_str(text);
+    };
+    fill(&mut label.user, context.user);
+    fill(&mut label.item, texts.text(view.item));
+    fill(&mut label.campaign, texts.text(view.campaign));
+    fill(&mut label.currency, bought.map_or("", |b| texts.text(b.currency)));
+    label.place = Place { partition: context.partition, offset: view.offset };
+    label.event_time_ms = view.time_ms;
+    label.revision = view.written;
+    label.clock_ms = context.clock_ms;
+    label.clicked = clicked;
+    label.click_time_ms = if clicked { view.click_ms } else { 0 };
+    label.purchased_after_click = bought.is_some_and(|b| b.after_click);
+    label.purchased_after_view = bought.is_some_and(|b| b.after_view);
+    label.purchase_time_ms = bought.map_or(0, |b| b.first_ms);
+    label.value = bought.map_or(0.0, |b| b.value);
+    label.refunded = bought.map_or(0.0, |b| b.refunded);
+    label.matured = matured;
+    view.written += 1;
 }

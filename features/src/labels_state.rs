@@ -45,8 +45,9 @@ impl Pending {
             let id = input.id()?;
             if (id as usize) < texts { Ok(id) } else { Err(input.damaged()) }
         };
-        let mut views = VecDeque::new();
-        for _ in 0..input.len()? {
+        let count = input.len()?;
+        let mut views = VecDeque::with_capacity(count);
+        for _ in 0..count {
             views.push_back(OpenView {
                 time_ms: input.int()?,
                 offset: input.int()?,
@@ -58,8 +59,9 @@ impl Pending {
                 bought: if input.bool()? { Some(Box::new(Bought::read_from(input, texts)?)) } else { None },
             });
         }
-        let mut clicks = VecDeque::new();
-        for _ in 0..input.len()? {
+        let count = input.len()?;
+        let mut clicks = VecDeque::with_capacity(count);
+        for _ in 0..count {
             clicks.push_back(Click {
                 time_ms: input.int()?,
                 offset: input.int()?,
@@ -79,7 +81,7 @@ impl Pending {
                 value: input.f64()?,
             });
         }
-        Ok(Self { views, clicks, orders })
+        Ok(Self::new(views, clicks, orders))
     }
 }
 

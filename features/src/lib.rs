@@ -27,7 +27,7 @@ mod vector;
 mod wire;
 
 pub use crate::config::{Config, DEFAULTS, EntityConfig};
-pub use crate::core::Core;
+pub use crate::core::{AHEAD, Core};
 pub use crate::merge_processor::{MergeFactory, merge_factory};
 pub use crate::out::{Counts, Out, Output, Sink};
 pub use crate::plan::{DeclarationError, Plan};

@@ -9,7 +9,7 @@ pub trait Sink {
     /// The vector of a view.
     fn vector(&mut self, vector: &VectorView<'_>);
     /// A label.
-    fn label(&mut self, label: Label);
+    fn label(&mut self, label: &Label);
     /// A dropped duplicate.
     fn duplicate(&mut self, duplicate: Duplicate);
     /// An hourly sum.
@@ -45,8 +45,8 @@ impl Sink for Out {
         self.records.push(Output::Vector(Box::new(vector.to_vector())));
     }
 
-    fn label(&mut self, label: Label) {
-        self.records.push(Output::Label(label));
+    fn label(&mut self, label: &Label) {
+        self.records.push(Output::Label(label.clone()));
     }
 
     fn duplicate(&mut self, duplicate: Duplicate) {

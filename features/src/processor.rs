@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
-    Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
+    Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord, UnitId,
 };
 use schemas::topic::Names;
 use schemas::{Aggregate, Codec, Duplicate, EntityTile, Entry, Label, Place, Protobuf};
 
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{AHEAD, Core};
 use crate::out::{Counts, Sink};
 use crate::plan::{DeclarationError, Plan};
 use crate::snapshot::FORMAT;
@@ -95,16 +95,18 @@ impl Processor for Features {
         let Input::Records { records, .. } = input else { return Ok(()) };
         let mut sink =
             Encoder { names: &self.names, partition: self.core.partition(), records: &mut out.records };
-        for record in records {
-            let record = &record.record;
-            let place = Place { partition: record.partition, offset: record.offset };
-            let value = record
-                .value
-                .as_ref()
-                .ok_or_else(|| StepError::new(format!("events {place} has no value")))?;
-            let entry: Entry = Protobuf::decode(value)
-                .map_err(|error| StepError::new(format!("events {place} cannot be read: {error}")))?;
-            self.core.step(&entry, place, &mut sink);
+        let mut entries = Vec::with_capacity(AHEAD);
+        for records in records.chunks(AHEAD) {
+            entries.clear();
+            for record in records {
+                entries.push(decode(&record.record)?);
+            }
+            if let Ok(entries) = entries.as_slice().try_into() {
+                self.core.look_ahead(entries);
+            }
+            for (record, entry) in records.iter().zip(&entries) {
+                self.core.step(entry, place_of(&record.record), &mut sink);
+            }
         }
         let counts = self.core.counts();
         telemetry::folded(self.core.partition(), self.told, counts);
@@ -123,6 +125,17 @@ impl Processor for Features {
         telemetry::snapshot_taken(self.core.partition(), self.core.users(), bytes.len(), state_bytes);
         Some(bytes)
     }
+}
+
+fn place_of(record: &TopicRecord) -> Place {
+    Place { partition: record.partition, offset: record.offset }
+}
+
+fn decode(record: &TopicRecord) -> Result<Entry, StepError> {
+    let place = place_of(record);
+    let value = record.value.as_ref();
+    let value = value.ok_or_else(|| StepError::new(format!("events {place} has no value")))?;
+    Protobuf::decode(value).map_err(|error| StepError::new(format!("events {place} cannot be read: {error}")))
 }
 
 /// Encodes outputs as they come.
@@ -155,8 +168,8 @@ impl Sink for Encoder<'_> {
         self.push(&self.names.feature_vectors, &vector.event.user, value);
     }
 
-    fn label(&mut self, label: Label) {
-        self.push(&self.names.labels, &label.user, Protobuf::to_vec(&label));
+    fn label(&mut self, label: &Label) {
+        self.push(&self.names.labels, &label.user, Protobuf::to_vec(label));
     }
 
     fn duplicate(&mut self, duplicate: Duplicate) {

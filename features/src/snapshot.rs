@@ -9,7 +9,7 @@ use schemas::EventClock;
 
 use crate::core::{Core, User};
 use crate::dedupe::Seen;
-use crate::history::History;
+use crate::history::{History, NEVER};
 use crate::hours::Hours;
 use crate::interner::Interner;
 use crate::labels::Pending;
@@ -20,13 +20,13 @@ use crate::timers::Timers;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 2;
+pub const FORMAT: u8 = 3;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
     /// The state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 256));
+        let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 512));
         out.fixed(MAGIC);
         out.byte(FORMAT);
         out.fixed(self.plan.fingerprint());
@@ -79,6 +79,7 @@ impl Core {
                 history: History::read_from(&mut input, texts.slots(), &plan)?,
                 seen: Seen::read_from(&mut input)?,
                 pending: Pending::read_from(&mut input, texts.slots())?,
+                quiet_until_ms: NEVER,
             });
         }
         let timers = Timers::read_from(&mut input, users.len())?;

@@ -23,23 +23,35 @@ struct Tile {
     total: Total,
 }
 
+/// What a window held when it was last read.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    /// Its first tile.
+    from: usize,
+    total: Total,
+}
+
 /// The tiles of one key, of all sizes.
 #[derive(Debug, Clone, Default)]
 struct TileSet {
     /// One list per level of the plan, each by time.
     levels: Vec<Vec<Tile>>,
+    /// Per window its last sum: good until a tile changes or goes. Not part of the state: adding up anew
+    /// gives the same.
+    sums: Vec<Option<Sum>>,
     last_ms: [i64; KINDS],
 }
 
 impl TileSet {
     fn new(plan: &Plan) -> Self {
-        Self { levels: vec![Vec::new(); plan.levels.len()], last_ms: [NEVER; KINDS] }
+        Self { levels: vec![Vec::new(); plan.levels.len()], sums: Vec::new(), last_ms: [NEVER; KINDS] }
     }
 
     fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan) {
         let time = event.time_ms();
         let last = &mut self.last_ms[event.kind()];
         *last = (*last).max(time);
+        self.sums.clear();
         for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
             if time <= clock_ms.saturating_sub(level.span_ms) {
                 continue;
@@ -68,26 +80,42 @@ impl TileSet {
     fn purge(&mut self, clock_ms: i64, plan: &Plan) -> bool {
         for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
             let horizon = clock_ms.saturating_sub(level.span_ms);
-            let expired = tiles.partition_point(|tile| tile.last_ms <= horizon);
-            tiles.drain(..expired);
+            if tiles.first().is_some_and(|oldest| oldest.last_ms <= horizon) {
+                let expired = tiles.partition_point(|tile| tile.last_ms <= horizon);
+                tiles.drain(..expired);
+                self.sums.clear();
+            }
         }
         self.levels.iter().all(Vec::is_empty)
     }
 
-    fn read(&self, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
+    fn read(&mut self, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
         let at_ms = read.at_ms;
+        self.sums.resize(plan.windows.len(), None);
         for (window, (&length, &level)) in plan.windows.iter().zip(&plan.level_of).enumerate() {
-            let total = &mut totals.windows[entity][window];
+            let tiles = &self.levels[level];
             // The clock cuts the tiles of a level at its longest window, as a sweep would.
             let horizon = read.horizon(plan.levels[level].span_ms).max(at_ms - length);
-            for tile in self.levels[level].iter().rev() {
-                if tile.last_ms <= horizon {
-                    break;
+            let Some(newest) = tiles.last().filter(|tile| tile.last_ms > horizon) else { continue };
+            let known = self.sums[window].filter(|sum| {
+                let before = sum.from.checked_sub(1).map_or(NEVER, |before| tiles[before].last_ms);
+                before <= horizon && tiles[sum.from].last_ms > horizon
+            });
+            let total = match known {
+                Some(sum) if newest.last_ms <= at_ms => sum.total,
+                _ => {
+                    let from = tiles.partition_point(|tile| tile.last_ms <= horizon);
+                    let mut total = Total::default();
+                    for tile in tiles[from..].iter().filter(|tile| tile.last_ms <= at_ms) {
+                        total.merge(&tile.total);
+                    }
+                    if newest.last_ms <= at_ms {
+                        self.sums[window] = Some(Sum { from, total });
+                    }
+                    total
                 }
-                if tile.last_ms <= at_ms {
-                    total.merge(&tile.total);
-                }
-            }
+            };
+            totals.windows[entity][window].merge(&total);
         }
         let horizon = read.horizon(plan.retention_ms());
         for kind in 0..KINDS {
@@ -147,7 +175,8 @@ impl TileSet {
     }
 
     fn bytes(&self) -> usize {
-        self.levels.iter().map(|tiles| size_of::<Vec<Tile>>() + tiles.capacity() * size_of::<Tile>()).sum()
+        let tiles = |tiles: &Vec<Tile>| size_of::<Vec<Tile>>() + tiles.capacity() * size_of::<Tile>();
+        self.levels.iter().map(tiles).sum::<usize>() + self.sums.capacity() * size_of::<Option<Sum>>()
     }
 }
 
@@ -192,8 +221,8 @@ impl SubKeys {
         });
     }
 
-    fn read(&self, id: u32, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
-        if let Some(sub) = self.0.iter().find(|sub| sub.id == id) {
+    fn read(&mut self, id: u32, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
+        if let Some(sub) = self.0.iter_mut().find(|sub| sub.id == id) {
             sub.tiles.read(read, entity, plan, totals);
         }
     }
@@ -255,7 +284,7 @@ impl Hot {
         empty && self.campaigns.0.is_empty() && self.categories.0.is_empty()
     }
 
-    pub(crate) fn read(&self, read: &Read, plan: &Plan, totals: &mut Totals) {
+    pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {
         self.user.read(read, USER, plan, totals);
         self.campaigns.read(read.campaign, read, USER_CAMPAIGN, plan, totals);
         self.categories.read(read.category, read, USER_CATEGORY, plan, totals);

@@ -22,7 +22,7 @@ impl Sink for Compare {
         assert_eq!(bytes, Protobuf::to_vec(&vector.to_vector()));
         self.0 += 1;
     }
-    fn label(&mut self, _: Label) {}
+    fn label(&mut self, _: &Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
     fn aggregate(&mut self, _: Aggregate) {}
     fn tile(&mut self, _: EntityTile) {}

@@ -343,11 +343,11 @@ impl Sink for Gather {
         });
     }
 
-    fn label(&mut self, label: Label) {
+    fn label(&mut self, label: &Label) {
         if let Some(&row) = self.row_at.get(&label.place.offset) {
             // The texts of a label repeat its impression's.
             let [user, item, campaign] = [String::new(), String::new(), String::new()];
-            self.rows.impressions[row].label = Label { user, item, campaign, ..label };
+            self.rows.impressions[row].label = Label { user, item, campaign, ..label.clone() };
         }
     }
 
