@@ -59,6 +59,11 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
             bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
         }
+        Command::Bench { command: BenchCommand::Features { events, users, json } } => {
+            load(global, None)?;
+            let options = ops::bench::features::Options { events, users };
+            print_measured(&ops::bench::features::run(&options)?, json)
+        }
         Command::Bench { command: BenchCommand::Classic { viewings, seed, report: file, json } } => {
             let config = load(global, Some(ops::bench::classic::PRESET))?;
             let (report, page) = ops::bench::classic::run(&config, viewings, seed)?;

@@ -3,6 +3,7 @@
 
 pub mod classic;
 pub mod explain;
+pub mod features;
 pub mod quality;
 pub mod speed;
 
