@@ -15,6 +15,17 @@ pub(crate) struct Keyed {
     levels: Vec<VecDeque<(i64, Sums)>>,
     /// Per kind: end of the last tile with one; 0 for never.
     last_ms: [i64; KINDS],
+    /// Per window what it held when it was last read, and what was added since. Not part of the state:
+    /// sums are integers, so adding up anew gives the same.
+    running: Vec<Running>,
+}
+
+/// The sum of a window, kept while tiles come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Running {
+    /// Tiles of its level that are in the sum: the newest.
+    tiles: usize,
+    total: Sums,
 }
 
 /// Windows at a version.
@@ -26,7 +37,11 @@ pub(crate) struct Windows {
 
 impl Keyed {
     pub(crate) fn new(plan: &SharedPlan) -> Self {
-        Self { levels: vec![VecDeque::new(); plan.levels.len()], last_ms: [0; KINDS] }
+        Self {
+            levels: vec![VecDeque::new(); plan.levels.len()],
+            last_ms: [0; KINDS],
+            running: vec![Running::default(); plan.windows.len()],
+        }
     }
 
     /// Adds a closed tile of one partition. `leaves` is told when what was added leaves a window.
@@ -43,6 +58,9 @@ impl Keyed {
                 *last = (*last).max(tile_ms + width_ms);
             }
         }
+        for running in &mut self.running {
+            running.total.merge(sums);
+        }
         for (at, (tiles, level)) in self.levels.iter_mut().zip(&plan.levels).enumerate() {
             let start_ms = tile_ms.div_euclid(level.size_ms) * level.size_ms;
             match tiles.back_mut() {
@@ -50,8 +68,9 @@ impl Keyed {
                 Some((newest, total)) if *newest == start_ms => total.merge(sums),
                 _ => {
                     tiles.push_back((start_ms, *sums));
-                    let windows = plan.windows.iter().zip(&plan.level_of);
-                    for (window, _) in windows.filter(|(_, level)| **level == at) {
+                    let windows = plan.windows.iter().zip(&plan.level_of).zip(&mut self.running);
+                    for ((window, _), running) in windows.filter(|((_, level), _)| **level == at) {
+                        running.tiles += 1;
                         leaves(start_ms + level.size_ms + window);
                     }
                 }
@@ -61,6 +80,18 @@ impl Keyed {
 
     /// Drops what no window reaches at this version; the windows, or none if nothing is left.
     pub(crate) fn windows(&mut self, version_ms: i64, plan: &SharedPlan) -> Option<Windows> {
+        let windows = plan.windows.iter().zip(&plan.level_of).zip(&mut self.running);
+        for ((&length, &level), running) in windows {
+            let (tiles, size_ms) = (&self.levels[level], plan.levels[level].size_ms);
+            // The oldest that is in the sum, while it has left the window.
+            while let Some((start, sums)) =
+                tiles.len().checked_sub(running.tiles).and_then(|at| tiles.get(at))
+                && start + size_ms + length <= version_ms
+            {
+                running.total.take(sums);
+                running.tiles -= 1;
+            }
+        }
         for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
             while tiles.front().is_some_and(|(start, _)| start + level.size_ms + level.span_ms <= version_ms)
             {
@@ -70,16 +101,7 @@ impl Keyed {
         if self.levels.iter().all(VecDeque::is_empty) {
             return None;
         }
-        let window = |(&length, &level): (&i64, &usize)| {
-            let mut total = Sums::default();
-            let size_ms = plan.levels[level].size_ms;
-            let tiles = self.levels[level].iter().rev();
-            for (_, sums) in tiles.take_while(|(start, _)| start + size_ms + length > version_ms) {
-                total.merge(sums);
-            }
-            total
-        };
-        let sums = plan.windows.iter().zip(&plan.level_of).map(window).collect();
+        let sums = self.running.iter().map(|running| running.total).collect();
         let longest_ms = plan.windows.last().copied().unwrap_or(0);
         let last_ms = self.last_ms.map(|last| if last + longest_ms > version_ms { last } else { 0 });
         Some(Windows { sums, last_ms })
@@ -108,6 +130,13 @@ impl Keyed {
         for tiles in &mut keyed.levels {
             for _ in 0..input.len()? {
                 tiles.push_back((input.int()?, Sums::read_from(input)?));
+            }
+        }
+        for (running, level) in keyed.running.iter_mut().zip(&plan.level_of) {
+            let tiles = &keyed.levels[*level];
+            running.tiles = tiles.len();
+            for (_, sums) in tiles {
+                running.total.merge(sums);
             }
         }
         Ok(keyed)

@@ -5,13 +5,14 @@
 //! (at-least-once delivery) replaces itself, and sums are integers, so that the partitions' order
 //! does not matter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemas::{EntityRow, EntityTile, EntityVersion, SharedEntity};
 
 use super::Sums;
 use super::keyed::{Keyed, Windows};
+use super::numbers::Numbers;
 use crate::history::NEVER;
 use crate::plan::{Plan, SHARED_ENTITIES};
 use crate::wire::{Reader, SnapshotError, Writer};
@@ -24,9 +25,6 @@ const ROWS_PER_RECORD: usize = 1_000;
 /// A version holds all keys when it is the first of an hour: a reader that has none in force (its
 /// declarations are new) waits for it.
 const WHOLE_EVERY_MS: i64 = 3_600_000;
-
-/// Index of the shared entity, and which of them.
-type EntityKey = (usize, Arc<str>);
 
 /// What has been done since it was made or restored. Not part of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,10 +46,12 @@ pub struct Merge {
     /// Per partition of `events`: the time up to which it has closed; [`NEVER`] before its first mark.
     closed_ms: Vec<i64>,
     /// Tiles that not all partitions have closed, by time, key, partition.
-    pending: BTreeMap<(i64, EntityKey, usize), Sums>,
-    keys: BTreeMap<EntityKey, Keyed>,
-    /// Keys of which something leaves a window at that time.
-    due: BTreeMap<i64, BTreeSet<EntityKey>>,
+    pending: BTreeMap<(i64, u32, usize), Sums>,
+    keys: Numbers,
+    /// Per number of a key what it holds; nothing where all its tiles are still pending.
+    held: Vec<Option<Keyed>>,
+    /// Keys of which something leaves a window at that time; some stand twice.
+    due: BTreeMap<i64, Vec<u32>>,
     version_ms: i64,
     counts: MergeCounts,
 }
@@ -63,7 +63,8 @@ impl Merge {
             plan,
             closed_ms: vec![NEVER; partitions],
             pending: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            keys: Numbers::default(),
+            held: Vec::new(),
             due: BTreeMap::new(),
             version_ms: NEVER,
             counts: MergeCounts::default(),
@@ -88,7 +89,8 @@ impl Merge {
 
     /// Keys held, and their tiles.
     pub fn held(&self) -> (usize, usize) {
-        (self.keys.len(), self.pending.len() + self.keys.values().map(Keyed::tiles).sum::<usize>())
+        let held = || self.held.iter().flatten();
+        (held().count(), self.pending.len() + held().map(Keyed::tiles).sum::<usize>())
     }
 
     /// Folds one record; the records of the version that it completes, in order.
@@ -110,9 +112,18 @@ impl Merge {
             return Vec::new();
         }
         self.counts.tiles += 1;
-        let cell = (record.tile_ms, (entity, Arc::from(record.key.as_str())), partition);
-        self.pending.insert(cell, Sums::of(record));
+        let number = self.number(entity, &record.key);
+        self.pending.insert((record.tile_ms, number, partition), Sums::of(record));
         Vec::new()
+    }
+
+    /// The number of a key, with room for what it holds.
+    fn number(&mut self, entity: usize, key: &str) -> u32 {
+        let number = self.keys.intern(entity, key);
+        if self.held.len() <= number as usize {
+            self.held.resize(number as usize + 1, None);
+        }
+        number
     }
 
     fn publish(&mut self, version_ms: i64) -> Vec<EntityVersion> {
@@ -126,48 +137,70 @@ impl Merge {
         let hour = |ms: i64| ms.div_euclid(WHOLE_EVERY_MS);
         let whole = before_ms == NEVER || hour(version_ms) > hour(before_ms);
         if whole {
-            changed.extend(self.keys.keys().cloned());
+            changed = self.numbers_held().collect();
+        } else {
+            changed.sort_unstable();
+            changed.dedup();
         }
-        let rows: Vec<EntityRow> = changed.iter().filter_map(|key| self.row(key, whole)).collect();
+        self.keys.sort(&mut changed);
+        let rows: Vec<EntityRow> = changed.iter().filter_map(|number| self.row(*number, whole)).collect();
+        if whole {
+            self.forget();
+        }
         self.counts.versions += 1;
         self.counts.rows += rows.len() as u64;
         let layout = self.plan.shared_layout();
-        let record = |rows| EntityVersion { version_ms, layout, whole, last: false, rows };
-        let mut records: Vec<EntityVersion> =
-            rows.chunks(ROWS_PER_RECORD).map(|rows| record(rows.to_vec())).collect();
-        if records.is_empty() {
-            records.push(record(Vec::new()));
-        }
-        if let Some(last) = records.last_mut() {
-            last.last = true;
+        let mut rows = rows.into_iter().peekable();
+        let mut records = Vec::new();
+        // A version of no change is a record, too.
+        while records.is_empty() || rows.peek().is_some() {
+            let some = rows.by_ref().take(ROWS_PER_RECORD).collect();
+            let last = rows.peek().is_none();
+            records.push(EntityVersion { version_ms, layout, whole, last, rows: some });
         }
         records
     }
 
-    /// Moves tiles before the version to their keys; the keys.
-    fn take_closed(&mut self, version_ms: i64) -> BTreeSet<EntityKey> {
+    /// Numbers of keys that hold something.
+    fn numbers_held(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.held).filter(|(_, keyed)| keyed.is_some()).map(|(number, _)| number)
+    }
+
+    /// Gives back the numbers of keys of which nothing is left.
+    fn forget(&mut self) {
+        let mut used: Vec<bool> = self.held.iter().map(Option::is_some).collect();
+        let pending = self.pending.keys().map(|(_, number, _)| number);
+        for number in pending.chain(self.due.values().flatten()) {
+            used[*number as usize] = true;
+        }
+        self.keys.retain(|number| used[number as usize]);
+    }
+
+    /// Moves tiles before the version to their keys; the keys, some of them twice.
+    fn take_closed(&mut self, version_ms: i64) -> Vec<u32> {
         let width_ms = self.plan.shared_tile_ms();
-        let none: EntityKey = (0, Arc::from(""));
-        let open = self.pending.split_off(&(version_ms, none, 0));
-        let mut changed = BTreeSet::new();
-        for ((tile_ms, key, _), sums) in std::mem::replace(&mut self.pending, open) {
-            let Some(plan) = &self.plan.shared[key.0] else { continue };
-            let keyed = self.keys.entry(key.clone()).or_insert_with(|| Keyed::new(plan));
+        let open = self.pending.split_off(&(version_ms, 0, 0));
+        let mut changed = Vec::with_capacity(self.pending.len());
+        for ((tile_ms, number, _), sums) in std::mem::replace(&mut self.pending, open) {
+            let Some(plan) = &self.plan.shared[self.keys.entity(number)] else { continue };
+            let keyed = self.held[number as usize].get_or_insert_with(|| Keyed::new(plan));
             keyed.add(tile_ms, width_ms, &sums, plan, |leaves_ms| {
-                self.due.entry(leaves_ms).or_default().insert(key.clone());
+                self.due.entry(leaves_ms).or_default().push(number);
             });
-            changed.insert(key);
+            changed.push(number);
         }
         changed
     }
 
     /// The key's row at the version; none for a key that is gone, where nobody needs to be told.
-    fn row(&mut self, key: &EntityKey, whole: bool) -> Option<EntityRow> {
-        let plan = self.plan.shared[key.0].as_ref()?;
-        let windows = self.keys.get_mut(key)?.windows(self.version_ms, plan);
-        let (entity, name) = (SharedEntity::ALL[key.0] as i32, key.1.to_string());
+    fn row(&mut self, number: u32, whole: bool) -> Option<EntityRow> {
+        let (at, name) = (self.keys.entity(number), self.keys.text(number));
+        let plan = self.plan.shared[at].as_ref()?;
+        let held = &mut self.held[number as usize];
+        let windows = held.as_mut()?.windows(self.version_ms, plan);
+        let (entity, name) = (SharedEntity::ALL[at] as i32, name.to_owned());
         let Some(Windows { sums, last_ms }) = windows else {
-            self.keys.remove(key);
+            *held = None;
             return (!whole).then(|| EntityRow { entity, key: name, ..EntityRow::default() });
         };
         let values =
@@ -186,27 +219,39 @@ impl Merge {
         out.int(self.version_ms);
         out.len(self.closed_ms.len());
         self.closed_ms.iter().for_each(|closed| out.int(*closed));
-        out.len(self.pending.len());
-        for ((tile_ms, (entity, key), partition), sums) in &self.pending {
+        // In the order of keys: numbers are not part of the state.
+        let key = |out: &mut Writer, number: u32| {
+            out.len(self.keys.entity(number));
+            out.text(self.keys.text(number));
+        };
+        let mut pending: Vec<_> = self.pending.iter().collect();
+        pending.sort_by_key(|((tile_ms, number, partition), _)| {
+            (*tile_ms, self.keys.entity(*number), self.keys.text(*number), *partition)
+        });
+        out.len(pending.len());
+        for ((tile_ms, number, partition), sums) in pending {
             out.int(*tile_ms);
-            out.len(*entity);
-            out.text(key);
+            key(&mut out, *number);
             out.len(*partition);
             sums.write(&mut out);
         }
-        out.len(self.keys.len());
-        for ((entity, key), keyed) in &self.keys {
-            out.len(*entity);
-            out.text(key);
-            keyed.write(&mut out);
+        let mut held: Vec<u32> = self.numbers_held().collect();
+        self.keys.sort(&mut held);
+        out.len(held.len());
+        for number in held {
+            key(&mut out, number);
+            self.held[number as usize].iter().for_each(|keyed| keyed.write(&mut out));
         }
         out.len(self.due.len());
-        for (leaves_ms, keys) in &self.due {
+        for (leaves_ms, numbers) in &self.due {
+            let mut numbers = numbers.clone();
+            numbers.sort_unstable();
+            numbers.dedup();
+            self.keys.sort(&mut numbers);
             out.int(*leaves_ms);
-            out.len(keys.len());
-            for (entity, key) in keys {
-                out.len(*entity);
-                out.text(key);
+            out.len(numbers.len());
+            for number in numbers {
+                key(&mut out, number);
             }
         }
         out.0
@@ -234,31 +279,33 @@ impl Merge {
             *closed = input.int()?;
         }
         for _ in 0..input.len()? {
-            let (tile_ms, key, partition) = (input.int()?, merge.key(&mut input)?, input.uint()? as usize);
-            merge.pending.insert((tile_ms, key, partition), Sums::read_from(&mut input)?);
+            let (tile_ms, number, partition) =
+                (input.int()?, merge.read_key(&mut input)?, input.uint()? as usize);
+            merge.pending.insert((tile_ms, number, partition), Sums::read_from(&mut input)?);
         }
         for _ in 0..input.len()? {
-            let key = merge.key(&mut input)?;
-            let Some(plan) = &merge.plan.shared[key.0] else { return Err(input.damaged()) };
-            merge.keys.insert(key, Keyed::read_from(&mut input, plan)?);
+            let number = merge.read_key(&mut input)?;
+            let Some(plan) = &merge.plan.shared[merge.keys.entity(number)] else {
+                return Err(input.damaged());
+            };
+            merge.held[number as usize] = Some(Keyed::read_from(&mut input, plan)?);
         }
         for _ in 0..input.len()? {
             let leaves_ms = input.int()?;
             for _ in 0..input.len()? {
-                let key = merge.key(&mut input)?;
-                merge.due.entry(leaves_ms).or_default().insert(key);
+                let number = merge.read_key(&mut input)?;
+                merge.due.entry(leaves_ms).or_default().push(number);
             }
         }
         if input.at_end() { Ok(merge) } else { Err(input.damaged()) }
     }
 
-    /// A key that is read; one that is held already is shared with it.
-    fn key(&self, input: &mut Reader<'_>) -> Result<EntityKey, SnapshotError> {
+    fn read_key(&mut self, input: &mut Reader<'_>) -> Result<u32, SnapshotError> {
         let entity = input.uint()? as usize;
         if entity >= SHARED_ENTITIES {
             return Err(input.damaged());
         }
-        let key = (entity, Arc::from(input.text()?));
-        Ok(self.keys.get_key_value(&key).map_or(key, |(held, _)| held.clone()))
+        let key = input.text()?;
+        Ok(self.number(entity, key))
     }
 }

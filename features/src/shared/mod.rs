@@ -8,6 +8,7 @@
 
 pub(crate) mod keyed;
 pub(crate) mod merge;
+pub(crate) mod numbers;
 pub(crate) mod open;
 pub(crate) mod versions;
 
@@ -42,6 +43,16 @@ impl Sums {
         }
         for (mine, theirs) in self.values.iter_mut().zip(other.values) {
             *mine = mine.wrapping_add(theirs);
+        }
+    }
+
+    /// The reverse of [`Self::merge`].
+    pub(crate) fn take(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine = mine.wrapping_sub(theirs);
+        }
+        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
+            *mine = mine.wrapping_sub(theirs);
         }
     }
 
