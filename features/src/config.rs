@@ -57,7 +57,9 @@ pub struct EntityConfig {
     pub mean: Vec<String>,
     /// Whether there is a smoothed click rate per window.
     pub rate: bool,
-    /// The rate of an entity without views, 0 to 1.
+    /// The entity whose rate is the prior: `campaign` for an item's. Empty: `rate_prior` is.
+    pub rate_parent: String,
+    /// The rate of an entity without views and without a parent, 0 to 1.
     pub rate_prior: f64,
     /// How many views the prior weighs; positive.
     pub rate_weight: f64,

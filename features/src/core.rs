@@ -76,6 +76,7 @@ pub struct Core {
     version_behind_ms: Option<i64>,
     /// Scratch of a read.
     pub(crate) totals: Totals,
+    rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
     label: Label,
 }
@@ -98,6 +99,7 @@ impl Core {
             counts: Counts::default(),
             version_behind_ms: None,
             totals: Totals::default(),
+            rates: Vec::new(),
             values: Vec::new(),
             label: Label::default(),
         }
@@ -279,7 +281,7 @@ impl Core {
                 USER_CATEGORY => category != EMPTY,
                 _ => version_ms.is_some() && !key_of(event, entity - SHARED).is_empty(),
             });
-            evaluate(&self.plan, &self.totals, &shared, event, known, &mut self.values);
+            evaluate(&self.plan, &self.totals, &shared, event, known, &mut self.rates, &mut self.values);
             self.counts.vectors += 1;
             out.vector(&VectorView {
                 place,

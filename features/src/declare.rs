@@ -9,6 +9,7 @@ use crate::config::{Config, EntityConfig};
 use crate::plan::{
     Context, DeclarationError, ENTITIES, Field, KindSet, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY,
 };
+use crate::rates::{self, Rates};
 
 /// No window and no horizon is longer, ms.
 const LONGEST_WINDOW_MS: i64 = 400 * 86_400_000;
@@ -135,6 +136,7 @@ impl Layout {
         config: &EntityConfig,
         own: &[i64],
         kept: &[i64],
+        rates: &Rates,
     ) -> Result<(), DeclarationError> {
         let name = ENTITIES[entity];
         let of = match entity {
@@ -178,32 +180,11 @@ impl Layout {
                 );
             }
         }
-        if config.rate {
-            let (prior, weight) = (config.rate_prior, config.rate_weight);
-            let key = format!("features.entities.{name}");
-            if !(0.0..=1.0).contains(&prior) {
-                let what = format!("{prior} is no rate");
-                return Err(DeclarationError::new(
-                    format!("{key}.rate_prior"),
-                    what,
-                    "write 0 to 1, as in 0.02",
-                ));
-            }
-            if !(weight > 0.0 && weight.is_finite()) {
-                let what = format!("{weight} is no number of views");
-                let cure = "write a positive number, as in 20.0";
-                return Err(DeclarationError::new(format!("{key}.rate_weight"), what, cure));
-            }
-            for (window, label) in &own {
-                self.push(
-                    Field::Rate { entity, window: *window, prior, weight },
-                    format!("{name}_ctr_{label}"),
-                    Scale::Linear,
-                    format!(
-                        "clicks per view of {of} in the last {label}, drawn towards {prior} by {weight} views"
-                    ),
-                );
-            }
+        for (window, label) in own.iter().filter(|_| config.rate) {
+            // Those of all windows were compiled.
+            let Some(rate) = rates.find(entity, *window) else { continue };
+            let doc = rates::doc(config, &of, Millis(kept[*window]));
+            self.push(Field::Rate { entity, rate }, format!("{name}_ctr_{label}"), Scale::Linear, doc);
         }
         for kinds in parse_kinds(name, "seconds_since", &config.seconds_since)? {
             self.push(

@@ -18,6 +18,7 @@ mod merge_processor;
 mod out;
 mod plan;
 mod processor;
+mod rates;
 mod shared;
 mod snapshot;
 mod telemetry;

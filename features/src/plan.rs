@@ -7,6 +7,7 @@ use schemas::{SharedEntity, VectorSchema};
 
 use crate::config::{Config, EntityConfig};
 use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of};
+use crate::rates::{Declared, Rates};
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,11 +129,30 @@ impl Context {
 /// How one number of a vector is made. `entity` and `window` are indices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Field {
-    Count { entity: usize, kinds: KindSet, window: usize },
-    Sum { entity: usize, kinds: KindSet, window: usize },
-    Mean { entity: usize, kinds: KindSet, window: usize },
-    Rate { entity: usize, window: usize, prior: f64, weight: f64 },
-    Since { entity: usize, kinds: KindSet },
+    Count {
+        entity: usize,
+        kinds: KindSet,
+        window: usize,
+    },
+    Sum {
+        entity: usize,
+        kinds: KindSet,
+        window: usize,
+    },
+    Mean {
+        entity: usize,
+        kinds: KindSet,
+        window: usize,
+    },
+    /// `rate` is a place in the plan's rates.
+    Rate {
+        entity: usize,
+        rate: usize,
+    },
+    Since {
+        entity: usize,
+        kinds: KindSet,
+    },
     Context(Context),
     Number(usize),
 }
@@ -165,6 +185,7 @@ pub(crate) struct SharedPlan {
 pub struct Plan {
     pub(crate) config: Config,
     pub(crate) fields: Vec<Field>,
+    pub(crate) rates: Rates,
     /// All windows of the user's entities, ms, ascending.
     pub(crate) windows: Vec<i64>,
     pub(crate) levels: Vec<Level>,
@@ -215,14 +236,21 @@ impl Plan {
         windows.sort_unstable();
         windows.dedup();
 
+        let of_all = |index: usize, own| if index < SHARED { &windows } else { own };
+        let rated = declared.iter().map(|(entity, config, own)| Declared {
+            entity: *entity,
+            config,
+            own,
+            kept: of_all(*entity, own),
+        });
+        let rates = Rates::compile(&rated.collect::<Vec<_>>())?;
         let mut layout = Layout { fields: Vec::new(), columns: Vec::new() };
         let mut used = [false; SHARED];
         let mut shared: [Option<SharedPlan>; SHARED_ENTITIES] = [const { None }; SHARED_ENTITIES];
         let tile_ms = check_tile(config, &TILES)?;
         for (index, entity, own) in &declared {
             let before = layout.fields.len();
-            let of_all = if *index < SHARED { &windows } else { own };
-            layout.entity(*index, entity, own, of_all)?;
+            layout.entity(*index, entity, own, of_all(*index, own), &rates)?;
             let is_used = layout.fields.len() > before;
             match index.checked_sub(SHARED) {
                 None => used[*index] = is_used,
@@ -248,6 +276,7 @@ impl Plan {
         Ok(Self {
             config: config.clone(),
             fields,
+            rates,
             levels,
             level_of,
             used,

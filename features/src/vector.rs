@@ -40,10 +40,12 @@ pub(crate) fn evaluate(
     shared: &[Option<&SharedRow>; SHARED_ENTITIES],
     event: &Event,
     known: [bool; ENTITIES.len()],
+    rates: &mut Vec<f64>,
     out: &mut Vec<f32>,
 ) {
     const NOTHING: &Total = &Total { counts: [0; KINDS], sums: [0.0; 3] };
     let total = |entity: usize, window: usize| match entity.checked_sub(SHARED) {
+        _ if !known[entity] => NOTHING,
         None => &totals.windows[entity][window],
         Some(at) => shared[at].map_or(NOTHING, |row| &row.windows[window]),
     };
@@ -51,6 +53,7 @@ pub(crate) fn evaluate(
         None => totals.last_ms[entity][kind],
         Some(at) => shared[at].map_or(NEVER, |row| row.last_ms[kind]),
     };
+    plan.rates.evaluate(total, rates);
     out.clear();
     let at_ms = event.event_time_ms;
     for field in &plan.fields {
@@ -73,11 +76,7 @@ pub(crate) fn evaluate(
                     n => (sum(total, kinds) / n as f64) as f32,
                 }
             }
-            Field::Rate { entity, window, prior, weight } => {
-                let total = total(entity, window);
-                let clicks = count(total, KindSet::Click) as f64;
-                ((clicks + prior * weight) / (f64::from(total.counts[VIEW]) + weight)) as f32
-            }
+            Field::Rate { rate, .. } => rates[rate] as f32,
             Field::Since { entity, kinds } => {
                 let last = kinds.indices().iter().map(|&kind| last_ms(entity, kind)).max();
                 match last {

@@ -22,12 +22,14 @@ pub(crate) fn shared_config() -> Config {
         sum: kinds(&["view", "purchase", "refund"]),
         mean: Vec::new(),
         rate: true,
+        rate_parent: String::new(),
         rate_prior: 0.1,
         rate_weight: 10.0,
         seconds_since: kinds(&["view", "click"]),
         windows: WINDOWS.map(|(window, _)| Millis(window)).to_vec(),
     };
-    let entities = ["user", "item", "campaign", "category"].map(|name| (name.to_owned(), entity.clone()));
+    let mut entities = ["user", "item", "campaign", "category"].map(|name| (name.to_owned(), entity.clone()));
+    entities[1].1.rate_parent = "campaign".into();
     Config { shared_tile: Millis(TILE), entities: entities.into(), ..config() }
 }
 

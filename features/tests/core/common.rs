@@ -32,7 +32,8 @@ pub(crate) fn config() -> Config {
     };
     // Entities that users share have tests of their own.
     config.entities.retain(|name, _| name.starts_with("user"));
-    for entity in config.entities.values_mut() {
+    for (name, entity) in &mut config.entities {
+        entity.rate_parent = if name == "user" { String::new() } else { "user".into() };
         entity.windows.clear();
         entity.count = ["view", "click", "cart", "purchase", "refund"].map(String::from).to_vec();
         entity.sum = ["purchase", "refund"].map(String::from).to_vec();

@@ -80,6 +80,28 @@ fn a_wrong_declaration_names_its_key_and_the_cure() {
         ),
         (refused(|c| c.entities.get_mut("user").unwrap().rate_weight = 0.0), "rate_weight", "positive"),
         (refused(|c| c.entities.get_mut("user").unwrap().rate_prior = f64::NAN), "rate_prior", "0 to 1"),
+        (
+            refused(|c| c.entities.get_mut("user").unwrap().rate_parent = "shop".into()),
+            "features.entities.user.rate_parent",
+            "campaign",
+        ),
+        (
+            refused(|c| {
+                c.entities.get_mut("item").unwrap().rate_parent = "campaign".into();
+                c.entities.get_mut("campaign").unwrap().rate_parent = "item".into();
+            }),
+            "would be its own ancestor",
+            "without a parent",
+        ),
+        (
+            refused(|c| {
+                c.entities.get_mut("item").unwrap().rate_parent = "campaign".into();
+                let silent = EntityConfig { rate_weight: 1.0, ..EntityConfig::default() };
+                c.entities.insert("campaign".into(), silent);
+            }),
+            "features.entities.item.rate_parent",
+            "declare its rate",
+        ),
         (refused(|c| c.context.push("moon".into())), "features.context", "weekday"),
         (refused(|c| c.numbers.push("Preis €".into())), "features.numbers", "lower case"),
         (refused(|c| c.last_n = 100), "features.last_n", "quarter"),

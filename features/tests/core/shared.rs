@@ -16,6 +16,11 @@ fn key_of(event: &Event, entity: &str) -> String {
     }
 }
 
+/// Clicks per view, drawn towards the prior by ten views.
+fn smoothed(prior: f64, clicks: f32, views: f32) -> f64 {
+    (f64::from(clicks) + prior * 10.0) / (f64::from(views) + 10.0)
+}
+
 /// What a vector must hold, counted over all events of all users.
 fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
     let version = vector.entity_version as i64;
@@ -28,7 +33,7 @@ fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
         for (window, tail) in WINDOWS {
             let label = Millis(window).to_string();
             let from = (version - window).div_euclid(tail) * tail;
-            let count = |kinds: &[Kind]| {
+            let found = |entity: &str, key: &str, kinds: &[Kind]| {
                 let of = |e: &&Event| {
                     kinds.contains(&e.kind_or_unknown())
                         && (from..version).contains(&e.event_time_ms)
@@ -37,6 +42,7 @@ fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
                 let found: Vec<&Event> = events.iter().filter(of).collect();
                 (found.len() as f32, found.iter().map(|e| e.value).fold(0.0, |sum, value| sum + value) as f32)
             };
+            let count = |kinds: &[Kind]| found(entity, key, kinds);
             let missing = version == 0 || key.is_empty();
             let same = |name: &str, want: f32| {
                 let got = cluster.number(vector, &format!("{entity}_{name}_{label}"));
@@ -57,7 +63,15 @@ fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
             same("refunds", count(&[Kind::Refund]).0);
             same("view_value", shown);
             same("purchase_value", bought);
-            let rate = (f64::from(clicks) + 0.1 * 10.0) / (f64::from(views) + 10.0);
+            let prior = match entity {
+                // An item's is its campaign's, of which nothing may be known either.
+                "item" if !vector.campaign.is_empty() => {
+                    let of_all = |kinds: &[Kind]| found("campaign", &vector.campaign, kinds).0;
+                    smoothed(0.1, of_all(&[Kind::Click, Kind::Cart]), of_all(&[Kind::View]))
+                }
+                _ => 0.1,
+            };
+            let rate = smoothed(prior, clicks, views);
             same("ctr", rate as f32);
         }
         // The age is that of the tile's end, known for as long as the longest window.

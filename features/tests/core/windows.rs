@@ -26,6 +26,18 @@ fn within<'a>(past: &'a [(usize, Event)], view: &Event, entity: &str, window: i6
     found
 }
 
+/// The smoothed rate, drawn towards that of its parent.
+fn rate(config: &Config, past: &[(usize, Event)], view: &Event, entity: &str, window: i64) -> f64 {
+    let declared = &config.entities[entity];
+    let events = within(past, view, entity, window);
+    let count = |kind: &str| events.iter().filter(|e| takes(kind, e)).count() as f64;
+    let prior = match declared.rate_parent.as_str() {
+        "" => declared.rate_prior,
+        parent => rate(config, past, view, parent, window),
+    };
+    (count("click") + prior * declared.rate_weight) / (count("view") + declared.rate_weight)
+}
+
 /// Every declared number by name, computed the slow way.
 fn expected(config: &Config, past: &[(usize, Event)], view: &Event) -> Vec<(String, f32)> {
     let mut numbers = Vec::new();
@@ -48,8 +60,7 @@ fn expected(config: &Config, past: &[(usize, Event)], view: &Event) -> Vec<(Stri
             for kind in &declared.mean {
                 put(format!("{kind}_mean_value_{window}"), sum(kind) / count(kind));
             }
-            let (prior, weight) = (declared.rate_prior, declared.rate_weight);
-            put(format!("ctr_{window}"), (count("click") + prior * weight) / (count("view") + weight));
+            put(format!("ctr_{window}"), rate(config, past, view, entity, window.0));
         }
         for kind in &declared.seconds_since {
             let events = within(past, view, entity, longest);

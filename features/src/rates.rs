@@ -1,0 +1,146 @@
+//! Smoothed click rates: each drawn towards a prior, which is a number or the rate of another entity,
+//! drawn towards its own prior in turn (shrinkage in a hierarchy: an item of few views is taken to be
+//! like its campaign).
+
+use schemas::duration::Millis;
+
+use crate::config::EntityConfig;
+use crate::history::Total;
+use crate::plan::{DeclarationError, ENTITIES, KindSet, SHARED, VIEW};
+
+/// One smoothed rate. `entity` and `window` are indices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rate {
+    entity: usize,
+    window: usize,
+    /// The rate without any view, where there is no parent.
+    prior: f64,
+    /// How many views the prior weighs.
+    weight: f64,
+    /// Place of the rate that is the prior.
+    parent: Option<usize>,
+}
+
+/// What is declared of an entity, with the windows that are kept of it, ms, ascending: a rate names
+/// one by its place.
+pub(crate) struct Declared<'a> {
+    pub(crate) entity: usize,
+    pub(crate) config: &'a EntityConfig,
+    /// Windows of its columns.
+    pub(crate) own: &'a [i64],
+    pub(crate) kept: &'a [i64],
+}
+
+/// All rates that a vector needs, parents before their children.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rates {
+    rates: Vec<Rate>,
+}
+
+impl Rates {
+    /// The rates of these entities, and of their parents.
+    ///
+    /// # Errors
+    /// A prior or a weight out of range, a parent that is not declared, or its own ancestor.
+    pub(crate) fn compile(declared: &[Declared<'_>]) -> Result<Self, DeclarationError> {
+        let mut rates = Self::default();
+        for one in declared.iter().filter(|one| one.config.rate) {
+            let parents = ancestors(one, declared)?;
+            for &window in one.own {
+                rates.add(one, &parents, window);
+            }
+        }
+        Ok(rates)
+    }
+
+    /// Place of the entity's rate over a window in what [`Self::evaluate`] gives.
+    pub(crate) fn find(&self, entity: usize, window: usize) -> Option<usize> {
+        self.rates.iter().position(|rate| rate.entity == entity && rate.window == window)
+    }
+
+    fn add(&mut self, one: &Declared<'_>, parents: &[&Declared<'_>], window_ms: i64) -> usize {
+        // The shortest that holds it, or the longest there is.
+        let window = one.kept.iter().position(|kept| *kept >= window_ms).unwrap_or(one.kept.len() - 1);
+        if let Some(known) = self.find(one.entity, window) {
+            return known;
+        }
+        let parent = parents.split_first().map(|(parent, above)| self.add(parent, above, one.kept[window]));
+        let (prior, weight) = (one.config.rate_prior, one.config.rate_weight);
+        self.rates.push(Rate { entity: one.entity, window, prior, weight, parent });
+        self.rates.len() - 1
+    }
+
+    /// All rates of a view, by what was counted of each entity in each window.
+    pub(crate) fn evaluate<'a>(&self, total: impl Fn(usize, usize) -> &'a Total, out: &mut Vec<f64>) {
+        out.clear();
+        for rate in &self.rates {
+            let counts = &total(rate.entity, rate.window).counts;
+            let clicks: u64 = KindSet::Click.indices().iter().map(|&kind| u64::from(counts[kind])).sum();
+            let prior = rate.parent.map_or(rate.prior, |parent| out[parent]);
+            out.push((clicks as f64 + prior * rate.weight) / (f64::from(counts[VIEW]) + rate.weight));
+        }
+    }
+}
+
+/// The entity's parent, its parent's and so on, each checked.
+fn ancestors<'a>(
+    one: &'a Declared<'a>,
+    declared: &'a [Declared<'a>],
+) -> Result<Vec<&'a Declared<'a>>, DeclarationError> {
+    let mut found: Vec<&Declared<'_>> = Vec::new();
+    let mut child = one;
+    loop {
+        check_numbers(child)?;
+        if child.config.rate_parent.is_empty() {
+            return Ok(found);
+        }
+        let name = child.config.rate_parent.as_str();
+        let refuse = |what: String, cure: &str| {
+            let key = format!("features.entities.{}.rate_parent", ENTITIES[child.entity]);
+            Err(DeclarationError::new(key, what, cure))
+        };
+        let Some(parent) = declared.iter().find(|other| ENTITIES[other.entity] == name) else {
+            let names: Vec<_> = declared.iter().map(|other| ENTITIES[other.entity]).collect();
+            let cure = format!("write one of {}, or \"\" for rate_prior", names.join(", "));
+            return refuse(format!("nothing is declared of {name:?}"), &cure);
+        };
+        if parent.entity == one.entity || found.iter().any(|known| known.entity == parent.entity) {
+            return refuse(format!("{name} would be its own ancestor"), "leave one of them without a parent");
+        }
+        // What users share is counted only where a column needs it.
+        if parent.entity >= SHARED && !counts_anything(parent.config) {
+            return refuse(format!("nothing is counted of {name}"), "declare its rate, or a count of it");
+        }
+        found.push(parent);
+        child = parent;
+    }
+}
+
+fn counts_anything(config: &EntityConfig) -> bool {
+    let lists = [&config.count, &config.sum, &config.mean, &config.seconds_since];
+    config.rate || lists.iter().any(|list| !list.is_empty())
+}
+
+fn check_numbers(one: &Declared<'_>) -> Result<(), DeclarationError> {
+    let key = |what| format!("features.entities.{}.{what}", ENTITIES[one.entity]);
+    let (prior, weight) = (one.config.rate_prior, one.config.rate_weight);
+    if !(0.0..=1.0).contains(&prior) {
+        let what = format!("{prior} is no rate");
+        return Err(DeclarationError::new(key("rate_prior"), what, "write 0 to 1, as in 0.02"));
+    }
+    if !(weight > 0.0 && weight.is_finite()) {
+        let what = format!("{weight} is no number of views");
+        return Err(DeclarationError::new(key("rate_weight"), what, "write a positive number, as in 20.0"));
+    }
+    Ok(())
+}
+
+/// What a rate's column says of it.
+pub(crate) fn doc(config: &EntityConfig, of: &str, window: Millis) -> String {
+    let (prior, weight) = (config.rate_prior, config.rate_weight);
+    let towards = match config.rate_parent.as_str() {
+        "" => prior.to_string(),
+        parent => format!("that of the view's {parent}"),
+    };
+    format!("clicks per view of {of} in the last {window}, drawn towards {towards} by {weight} views")
+}
