@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use market::{Driver, Drivers, MarketKind};
-use model::encode::Outcome;
 use model::explain::{self, Explanation, Faithfulness, Interval, Method, PUBLISHED_STEPS, spearman};
-use model::{EncodedSet, Encoder, Examples, Explain, Job, Model};
+use model::{Examples, Explain, Job, Model};
 use schemas::FeatureVector;
 use serde::Serialize;
 use trainer::split;
 
+use super::quality::encoded::Encoded;
 use super::quality::rows::Rows;
 use super::quality::sets::{Set, drivers};
 use crate::config::Sources;
@@ -103,14 +103,9 @@ fn explain_market(kind: MarketKind, sources: &Sources, options: &Options) -> Res
     let told = drivers(kind, &config, options.impressions, options.seed)?;
     let times: Vec<i64> = rows.impressions.iter().map(|row| row.at_ms).collect();
     let (_, parts) = split::split(&times, &config.trainer.split, None)?;
-    let encoder = Encoder::new(&rows.schema, &config.model.encoder);
-    let mut encoded = EncodedSet::new(&encoder);
-    for row in &rows.impressions {
-        encoded.push_outcome(&rows.vector(row), Outcome::from(&row.label), 1.0)?;
-    }
+    let Encoded { training, validation, test } = Encoded::new(&rows, &parts, &config.model)?;
     eprintln!("{}: training on {} impressions", set.name(), parts.train.len());
-    let (training, validation) =
-        (encoded.select(parts.train.clone()), encoded.select(parts.validation.clone()));
+    let (training, validation) = (training.all(), validation.all());
     let trained =
         model::train(Job::new(&training, &validation, &config.model).with_seed(options.seed), &mut ())?;
     let model = trained.model;
@@ -126,7 +121,7 @@ fn explain_market(kind: MarketKind, sources: &Sources, options: &Options) -> Res
     let step = (parts.test.len() / JUDGED).max(1);
     let at: Vec<usize> = parts.test.clone().step_by(step).collect();
     let truth = true_sizes(&rows, &told, &at)?;
-    let examples = encoded.select(at.iter().copied());
+    let examples = test.select(at.iter().map(|at| at - parts.test.start));
     let vectors: Vec<FeatureVector> =
         at.iter().take(TIMED).map(|&at| rows.vector(&rows.impressions[at])).collect();
     let methods = Method::ALL

@@ -1,6 +1,7 @@
 //! `bench quality`: the default network beside `LightGBM`, `AutoInt` and DIN on the same impressions,
 //! fields and split; on simulated markets beside the truth as well.
 
+pub mod encoded;
 pub mod export;
 pub mod judge;
 pub mod ours;

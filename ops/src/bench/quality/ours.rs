@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
-use model::encode::Outcome;
-use model::{EncodedSet, Encoder, History, Job, Progress};
+use model::{History, Job, Progress};
 use trainer::split::Parts;
 
+use super::encoded::Encoded;
 use super::rows::Rows;
 
 /// What came out.
@@ -28,13 +28,8 @@ pub struct Ours {
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
 pub fn train(rows: &Rows, parts: &Parts, config: &model::Config, seed: u64) -> Result<Ours> {
     let began = Instant::now();
-    let encoder = Encoder::new(&rows.schema, &config.encoder);
-    let mut set = EncodedSet::new(&encoder);
-    for row in &rows.impressions {
-        set.push_outcome(&rows.vector(row), Outcome::from(&row.label), 1.0)?;
-    }
-    let part = |range: &std::ops::Range<usize>| set.select(range.clone());
-    let (training, validation) = (part(&parts.train), part(&parts.validation));
+    let Encoded { training, validation, test } = Encoded::new(rows, parts, config)?;
+    let (training, validation) = (training.all(), validation.all());
     let job = Job::new(&training, &validation, config).with_seed(seed);
     let trained = model::train(job, &mut |progress: &Progress| {
         if let Some(loss) = progress.validation_loss {
@@ -48,6 +43,6 @@ pub fn train(rows: &Rows, parts: &Parts, config: &model::Config, seed: u64) -> R
         }
         ControlFlow::Continue(())
     })?;
-    let predictions = trained.model.predict_examples(&part(&parts.test))?.iter().map(|p| p.p_click).collect();
+    let predictions = trained.model.predict_examples(&test.all())?.iter().map(|p| p.p_click).collect();
     Ok(Ours { predictions, history: trained.history, seconds: began.elapsed().as_secs_f64() })
 }
