@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod features;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,8 +48,11 @@ pub(crate) enum Command {
     Run,
     /// Service: raw records to canonical events.
     Ingest,
-    /// Service: events to feature vectors and labels.
-    Features,
+    /// Service: events to feature vectors and labels; or what is declared.
+    Features {
+        #[command(subcommand)]
+        command: Option<features::FeaturesCommand>,
+    },
     /// Service: tiles of shared entities to versions of their windows.
     Merge,
     /// Service: vectors to predictions.

@@ -1,5 +1,7 @@
 //! Each subcommand: a call, and what it prints.
 
+mod features;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +25,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Replay(replay) => run_replay(global, &replay),
         Command::Run => services(global, &Service::ALL),
         Command::Ingest => services(global, &[Service::Ingest]),
-        Command::Features => services(global, &[Service::Features]),
+        Command::Features { command: None } => services(global, &[Service::Features]),
+        Command::Features { command: Some(command) } => features::run(global, command),
         Command::Merge => services(global, &[Service::Merge]),
         Command::Scorer => services(global, &[Service::Scorer]),
         Command::Lake { command: None } => services(global, &[Service::Lake]),

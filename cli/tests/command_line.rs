@@ -40,6 +40,18 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
+fn what_is_declared_is_written_as_markdown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("features.md");
+    let shown = salience(&["features", "docs"]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let written = salience(&["features", "docs", "--out", file.to_str().unwrap()]);
+    assert!(written.status.success() && written.stdout.is_empty(), "{}", text(&written.stderr));
+    assert_eq!(std::fs::read(&file).unwrap(), shown.stdout);
+    assert!(text(&shown.stdout).starts_with("# Features\n"));
+}
+
+#[test]
 fn a_secret_is_never_shown() {
     let set = "kafka.properties={ \"sasl.password\" = \"hunter2\" }";
     let shown = salience(&["config", "show", "--set", set]);

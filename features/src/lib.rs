@@ -9,6 +9,7 @@ mod config;
 mod core;
 mod declare;
 mod dedupe;
+mod describe;
 mod history;
 mod hours;
 mod interner;
@@ -29,6 +30,7 @@ mod wire;
 
 pub use crate::config::{Config, DEFAULTS, EntityConfig};
 pub use crate::core::{AHEAD, Core};
+pub use crate::describe::{Aggregation, Column, Made};
 pub use crate::merge_processor::{MergeFactory, merge_factory};
 pub use crate::out::{Counts, Out, Output, Sink};
 pub use crate::plan::{DeclarationError, Plan};

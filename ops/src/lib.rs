@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod demo;
+pub mod docs;
 pub mod feed;
 pub mod feeder;
 pub mod live;
