@@ -76,6 +76,13 @@ pub(crate) enum Command {
     Verify(Verify),
     /// How far the services of a deployment have come, as JSON.
     Status,
+    /// Who holds event time back: per partition of `events` its clock, the sources with their
+    /// watermarks, and what the versions of shared entities wait for.
+    Watermark {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Sends a simulated market's raw records to a cluster.
     Simulate(Simulate),
     /// Topics of a deployment.

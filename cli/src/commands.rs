@@ -38,6 +38,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
             println!("{}", serde_json::to_string_pretty(&ops::status::look(&open(global)?)?)?);
             Ok(0)
         }
+        Command::Watermark { json } => print_measured(&ops::watermark::look(&open(global)?)?, json),
         Command::Simulate(simulate) => run_simulate(global, &simulate),
         Command::Topics { command: TopicsCommand::Create } => {
             let context = open(global)?;

@@ -11,7 +11,9 @@ pub mod demo;
 pub mod docs;
 pub mod feed;
 pub mod feeder;
+mod history;
 pub mod live;
+mod log;
 pub mod models;
 pub mod pipeline;
 pub mod quality;
@@ -24,9 +26,11 @@ pub mod sink;
 pub mod stages;
 pub mod status;
 pub mod tables;
+pub mod time;
 pub mod topics;
 pub mod train;
 pub mod verify;
+pub mod watermark;
 
 /// The pseudonym of a raw user id under the configured key.
 ///

@@ -12,7 +12,9 @@ pub use admin::Admin;
 pub use error::KafkaError;
 pub use reader::{Isolation, Reader};
 pub use sender::Sender;
-pub use topics::{TopicRecord, TopicSpec, check_partitions, record_topics, specs};
+pub use topics::{
+    TopicRecord, TopicSpec, check_partitions, record_partitions, record_topics, recorded_topic, specs,
+};
 
 /// What every call here returns.
 pub type Result<T, E = KafkaError> = std::result::Result<T, E>;

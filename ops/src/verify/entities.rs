@@ -7,8 +7,8 @@ use schemas::{Control, Entry};
 
 use super::Outcome;
 use super::i2::{BLOCK, decode, differences, drained};
-use super::log::{Cursor, Cut, Range};
 use crate::context::Context;
+use crate::log::{Cursor, Cut, Range};
 
 /// Folds the tiles again up to the cut and compares every version marked, in order.
 pub(super) fn check(context: &Context, cut: &Cut, outcome: &mut Outcome) -> Result<()> {

@@ -8,9 +8,9 @@ use runtime::processor::InRecord;
 use schemas::dead_letter::{HEADER_OFFSET, HEADER_PARTITION, HEADER_TOPIC};
 use schemas::{Codec, Entry, LateEvent, Origin, Protobuf};
 
-use super::log::{Cut, Range, scan};
 use super::{Outcome, Verdict};
 use crate::context::Context;
+use crate::log::{Cut, Range, scan};
 
 /// What became of the records of one raw partition.
 #[derive(Debug, Default)]

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, UnitId};
 use schemas::{Codec, Duplicate, EntityTile, Entry, FeatureVector, Kind, Label, Protobuf};
 
-use super::log::{Cursor, Cut, Range, scan};
 use super::{Options, Outcome, compare, entities};
 use crate::context::Context;
+use crate::log::{Cursor, Cut, Range, scan};
 
 /// How many events are folded before their outputs are compared: bounds memory.
 pub(super) const BLOCK: usize = 4096;

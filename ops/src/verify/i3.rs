@@ -8,9 +8,9 @@ use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
 use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
 use serde_json::json;
 
-use super::log::{Cursor, Cut, Range, scan_from_the_first};
 use super::{Options, Outcome, compare};
 use crate::context::Context;
+use crate::log::{Cursor, Cut, Range, scan_from_the_first};
 
 /// How far a probability may be from that of another kernel class.
 const TOLERANCE: f32 = 1e-5;

@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use lake::{Batches, Order, ScanOptions, Table};
 use schemas::table::{OFFSET_COLUMN, PARTITION_COLUMN};
 
-use super::log::{Cursor, Range};
 use super::{Options, Outcome};
 use crate::context::Context;
+use crate::log::{Cursor, Range};
 
 /// Rows compared at once.
 const BLOCK: usize = 8192;

@@ -11,8 +11,6 @@ mod i2;
 mod i3;
 mod i4;
 mod i5;
-mod log;
-mod prefix;
 
 use std::fmt;
 
@@ -20,6 +18,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::log;
 
 /// What was found of one invariant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

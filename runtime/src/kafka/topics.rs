@@ -95,8 +95,33 @@ pub fn record_topics(store: &Store, admin: &Admin, specs: &[TopicSpec]) -> Resul
     Ok(made)
 }
 
+/// What was recorded of a topic; `None` where nothing was.
+///
+/// # Errors
+/// A store that cannot be read, a damaged record.
+pub fn recorded_topic(store: &Store, topic: &str) -> Result<Option<TopicRecord>> {
+    let path = record_path(topic);
+    let read = |bytes: bytes::Bytes| {
+        serde_json::from_slice(&bytes)
+            .map_err(|error| KafkaError::Record { path: path.clone(), what: error.to_string() })
+    };
+    store.get_blocking(&path)?.map(read).transpose()
+}
+
+/// Records how many partitions a topic has, where that is known without a cluster.
+///
+/// # Errors
+/// [`KafkaError::PartitionCount`] where another count was recorded; a store that cannot be written.
+pub fn record_partitions(store: &Store, topic: &str, partitions: i32) -> Result<TopicRecord> {
+    check(store, topic, partitions)
+}
+
+fn record_path(topic: &str) -> String {
+    format!("meta/topics/{topic}.json")
+}
+
 fn check(store: &Store, topic: &str, live: i32) -> Result<TopicRecord> {
-    let path = format!("meta/topics/{topic}.json");
+    let path = record_path(topic);
     let damaged =
         |error: serde_json::Error| KafkaError::Record { path: path.clone(), what: error.to_string() };
     let id = uuid::Uuid::new_v4().simple().to_string();

@@ -54,7 +54,7 @@ fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
 }
 
 /// The records of one partition below an offset, in order, from tables. They have no keys.
-pub(super) struct Prefix {
+pub(crate) struct Prefix {
     topic: Arc<str>,
     partition: i32,
     schema: VectorSchema,
@@ -69,7 +69,7 @@ struct Lane {
 
 impl Prefix {
     /// Over the records below `below`; where the tables do not have all of them, why not.
-    pub(super) fn open(
+    pub(crate) fn open(
         context: &Context,
         topic: &Arc<str>,
         partition: usize,
@@ -125,7 +125,7 @@ impl Prefix {
     }
 
     /// The next record.
-    pub(super) fn next(&mut self) -> Result<Option<InRecord>> {
+    pub(crate) fn next(&mut self) -> Result<Option<InRecord>> {
         let Some((at, _)) = self.front()? else { return Ok(None) };
         let Some((offset, value)) = self.lanes[at].ready.pop_front() else { return Ok(None) };
         let record = TopicRecord {

@@ -1,5 +1,7 @@
 //! Reading logs up to a cut.
 
+mod prefix;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use runtime::processor::{InRecord, TopicPartition};
 
-use super::prefix::Prefix;
+use self::prefix::Prefix;
 use crate::context::{Context, PooledReader};
 
 /// How long a log may give nothing before it is an error.
@@ -16,13 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Per topic and partition, the next offset that the stage reading it has committed: what lies
 /// below is done, what lies at or beyond is in flight.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     committed: BTreeMap<Arc<str>, Vec<i64>>,
 }
 
 impl Cut {
     /// The last stage first, so that what a later stage has done is within an earlier stage's cut.
-    pub(super) fn take(context: &Context) -> Result<Self> {
+    pub(crate) fn take(context: &Context) -> Result<Self> {
         let names = &context.names;
         let stages = [
             ("scorer", vec![&names.feature_vectors]),
@@ -45,25 +47,25 @@ impl Cut {
     }
 
     /// The cut of a topic; empty where no stage reads it.
-    pub(super) fn of(&self, topic: &Arc<str>) -> &[i64] {
+    pub(crate) fn of(&self, topic: &Arc<str>) -> &[i64] {
         self.committed.get(topic).map_or(&[], Vec::as_slice)
     }
 }
 
 /// A range of one topic: where it begins, and where it ends for this check.
 #[derive(Debug, Clone)]
-pub(super) struct Range {
+pub(crate) struct Range {
     /// Topic.
-    pub(super) topic: Arc<str>,
+    pub(crate) topic: Arc<str>,
     /// First offset there is, by partition.
-    pub(super) begin: Vec<i64>,
+    pub(crate) begin: Vec<i64>,
     /// First offset not to read, by partition.
-    pub(super) end: Vec<i64>,
+    pub(crate) end: Vec<i64>,
 }
 
 impl Range {
     /// From the log's beginning to `end`.
-    pub(super) fn to(context: &Context, topic: &Arc<str>, end: &[i64]) -> Result<Self> {
+    pub(crate) fn to(context: &Context, topic: &Arc<str>, end: &[i64]) -> Result<Self> {
         let begin = context.reader()?.begin_offsets(topic)?;
         if begin.len() != end.len() {
             bail!("{topic} has {} partitions, {} were expected", begin.len(), end.len());
@@ -72,13 +74,13 @@ impl Range {
     }
 
     /// From the log's beginning to where it ends now.
-    pub(super) fn whole(context: &Context, topic: &Arc<str>) -> Result<Self> {
+    pub(crate) fn whole(context: &Context, topic: &Arc<str>) -> Result<Self> {
         let end = context.reader()?.end_offsets(topic)?;
         Self::to(context, topic, &end)
     }
 
     /// The same, one partition only.
-    pub(super) fn only(&self, partition: usize) -> Self {
+    pub(crate) fn only(&self, partition: usize) -> Self {
         let mut range = self.clone();
         for (at, end) in range.end.iter_mut().enumerate() {
             if at != partition {
@@ -90,7 +92,7 @@ impl Range {
 }
 
 /// Hands every committed record of the range to `each`, in each partition's order.
-pub(super) fn scan(
+pub(crate) fn scan(
     context: &Context,
     range: &Range,
     mut each: impl FnMut(InRecord) -> Result<()>,
@@ -136,7 +138,7 @@ fn topic_partition(topic: &Arc<str>, partition: i32) -> TopicPartition {
 }
 
 /// One partition of a range, record by record.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     /// What retention cut, from the tables; read first.
     prefix: Option<Prefix>,
     reader: PooledReader<'a>,
@@ -148,7 +150,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Over one partition of `range`.
-    pub(super) fn new(context: &'a Context, range: &Range, partition: usize) -> Result<Self> {
+    pub(crate) fn new(context: &'a Context, range: &Range, partition: usize) -> Result<Self> {
         let mut reader = context.reader()?;
         let at = topic_partition(&range.topic, partition as i32);
         let (begin, end) = (range.begin[partition], range.end[partition]);
@@ -167,7 +169,7 @@ impl<'a> Cursor<'a> {
 
     /// The same from the very first record: what retention cut from the log is read from the
     /// tables. Where these do not have it, why not.
-    pub(super) fn from_the_first(
+    pub(crate) fn from_the_first(
         context: &'a Context,
         range: &Range,
         partition: usize,
@@ -187,7 +189,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next committed record; `None` at the end of the range.
-    pub(super) fn next(&mut self) -> Result<Option<InRecord>> {
+    pub(crate) fn next(&mut self) -> Result<Option<InRecord>> {
         if let Some(prefix) = &mut self.prefix
             && let Some(record) = prefix.next()?
         {
@@ -216,7 +218,7 @@ impl<'a> Cursor<'a> {
 
 /// As [`scan`], of one partition or of all, from the very first record where the tables have what
 /// retention cut from the log, else from where the log begins.
-pub(super) fn scan_from_the_first(
+pub(crate) fn scan_from_the_first(
     context: &Context,
     range: &Range,
     only: Option<usize>,
