@@ -39,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Watermark { json } => print_measured(&ops::watermark::look(&open(global)?)?, json),
+        Command::Backfill(backfill) => features::backfill(global, backfill),
         Command::Simulate(simulate) => run_simulate(global, &simulate),
         Command::Topics { command: TopicsCommand::Create } => {
             let context = open(global)?;
@@ -67,6 +68,11 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
             load(global, None)?;
             let options = ops::bench::features::Options { events, users };
             print_measured(&ops::bench::features::run(&options)?, json)
+        }
+        Command::Bench { command: BenchCommand::Backfill { events, days, partitions, threads, json } } => {
+            let options = ops::bench::backfill::Options { events, days, partitions, threads };
+            let config = load(global, Some(ops::backfill::PRESET))?;
+            print_measured(&ops::bench::backfill::run(config, &options)?, json)
         }
         Command::Bench { command: BenchCommand::Classic { viewings, seed, report: file, json } } => {
             let config = load(global, Some(ops::bench::classic::PRESET))?;

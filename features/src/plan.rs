@@ -312,7 +312,7 @@ impl Plan {
     }
 
     /// Fingerprint of what is kept of shared entities: versions of another one are not read.
-    pub(crate) fn shared_layout(&self) -> u64 {
+    pub fn shared_layout(&self) -> u64 {
         self.shared_layout
     }
 
@@ -322,7 +322,7 @@ impl Plan {
     }
 
     /// Whether anything is declared of any shared entity.
-    pub(crate) fn shares(&self) -> bool {
+    pub fn shares(&self) -> bool {
         self.shared.iter().any(Option::is_some)
     }
 

@@ -1,6 +1,7 @@
 //! `bench pipeline`: events per second through all hops, beside a plain copy of the same bytes over
 //! the same hops on the same broker.
 
+pub mod backfill;
 pub mod classic;
 pub mod explain;
 pub mod features;
