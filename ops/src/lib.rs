@@ -2,6 +2,7 @@
 //!
 //! Knows how services are wired, and nothing of how any of them works inside.
 
+pub mod asof;
 pub mod backfill;
 pub mod bench;
 pub mod broker;

@@ -14,6 +14,39 @@ pub(crate) enum FeaturesCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Shows a vector of the past, and which events made each of its values.
+    ///
+    /// The vector is that of the user's last view at or before the time, as it was made: from what had
+    /// arrived before it. With --item, --campaign or --category it is that of a view which never was, at
+    /// the time itself, from what had arrived when the event clock passed it. Events are read from the
+    /// lake's tables, then from the log.
+    AsOf(AsOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AsOf {
+    /// The user's id as it stands in raw events; needs the key of pseudonyms.
+    #[arg(long, value_name = "ID", required_unless_present = "pseudonym", conflicts_with = "pseudonym")]
+    pub(crate) user: Option<String>,
+    /// The user's pseudonym, as it stands in tables and predictions.
+    #[arg(long, value_name = "PSEUDONYM")]
+    pub(crate) pseudonym: Option<String>,
+    /// As of when: 2026-01-31, 2026-01-31T18:30:00Z, or ms since 1970 UTC.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) at: i64,
+    /// Item of a view that never was. What is not given is the last view's; of another item than that
+    /// one's, the category is what the user's own events say.
+    #[arg(long)]
+    pub(crate) item: Option<String>,
+    /// Its campaign.
+    #[arg(long)]
+    pub(crate) campaign: Option<String>,
+    /// Its category.
+    #[arg(long)]
+    pub(crate) category: Option<String>,
+    /// Prints JSON, with every event of every value.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use ops::context::Context;
 
 use super::{load, open, print_measured, shutdown};
 use crate::args::Global;
-use crate::args::features::{Backfill, FeaturesCommand};
+use crate::args::features::{AsOf, Backfill, FeaturesCommand};
 
 /// The exit code of a backfill that was asked to stop: the same command goes on with it.
 const STOPPED: u8 = 3;
@@ -24,7 +24,20 @@ pub(super) fn run(global: &Global, command: FeaturesCommand) -> Result<u8> {
             }
             Ok(0)
         }
+        FeaturesCommand::AsOf(as_of) => run_as_of(global, as_of),
     }
+}
+
+fn run_as_of(global: &Global, as_of: AsOf) -> Result<u8> {
+    let context = open(global)?;
+    let pseudonym = match (as_of.pseudonym, as_of.user) {
+        (Some(pseudonym), _) => pseudonym,
+        (None, user) => ops::pseudonym(&context.config, &user.unwrap_or_default())
+            .context("--user needs the key of pseudonyms; without it name the user by --pseudonym")?,
+    };
+    let AsOf { at: at_ms, item, campaign, category, json, .. } = as_of;
+    let options = ops::asof::Options { pseudonym, at_ms, item, campaign, category };
+    print_measured(&ops::asof::run(&context, &options)?, json)
 }
 
 /// Runs a backfill; its exit code.
