@@ -20,8 +20,8 @@ pub enum Aggregation {
     Mean,
     /// (clicks + prior x weight) / (views + weight).
     Rate {
-        /// The rate without views.
-        prior: f64,
+        /// The rate without views; none where that is a parent entity's rate.
+        prior: Option<f64>,
         /// Views that it weighs.
         weight: f64,
     },
@@ -82,7 +82,8 @@ impl Plan {
             Field::Count { entity, kinds, window } => self.window(entity, window, Aggregation::Count, kinds),
             Field::Sum { entity, kinds, window } => self.window(entity, window, Aggregation::Sum, kinds),
             Field::Mean { entity, kinds, window } => self.window(entity, window, Aggregation::Mean, kinds),
-            Field::Rate { entity, window, prior, weight } => {
+            Field::Rate { entity, rate } => {
+                let (window, prior, weight) = self.rates.made(rate);
                 let rate = Aggregation::Rate { prior, weight };
                 let mut made = self.window(entity, window, rate, KindSet::Click);
                 if let Made::Window { kinds, .. } = &mut made {

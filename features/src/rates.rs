@@ -70,6 +70,13 @@ impl Rates {
         self.rates.len() - 1
     }
 
+    /// Of a rate: the place of its window, its prior where that is a number and not another rate, and how
+    /// many views the prior weighs.
+    pub(crate) fn made(&self, rate: usize) -> (usize, Option<f64>, f64) {
+        let Rate { window, prior, weight, parent, .. } = self.rates[rate];
+        (window, Some(prior).filter(|_| parent.is_none()), weight)
+    }
+
     /// All rates of a view, by what was counted of each entity in each window.
     pub(crate) fn evaluate<'a>(&self, total: impl Fn(usize, usize) -> &'a Total, out: &mut Vec<f64>) {
         out.clear();

@@ -106,7 +106,7 @@ fn in_window<'a>(
         arrived.iter().filter(|past| wanted.takes(past) && inside(past, from, vector)).collect()
     };
     let exact = since(from);
-    if same(computed(aggregation, &exact), number) {
+    if computed(aggregation, &exact).is_none_or(|computed| same(computed, number)) {
         return (false, exact);
     }
     // A tile is inside the window if its newest event is: all of it then.
@@ -114,18 +114,18 @@ fn in_window<'a>(
     (true, since(start - 1))
 }
 
-/// The value that these events make.
-fn computed(aggregation: Aggregation, events: &[&Past]) -> f64 {
+/// The value that these events make; none where it takes another entity's, too.
+fn computed(aggregation: Aggregation, events: &[&Past]) -> Option<f64> {
     let sum = || events.iter().map(|past| f64::from(past.value)).sum::<f64>();
-    match aggregation {
+    Some(match aggregation {
         Aggregation::Count => events.len() as f64,
         Aggregation::Sum => sum(),
         Aggregation::Mean => sum() / events.len() as f64,
         Aggregation::Rate { prior, weight } => {
             let views = events.iter().filter(|past| past.kind == Kind::View).count() as f64;
-            (events.len() as f64 - views + prior * weight) / (views + weight)
+            (events.len() as f64 - views + prior? * weight) / (views + weight)
         }
-    }
+    })
 }
 
 /// Sums are taken in another order than the core's.

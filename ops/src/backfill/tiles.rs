@@ -23,6 +23,8 @@ pub(super) fn declarations(config: &Config) -> Config {
         if entity.windows.is_empty() {
             entity.windows.clone_from(&config.windows);
         }
+        // It may be one of the user's, and no tile depends on it.
+        entity.rate_parent.clear();
     }
     only.windows = vec![LEAST];
     (only.last_n, only.exact_events) = (0, 64);
