@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use features::Plan;
 use lake::{DataFile, Table};
 use schemas::duration::Millis;
-use schemas::table::{self, RowEncoder as _};
+use schemas::table;
 use serde::{Deserialize, Serialize};
 
 use super::{Options, versions};
