@@ -15,12 +15,10 @@ pub(super) fn run(global: &Global, command: FeaturesCommand) -> Result<u8> {
     match command {
         FeaturesCommand::Docs { out } => {
             let text = ops::docs::markdown(&load(global, None)?)?;
-            match out {
-                Some(file) => {
-                    std::fs::write(&file, text)
-                        .with_context(|| format!("cannot write {}", file.display()))?;
-                }
-                None => print!("{text}"),
+            if let Some(file) = out {
+                std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            } else {
+                print!("{text}");
             }
             Ok(0)
         }
