@@ -8,49 +8,30 @@ use std::sync::Arc;
 
 use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, Source};
 
-use crate::dedupe::{Identity, Seen};
-use crate::history::{History, Logged, NEVER, Read, Totals};
+use crate::block::Logged;
+use crate::dedupe::Identity;
+use crate::evaluate::evaluate;
+use crate::history::{Ids, NEVER, Read};
 use crate::hours::Hours;
 use crate::interner::{EMPTY, Interner};
-use crate::labels::{Context, Pending};
+use crate::labels::{Context, Labels};
+use crate::names::Names;
 use crate::out::{Counts, Sink};
 use crate::plan::{Plan, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::scan::Build;
 use crate::shared::open::{OpenTiles, key_of};
 use crate::shared::versions::Versions;
-use crate::timers::Timers;
-use crate::vector::{VectorView, evaluate, kind_index};
+use crate::slab::NONE;
+use crate::subjects::Subjects;
+use crate::totals::Totals;
+use crate::users::Users;
+use crate::vector::{VectorView, kind_index};
 
 /// Users looked at for expiry per record: more than one, so that the sweep outruns the growth.
 const SWEPT_PER_RECORD: usize = 2;
 
 /// Entries that are looked at before they are folded.
 pub const AHEAD: usize = 16;
-
-/// One user's state.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct User {
-    pub(crate) history: History,
-    pub(crate) seen: Seen,
-    pub(crate) pending: Pending,
-    /// Up to this time of the clock there is nothing to forget and something is left. Not part of the
-    /// state: a look at what is held gives it.
-    pub(crate) quiet_until_ms: i64,
-}
-
-impl User {
-    fn is_empty(&self) -> bool {
-        self.history.is_empty() && self.seen.is_empty() && self.pending.is_empty()
-    }
-
-    fn quiet_until_ms(&self, plan: &Plan) -> i64 {
-        // The last view of a user goes with a timer: only then is a user without a history gone.
-        if self.history.is_empty() {
-            return NEVER;
-        }
-        let seen = self.seen.quiet_until_ms(plan.config.dedupe_horizon.0);
-        self.history.quiet_until_ms(plan).min(seen).min(self.pending.quiet_until_ms(plan))
-    }
-}
 
 /// The fold of one partition.
 #[derive(Debug, Clone)]
@@ -60,10 +41,12 @@ pub struct Core {
     pub(crate) clock: EventClock,
     /// Items, campaigns, categories, currencies.
     pub(crate) texts: Interner,
+    /// Item, campaign and category of an event together.
+    pub(crate) subjects: Subjects,
     /// Users' names; a name's number is its place in `users`.
-    pub(crate) names: Interner,
-    pub(crate) users: Vec<User>,
-    pub(crate) timers: Timers,
+    pub(crate) names: Names,
+    pub(crate) users: Users,
+    pub(crate) labels: Labels,
     pub(crate) hours: Hours,
     /// Tiles of shared entities that the clock has not passed.
     pub(crate) tiles: OpenTiles,
@@ -74,6 +57,7 @@ pub struct Core {
     pub(crate) counts: Counts,
     /// How far the version lay behind the last vector that read one, ms. Not part of the state.
     version_behind_ms: Option<i64>,
+    build: Build,
     /// Scratch of a read.
     pub(crate) totals: Totals,
     rates: Vec<f64>,
@@ -89,15 +73,17 @@ impl Core {
             partition,
             clock: EventClock::default(),
             texts: Interner::new(),
-            names: Interner::new(),
-            users: vec![User::default()],
-            timers: Timers::default(),
+            subjects: Subjects::new(),
+            names: Names::new(),
+            users: Users::new(),
+            labels: Labels::default(),
             hours: Hours::default(),
             tiles: OpenTiles::default(),
             versions: Versions::default(),
             hand: 0,
             counts: Counts::default(),
             version_behind_ms: None,
+            build: Build::fastest(),
             totals: Totals::default(),
             rates: Vec::new(),
             values: Vec::new(),
@@ -157,19 +143,15 @@ impl Core {
 
     /// Labels and orders that wait for the clock.
     pub fn timers(&self) -> usize {
-        self.timers.len()
+        self.labels.len()
     }
 
-    /// Bytes of state, about. Goes over all users: for now and then.
+    /// Bytes of state, about. Goes over users with many events: for now and then.
     pub fn state_bytes(&self) -> usize {
-        let users: usize = self
-            .users
-            .iter()
-            .map(|user| size_of::<User>() + user.history.bytes() + user.seen.bytes() + user.pending.bytes())
-            .sum();
-        users
-            + self.timers.bytes()
+        self.users.bytes()
+            + self.labels.bytes()
             + self.texts.bytes()
+            + self.subjects.bytes()
             + self.names.bytes()
             + self.hours.len() * 96
             + self.tiles.bytes()
@@ -183,14 +165,8 @@ impl Core {
             Entry::Event(event) => event.user.as_str(),
             Entry::Control(_) => "",
         });
-        self.look_at(self.names.look_ahead(users));
-    }
-
-    fn look_at(&self, slots: [u32; AHEAD]) {
-        // A number that is not there is the empty user's.
-        let users = slots.map(|slot| self.users.get(slot as usize).unwrap_or(&self.users[0]));
-        black_box(users.map(|user| (user.quiet_until_ms, user.pending.look_ahead())));
-        black_box(users.map(|user| user.history.look_ahead()));
+        let users = self.names.look_ahead(users);
+        self.users.look_ahead(users);
     }
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
@@ -218,12 +194,12 @@ impl Core {
                 let (plan, texts) = (&self.plan, &mut self.texts);
                 self.counts.tiles += self.tiles.close(now, self.partition, plan, texts, out);
             }
-            // Timers are due when the clock has moved: their users, many together.
-            let mut users = self.timers.due_users(now, self.plan.config.timers_per_record).peekable();
+            // Decisions are due when the clock has moved: their users, many together.
+            let mut users = self.labels.due_users(now, &self.plan).peekable();
             while users.peek().is_some() {
-                let slots = std::array::from_fn(|_| users.next().unwrap_or(EMPTY));
-                black_box(slots.map(|slot| self.names.text(slot).as_bytes().first()));
-                self.look_at(slots);
+                let users: [u32; AHEAD] = std::array::from_fn(|_| users.next().unwrap_or(EMPTY));
+                self.names.look_at(users);
+                self.users.look_ahead(users);
             }
         }
     }
@@ -235,14 +211,14 @@ impl Core {
             return;
         };
         let now = self.now();
-        let slot = self.slot(&event.user);
-        let user = &mut self.users[slot as usize];
+        let user = self.user(&event.user);
 
         let horizon = self.plan.config.dedupe_horizon.0;
-        user.seen.purge(now, horizon);
         if let Some(identity) = Identity::of(event, self.plan.config.dedupe_by_content) {
             let hash = identity.hash();
-            if let Some(first) = user.seen.first(hash, event.event_time_ms, horizon) {
+            let seen = &mut self.users.extra_or_new(user).seen;
+            seen.purge(now, horizon);
+            if let Some(first) = seen.first(hash, event.event_time_ms, horizon) {
                 self.counts.duplicates += 1;
                 out.duplicate(Duplicate {
                     place,
@@ -256,18 +232,19 @@ impl Core {
                 });
                 return;
             }
-            user.seen.add(hash, event.event_time_ms, place.offset, self.plan.config.dedupe_events);
+            seen.add(hash, event.event_time_ms, place.offset, self.plan.config.dedupe_events);
         }
         self.counts.events += 1;
         let behind = event.event_time_ms < now;
         self.counts.behind_clock += u64::from(behind);
 
-        let ids @ [item, campaign, _] =
-            [&event.item, &event.campaign, &event.category].map(|text| self.texts.intern(text));
+        let texts = [&event.item, &event.campaign, &event.category].map(String::as_str);
+        let subject = self.subjects.intern(texts, &mut self.texts);
+        let campaign = self.subjects.campaign(subject);
         if kind == Kind::View {
-            let [_, campaign, category] = ids;
+            let category = self.subjects.category(subject);
             let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
-            user.history.read(&read, &self.plan, &mut self.totals);
+            self.users.read(user, &read, &self.plan, (self.build, &self.subjects), &mut self.totals);
             let version_ms = self.versions.as_of(event.event_time_ms);
             if self.plan.shares() {
                 self.counts.without_version += u64::from(version_ms.is_none());
@@ -290,35 +267,44 @@ impl Core {
                 fingerprint: self.plan.schema_fingerprint(),
                 values: &self.values,
                 version_ms,
-                behaviours: user.history.recent(&read, &self.plan),
+                recent: self.users.recent(user, &read, &self.plan),
+                subjects: &self.subjects,
                 texts: &self.texts,
             });
         }
-        user.pending.purge(self.timers.decided_to(now), &self.plan, &mut self.texts);
-        let key = (slot, item, campaign);
-        user.pending.add(event, place.offset, key, &self.plan, &mut self.timers, &mut self.texts);
+        let decided_to = self.labels.decided_to(now);
+        let (users, mut ids) =
+            (&mut self.users, Ids { texts: &mut self.texts, subjects: &mut self.subjects });
+        if let Some(extra) = users.extra_mut(user) {
+            extra.answers.purge(decided_to, self.plan.config.click_window.0, &mut ids);
+        }
+        self.labels.add(event, place.offset, (user, subject), users, &mut ids, &self.plan);
+        // The history takes over the use counted above.
+        let logged = Logged::new(event.event_time_ms, index, subject, event.value as f32, ids.subjects);
+        users.log(user, &logged, now, &self.plan, &mut ids);
+        // Ids make room for others in order of arrival: the one that is first now may expire before the
+        // one that was.
+        let ids_until = users.extra(user).map_or(i64::MAX, |extra| extra.seen.quiet_until_ms(horizon));
+        let quiet = event.event_time_ms.saturating_add(self.plan.forgets_first_ms);
+        users.keep_quiet_until(user, quiet.min(ids_until));
         if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
             self.counts.uncorrected += 1;
         }
         if self.plan.shares() && !self.tiles.add(event, index, &self.plan, &mut self.texts) {
             self.counts.untiled += 1;
         }
-        // The history takes over the uses counted above.
-        let logged = Logged::new(event.event_time_ms, index, ids, event.value as f32);
-        user.history.add(logged, now, &self.plan, &mut self.texts);
-        user.quiet_until_ms = NEVER;
     }
 
-    /// The user's place in the slab; a new user's is made.
-    fn slot(&mut self, name: &str) -> u32 {
-        if let Some(slot) = self.names.find(name) {
-            return slot;
+    /// The user's number; a new user's is made.
+    fn user(&mut self, name: &str) -> u32 {
+        if let Some(user) = self.names.find(name) {
+            return user;
         }
-        let slot = self.names.intern(name);
-        if slot as usize == self.users.len() {
-            self.users.push(User::default());
+        let user = self.names.add(name);
+        if user as usize == self.users.len() {
+            self.users.push();
         }
-        slot
+        user
     }
 
     /// Decides what is due, at most so much per record.
@@ -326,12 +312,13 @@ impl Core {
         let Some(now) = self.clock.now_ms() else { return };
         let mut left = self.plan.config.timers_per_record;
         while left > 0 {
-            let Some(timer) = self.timers.pop_due(now) else { break };
+            let context =
+                Context { plan: &self.plan, partition: self.partition, clock_ms: now, names: &self.names };
+            let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
+            let fired = self.labels.fire(&context, &mut self.users, &mut ids, &mut self.label);
+            let Some(follows) = fired else { break };
             left -= 1;
-            let name = self.names.text(timer.user);
-            let context = Context { plan: &self.plan, partition: self.partition, clock_ms: now, user: name };
-            let pending = &mut self.users[timer.user as usize].pending;
-            if pending.fire(timer, &context, &mut self.timers, &mut self.texts, &mut self.label) {
+            if follows {
                 self.counts.labels += 1;
                 out.label(&self.label);
             }
@@ -347,21 +334,39 @@ impl Core {
     /// Forgets what has expired of the next users, and users of whom nothing is left.
     fn sweep(&mut self) {
         let Some(now) = self.clock.now_ms() else { return };
-        let decided_to = self.timers.decided_to(now);
+        let decided_to = self.labels.decided_to(now);
         for _ in 0..SWEPT_PER_RECORD.min(self.users.len()) {
             self.hand = if self.hand + 1 < self.users.len() { self.hand + 1 } else { 0 };
-            let slot = self.hand as u32;
-            let user = &mut self.users[self.hand];
-            if now <= user.quiet_until_ms {
-                continue;
+            if !self.users.is_quiet(self.hand as u32, now) {
+                self.forget(self.hand as u32, now, decided_to);
             }
-            user.history.purge(now, &self.plan, &mut self.texts);
-            user.seen.purge(now, self.plan.config.dedupe_horizon.0);
-            user.pending.purge(decided_to, &self.plan, &mut self.texts);
-            if user.is_empty() && slot != EMPTY && !self.names.text(slot).is_empty() {
-                self.names.release(slot);
-            }
-            user.quiet_until_ms = user.quiet_until_ms(&self.plan);
         }
+    }
+
+    /// Forgets what has expired of a user, and the user if nothing is left.
+    fn forget(&mut self, user: u32, now: i64, decided_to: i64) {
+        let (plan, users) = (&self.plan, &mut self.users);
+        let (horizon, click_window) = (plan.config.dedupe_horizon.0, plan.config.click_window.0);
+        let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
+        users.purge_history(user, now, plan, &mut ids);
+        if let Some(extra) = users.extra_mut(user) {
+            extra.seen.purge(now, horizon);
+            extra.answers.purge(decided_to, click_window, &mut ids);
+            users.drop_empty_extra(user);
+        }
+        // The last view of a user goes with a decision: only then is a user without a history gone.
+        if users.head(user).log == NONE {
+            if users.is_empty(user) {
+                self.names.remove(user);
+                users.set_quiet_until(user, i64::MAX);
+            }
+            return;
+        }
+        let mut quiet = users.history_quiet_until_ms(user, plan);
+        if let Some(extra) = users.extra(user) {
+            quiet = quiet.min(extra.seen.quiet_until_ms(horizon));
+            quiet = quiet.min(extra.answers.quiet_until_ms(click_window));
+        }
+        users.set_quiet_until(user, quiet);
     }
 }

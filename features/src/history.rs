@@ -1,145 +1,24 @@
-//! What a user did, newest first: events one by one while there are few, tiles for the older
-//! ones of a user with many. Windows over it are read as of any time.
+//! What users did: events one by one while there are few, in blocks; tiles for the older ones of a user
+//! with many. Windows over it are read as of any time.
 //!
-//! Knows nothing of labels and of repeats. Every event is in exactly one of log and tiles.
+//! Knows nothing of labels and of repeats. Every event is in exactly one of blocks and tiles. How events
+//! are spread over blocks is not part of the state.
 
+use crate::block::{Block, BlockMut, Logged, MOST, PAST, room_for, tag, words_for};
 use crate::interner::Interner;
-use crate::plan::{KINDS, PURCHASE, Plan, REFUND, USER, USER_CAMPAIGN, USER_CATEGORY, VIEW};
+use crate::plan::{KINDS, Plan};
+use crate::scan::{Build, Scan};
+use crate::slab::{MOST_WORDS, NONE};
+use crate::subjects::Subjects;
 use crate::tiles::Hot;
+use crate::totals::Totals;
+use crate::users::Users;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// No event.
 pub(crate) const NEVER: i64 = i64::MIN;
-
-/// One event, 24 bytes: time and kind share a number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Logged {
-    stamp: i64,
-    pub(crate) item: u32,
-    pub(crate) campaign: u32,
-    pub(crate) category: u32,
-    pub(crate) value: f32,
-}
-
-impl Logged {
-    pub(crate) fn new(time_ms: i64, kind: usize, ids: [u32; 3], value: f32) -> Self {
-        let [item, campaign, category] = ids;
-        Self { stamp: time_ms << 3 | kind as i64, item, campaign, category, value }
-    }
-
-    pub(crate) fn time_ms(&self) -> i64 {
-        self.stamp >> 3
-    }
-
-    pub(crate) fn kind(&self) -> usize {
-        (self.stamp & 7) as usize
-    }
-
-    fn release(&self, texts: &mut Interner) {
-        texts.release(self.item);
-        texts.release(self.campaign);
-        texts.release(self.category);
-    }
-}
-
-/// How many sums of values there are.
-const VALUE_SLOTS: usize = 3;
-/// Entities of a user: itself, under a campaign, on a category.
-const ENTITIES: usize = 3;
-const _: () = assert!(USER == 0 && USER_CAMPAIGN == 1 && USER_CATEGORY == 2);
-
-/// Where the sum of a kind's values is kept, for kinds that have a value.
-pub(crate) const fn value_slot(kind: usize) -> Option<usize> {
-    match kind {
-        VIEW => Some(0),
-        PURCHASE => Some(1),
-        REFUND => Some(2),
-        _ => None,
-    }
-}
-
-/// Counts and sums of one window.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Total {
-    pub(crate) counts: [u32; KINDS],
-    pub(crate) sums: [f64; 3],
-}
-
-impl Total {
-    pub(crate) fn add(&mut self, kind: usize, value: f64) {
-        self.counts[kind] = self.counts[kind].saturating_add(1);
-        if let Some(slot) = value_slot(kind) {
-            self.sums[slot] += value;
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine = mine.saturating_add(theirs);
-        }
-        for (mine, theirs) in self.sums.iter_mut().zip(other.sums) {
-            *mine += theirs;
-        }
-    }
-}
-
-/// What a read gives: per entity, a total per window and the last time of each kind.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Totals {
-    pub(crate) windows: [Vec<Total>; 3],
-    pub(crate) last_ms: [[i64; KINDS]; 3],
-}
-
-impl Totals {
-    /// Empty totals for as many windows.
-    pub(crate) fn reset(&mut self, windows: usize) {
-        for entity in &mut self.windows {
-            entity.clear();
-            entity.resize(windows, Total::default());
-        }
-        self.last_ms = [[NEVER; KINDS]; 3];
-    }
-
-    /// Adds what was counted to a window.
-    fn add(&mut self, window: usize, counted: &mut Counted) {
-        let Counted { counts, sums } = std::mem::take(counted);
-        for entity in 0..ENTITIES {
-            let total = &mut self.windows[entity][window];
-            for (kind, count) in total.counts.iter_mut().enumerate() {
-                *count = count.saturating_add((counts[entity] >> (BITS * kind)) as u32 & MOST_COUNTED);
-            }
-            for (sum, more) in total.sums.iter_mut().zip(sums[entity]) {
-                *sum += more;
-            }
-        }
-    }
-}
-
-/// Bits of a kind's count.
-const BITS: usize = 12;
-const MOST_COUNTED: u32 = (1 << BITS) - 1;
-
-/// Events of a window, counted without branches: per entity, a kind's count takes some bits of one
-/// number. Holds up to [`MOST_COUNTED`] events.
-#[derive(Default)]
-struct Counted {
-    counts: [u64; ENTITIES],
-    sums: [[f64; VALUE_SLOTS + 1]; ENTITIES],
-}
-
-impl Counted {
-    fn add(&mut self, event: &Logged, read: &Read, last_ms: &mut [[i64; KINDS]; ENTITIES]) {
-        let kind = event.kind();
-        let slot = value_slot(kind).unwrap_or(VALUE_SLOTS);
-        let is_of = [true, event.campaign == read.campaign, event.category == read.category];
-        for entity in 0..ENTITIES {
-            self.counts[entity] += u64::from(is_of[entity]) << (BITS * kind);
-            self.sums[entity][slot] += if is_of[entity] { f64::from(event.value) } else { 0.0 };
-            let last = &mut last_ms[entity][kind];
-            *last = (*last).max(if is_of[entity] { event.time_ms() } else { NEVER });
-        }
-    }
-}
+/// Windows of the user's entities, at most: 16 of each of the three, and 16 of the section.
+pub(crate) const MOST_WINDOWS: usize = 64;
 
 /// What a read is of.
 #[derive(Debug, Clone, Copy)]
@@ -160,184 +39,351 @@ impl Read {
     }
 }
 
-/// The events of a user.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct History {
-    /// By time, then arrival.
-    log: Vec<Logged>,
-    hot: Option<Box<Hot>>,
+/// Texts and subjects: what events name, counted by use.
+pub(crate) struct Ids<'a> {
+    pub(crate) texts: &'a mut Interner,
+    pub(crate) subjects: &'a mut Subjects,
 }
 
-impl History {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.hot.is_none()
+impl Ids<'_> {
+    pub(crate) fn release(&mut self, number: u32) {
+        self.subjects.release(number, self.texts);
     }
+}
 
-    /// Reads a little of what a read of the windows will go through.
-    pub(crate) fn look_ahead(&self) -> i64 {
-        // One event of each cache line, the newest of them.
-        self.log.iter().rev().step_by(64 / size_of::<Logged>()).take(16).fold(0, |sum, e| sum ^ e.stamp)
+impl Logged {
+    pub(crate) fn new(time_ms: i64, kind: usize, number: u32, value: f32, subjects: &Subjects) -> Self {
+        let subject = subjects.get(number);
+        let tags = [tag(subject.campaign), tag(subject.category)];
+        Self { time_ms, number, value, kind: kind as u8, tags }
     }
+}
 
-    /// Adds an event, whose texts have been counted for it.
-    pub(crate) fn add(&mut self, event: Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
-        let at = self.end(event.time_ms());
-        if self.log.len() == self.log.capacity() {
-            // By a quarter: of a million users, room for as many events again is what costs.
-            self.log.reserve_exact((self.log.len() / 4).max(4));
-        }
-        self.log.insert(at, event);
+impl Users {
+    /// Adds an event, whose subject's use has been counted for it.
+    pub(crate) fn log(&mut self, user: u32, event: &Logged, clock_ms: i64, plan: &Plan, ids: &mut Ids<'_>) {
+        self.insert(user, event);
         let exact = plan.config.exact_events;
-        if self.log.len() > exact {
-            self.purge(clock_ms, plan, texts);
-            self.overflow(clock_ms, exact, plan, texts);
+        if self.events(user) > exact {
+            self.purge_history(user, clock_ms, plan, ids);
+            self.overflow(user, clock_ms, exact, plan, ids);
         }
+    }
+
+    /// Events that are held one by one.
+    fn events(&self, user: u32) -> usize {
+        let newest = self.blocks_of(user).next().map_or(0, Block::len);
+        newest + self.extra(user).map_or(0, |extra| extra.older_events)
+    }
+
+    fn insert(&mut self, user: u32, event: &Logged) {
+        let handle = self.head(user).log;
+        if handle == NONE {
+            self.head_mut(user).log = self.block_of(user, &[*event]);
+            return;
+        }
+        let block = Block(self.blocks.get(handle));
+        let at = block.end(event.time_ms);
+        let is_newest = at == block.len();
+        let is_here = at > 0 || self.extra(user).is_none_or(|extra| extra.older.is_empty());
+        match block.delta(event.time_ms) {
+            Some(delta) if is_here && block.len() < MOST => {
+                let handle = if block.fits(event) {
+                    handle
+                } else {
+                    let (room, values) = block.with(event);
+                    let handle = self.rebuild(user, handle, room, values);
+                    self.head_mut(user).log = handle;
+                    handle
+                };
+                BlockMut(self.blocks.get_mut(handle)).insert(at, delta, event);
+            }
+            _ if is_newest => {
+                let len = block.len();
+                let extra = self.extra_or_new(user);
+                extra.older.push_back(handle);
+                extra.older_events += len;
+                self.head_mut(user).log = self.block_of(user, &[*event]);
+            }
+            _ => self.insert_before(user, event),
+        }
+    }
+
+    /// Adds an event that belongs into an older block, into a full one, or before a block's base: that
+    /// block is made anew, as two if need be.
+    fn insert_before(&mut self, user: u32, event: &Logged) {
+        let newer = self.blocks_of(user).position(|block| block.first_ms() <= event.time_ms);
+        let blocks = self.blocks_of(user).count();
+        let newer = newer.unwrap_or(blocks - 1);
+        let Some(block) = self.blocks_of(user).nth(newer) else { return };
+        let mut events: Vec<Logged> = block.events().collect();
+        events.insert(events.partition_point(|other| other.time_ms <= event.time_ms), *event);
+        let most = if events.len() > MOST { events.len().div_ceil(2) } else { MOST };
+
+        let before = blocks - 1 - newer;
+        let (handle, len) = (self.handles(user)[before], events.len() - 1);
+        // Out of its place first: freeing a block looks for handles there.
+        if newer == 0 {
+            self.head_mut(user).log = NONE;
+        } else {
+            let extra = self.extra_or_new(user);
+            extra.older.remove(before);
+            extra.older_events -= len;
+        }
+        self.free_block(handle);
+        let mut parts = self.blocks_for(user, &events, most);
+        if newer == 0 {
+            self.head_mut(user).log = parts.pop().unwrap_or(NONE);
+        }
+        if parts.is_empty() {
+            return;
+        }
+        let lens: usize = parts.iter().map(|part| Block(self.blocks.get(*part)).len()).sum();
+        let extra = self.extra_or_new(user);
+        extra.older_events += lens;
+        for (at, part) in parts.into_iter().enumerate() {
+            extra.older.insert(before + at, part);
+        }
+    }
+
+    /// Handles of the user's blocks, oldest first.
+    fn handles(&self, user: u32) -> Vec<u32> {
+        let older = self.extra(user).into_iter().flat_map(|extra| extra.older.iter().copied());
+        older.chain(Some(self.head(user).log).filter(|log| *log != NONE)).collect()
+    }
+
+    /// A block of these events, which fit into one.
+    fn block_of(&mut self, user: u32, events: &[Logged]) -> u32 {
+        let values = events.iter().filter(|event| event.value.to_bits() != 0).count();
+        let (base_ms, room) = (events[0].time_ms, room_for(events.len()));
+        let handle = self.blocks.alloc(words_for(room, values));
+        let mut block = BlockMut(self.blocks.get_mut(handle));
+        block.start(user, base_ms, room);
+        for (at, event) in events.iter().enumerate() {
+            block.insert(at, (event.time_ms - base_ms) as u32, event);
+        }
+        handle
+    }
+
+    /// Blocks of at most so many of these events, oldest first.
+    fn blocks_for(&mut self, user: u32, mut events: &[Logged], most: usize) -> Vec<u32> {
+        let mut handles = Vec::new();
+        while let Some(first) = events.first() {
+            let is_near = |event: &&Logged| {
+                event.time_ms.checked_sub(first.time_ms).is_some_and(|delta| delta < i64::from(PAST))
+            };
+            let near = events.iter().take(most).take_while(is_near).count();
+            handles.push(self.block_of(user, &events[..near]));
+            events = &events[near..];
+        }
+        handles
+    }
+
+    /// Copies a block into one with other room. Where it was pointed to is for the caller to mend.
+    fn rebuild(&mut self, user: u32, handle: u32, room: usize, values: usize) -> u32 {
+        let mut copy = [0; MOST_WORDS];
+        let words = self.blocks.get(handle);
+        let copy = &mut copy[..words.len()];
+        copy.copy_from_slice(words);
+        let base_ms = Block(copy).base_ms();
+        self.free_block(handle);
+        let fresh = self.blocks.alloc(words_for(room, values));
+        let mut block = BlockMut(self.blocks.get_mut(fresh));
+        block.start(user, base_ms, room);
+        block.copy_from(Block(copy));
+        fresh
     }
 
     /// Moves the oldest events to tiles. What the clock has not passed stays if it can, and the
     /// last behaviours before it: then no read of an event in time falls inside a tile or lacks a
     /// behaviour. A clock that stands cannot hold memory.
-    fn overflow(&mut self, clock_ms: i64, exact: usize, plan: &Plan, texts: &mut Interner) {
-        let len = self.log.len();
+    fn overflow(&mut self, user: u32, clock_ms: i64, exact: usize, plan: &Plan, ids: &mut Ids<'_>) {
+        let len = self.events(user);
         if len <= exact {
             return;
         }
-        let closed = self.end(clock_ms).saturating_sub(plan.config.last_n);
+        let closed: usize = self.blocks_of(user).map(|block| block.end(clock_ms)).sum();
+        let closed = closed.saturating_sub(plan.config.last_n);
         let mut count = closed.min(len - exact / 2);
         if len >= 4 * exact {
             count = count.max(len - 2 * exact);
         } else if count < exact / 8 {
             return;
         }
-        let hot = self.hot.get_or_insert_with(|| Box::new(Hot::new(plan)));
-        for event in self.log.drain(..count) {
-            hot.add(&event, clock_ms, plan, texts);
-            event.release(texts);
+        let hot = self.extra_or_new(user).hot.take();
+        let mut hot = hot.unwrap_or_else(|| Box::new(Hot::new(plan)));
+        self.take_oldest(user, count, |event| {
+            hot.add(&event, clock_ms, plan, ids);
+            ids.release(event.number);
+        });
+        self.extra_or_new(user).hot = Some(hot);
+        // Tiles of short windows expire sooner than any event.
+        self.set_quiet_until(user, NEVER);
+    }
+
+    /// Takes the oldest events out, one by one.
+    fn take_oldest(&mut self, user: u32, mut count: usize, mut each: impl FnMut(Logged)) {
+        while count > 0 {
+            let handle = self.oldest(user);
+            if handle == NONE {
+                return;
+            }
+            let block = Block(self.blocks.get(handle));
+            let (len, taken) = (block.len(), block.len().min(count));
+            block.events().take(taken).for_each(&mut each);
+            count -= taken;
+            let is_older = handle != self.head(user).log;
+            if is_older && let Some(extra) = self.extra_mut(user) {
+                extra.older_events -= taken;
+            }
+            if taken == len {
+                match self.extra_mut(user) {
+                    Some(extra) if is_older => drop(extra.older.pop_front()),
+                    _ => self.head_mut(user).log = NONE,
+                }
+                self.free_block(handle);
+                continue;
+            }
+            let mut words = BlockMut(self.blocks.get_mut(handle));
+            words.drop_front(taken);
+            let block = Block(words.0);
+            if block.is_loose() {
+                let (room, values) = block.least();
+                let handle = self.rebuild(user, handle, room, values);
+                match self.extra_mut(user).and_then(|extra| extra.older.front_mut()) {
+                    Some(front) if is_older => *front = handle,
+                    _ => self.head_mut(user).log = handle,
+                }
+            }
         }
     }
 
     /// Up to this time of the clock there is nothing to forget.
-    pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
-        let expires = |event: &Logged| event.time_ms().saturating_add(plan.retention_ms() - 1);
-        // Tiles expire one by one: they are looked at every time.
-        if self.hot.is_some() { NEVER } else { self.log.first().map_or(i64::MAX, expires) }
+    pub(crate) fn history_quiet_until_ms(&self, user: u32, plan: &Plan) -> i64 {
+        let oldest = self.oldest(user);
+        let log = if oldest == NONE {
+            i64::MAX
+        } else {
+            Block(self.blocks.get(oldest)).first_ms().saturating_add(plan.retention_ms() - 1)
+        };
+        let hot = self.extra(user).and_then(|extra| extra.hot.as_ref());
+        log.min(hot.map_or(i64::MAX, |hot| hot.quiet_until_ms(plan)))
     }
 
     /// Forgets what no window can reach any more.
-    pub(crate) fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+    pub(crate) fn purge_history(&mut self, user: u32, clock_ms: i64, plan: &Plan, ids: &mut Ids<'_>) {
         let horizon = clock_ms.saturating_sub(plan.retention_ms());
-        if self.log.first().is_some_and(|oldest| oldest.time_ms() <= horizon) {
-            let expired = self.end(horizon);
-            for event in self.log.drain(..expired) {
-                event.release(texts);
+        loop {
+            let oldest = self.oldest(user);
+            if oldest == NONE {
+                break;
             }
-            if self.log.is_empty() {
-                self.log = Vec::new();
+            let block = Block(self.blocks.get(oldest));
+            if block.first_ms() > horizon {
+                break;
             }
+            self.take_oldest(user, block.end(horizon), |event| ids.release(event.number));
         }
-        if let Some(hot) = &mut self.hot
-            && hot.purge(clock_ms, plan, texts)
+        if let Some(extra) = self.extra_mut(user)
+            && let Some(hot) = &mut extra.hot
+            && hot.purge(clock_ms, plan, ids.texts)
         {
-            self.hot = None;
-        }
-    }
-
-    /// Position behind the last event of that time or before.
-    fn end(&self, time_ms: i64) -> usize {
-        // Nearly all events arrive in order.
-        match self.log.last() {
-            Some(newest) if newest.time_ms() > time_ms => {
-                self.log.partition_point(|e| e.time_ms() <= time_ms)
-            }
-            _ => self.log.len(),
+            extra.hot = None;
         }
     }
 
     /// Windows as of the read's time, over the user, the user under a campaign, and on a category.
-    pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {
+    pub(crate) fn read(
+        &mut self,
+        user: u32,
+        read: &Read,
+        plan: &Plan,
+        (build, subjects): (Build, &Subjects),
+        totals: &mut Totals,
+    ) {
         let count = plan.windows.len();
         totals.reset(count);
         let oldest = read.horizon(plan.retention_ms());
-        let after = |window: usize| oldest.max(read.at_ms.saturating_sub(plan.windows[window]));
-        let mut counted = Counted::default();
-        let (mut window, mut from) = (0, after(0));
-        'log: for events in self.log[..self.end(read.at_ms)].rchunks(MOST_COUNTED as usize) {
-            for event in events.iter().rev() {
-                if event.time_ms() <= from {
-                    totals.add(window, &mut counted);
-                    if event.time_ms() <= oldest {
-                        break 'log;
-                    }
-                    while event.time_ms() <= from {
-                        window += 1;
-                        from = after(window);
-                    }
-                }
-                counted.add(event, read, &mut totals.last_ms);
-            }
-            totals.add(window, &mut counted);
+        let mut after_ms = [i64::MAX; MOST_WINDOWS];
+        for (after, window) in after_ms.iter_mut().zip(&plan.windows) {
+            *after = oldest.max(read.at_ms.saturating_sub(*window));
         }
-        // Each event stands in the narrowest window that holds it; the wider ones hold it too.
-        for entity in &mut totals.windows {
-            for wider in 1..count {
-                let narrower = entity[wider - 1];
-                entity[wider].merge(&narrower);
+        let scan = Scan {
+            at_ms: read.at_ms,
+            after_ms: &after_ms[..count.next_multiple_of(crate::totals::LANES)],
+            longest: count - 1,
+            campaign: read.campaign,
+            category: read.category,
+            needs: &plan.needs,
+        };
+        for block in self.blocks_of(user) {
+            if block.last_ms() <= oldest {
+                break;
+            }
+            if block.first_ms() <= read.at_ms {
+                build.scan(block, &scan, subjects, totals);
             }
         }
-        if let Some(hot) = &mut self.hot {
+        if let Some(hot) = self.extra_mut(user).and_then(|extra| extra.hot.as_mut()) {
             hot.read(read, plan, totals);
         }
     }
 
-    /// The last events as of a time, oldest first.
-    pub(crate) fn recent(&self, read: &Read, plan: &Plan) -> &[Logged] {
-        let end = self.end(read.at_ms);
-        let from = end.saturating_sub(plan.config.last_n);
-        let horizon = read.horizon(plan.retention_ms());
-        let recent = &self.log[from..end];
-        &recent[recent.partition_point(|event| event.time_ms() <= horizon)..]
-    }
-
-    /// Bytes on the heap, about.
-    pub(crate) fn bytes(&self) -> usize {
-        self.log.capacity() * size_of::<Logged>() + self.hot.as_ref().map_or(0, |hot| hot.bytes())
-    }
-
-    pub(crate) fn write(&self, out: &mut Writer) {
-        out.len(self.log.len());
-        let mut before = 0;
-        for event in &self.log {
-            out.int(event.stamp.wrapping_sub(before));
-            before = event.stamp;
-            out.uint(u64::from(event.item));
-            out.uint(u64::from(event.campaign));
-            out.uint(u64::from(event.category));
-            out.f32(event.value);
+    pub(crate) fn write_history(&self, user: u32, out: &mut Writer) {
+        out.len(self.events(user));
+        let mut before_ms = 0;
+        for event in self.blocks_of(user).rev().flat_map(Block::events) {
+            let has_value = event.value.to_bits() != 0;
+            out.byte(event.kind | u8::from(has_value) << 3);
+            out.int(event.time_ms.wrapping_sub(before_ms));
+            before_ms = event.time_ms;
+            out.uint(u64::from(event.number));
+            if has_value {
+                out.f32(event.value);
+            }
         }
-        out.bool(self.hot.is_some());
-        if let Some(hot) = &self.hot {
+        let hot = self.extra(user).and_then(|extra| extra.hot.as_ref());
+        out.bool(hot.is_some());
+        if let Some(hot) = hot {
             hot.write(out);
         }
     }
 
-    pub(crate) fn read_from(
+    /// Reads a user's history; `events` is scratch.
+    pub(crate) fn read_history(
+        &mut self,
+        user: u32,
         input: &mut Reader<'_>,
-        texts: usize,
         plan: &Plan,
-    ) -> Result<Self, SnapshotError> {
-        let count = input.len()?;
-        let mut log = Vec::with_capacity(count);
-        let mut before = 0_i64;
-        for _ in 0..count {
-            before = before.wrapping_add(input.int()?);
-            let ids = [input.id()?, input.id()?, input.id()?];
-            if ids.iter().any(|id| *id as usize >= texts) || before & 7 >= KINDS as i64 {
+        (texts, subjects): (usize, &Subjects),
+        events: &mut Vec<Logged>,
+    ) -> Result<(), SnapshotError> {
+        self.set_quiet_until(user, NEVER);
+        events.clear();
+        let mut time_ms = 0_i64;
+        for _ in 0..input.len()? {
+            let code = input.byte()?;
+            let before_ms = time_ms;
+            time_ms = time_ms.wrapping_add(input.int()?);
+            let number = input.id()?;
+            let is_known = code < 16 && usize::from(code & 7) < KINDS && (number as usize) < subjects.slots();
+            if !is_known || (!events.is_empty() && time_ms < before_ms) {
                 return Err(input.damaged());
             }
-            let [item, campaign, category] = ids;
-            log.push(Logged { stamp: before, item, campaign, category, value: input.f32()? });
+            let value = if code & 8 > 0 { input.f32()? } else { 0.0 };
+            events.push(Logged::new(time_ms, usize::from(code & 7), number, value, subjects));
         }
-        let hot = if input.bool()? { Some(Box::new(Hot::read_from(input, texts, plan)?)) } else { None };
-        Ok(Self { log, hot })
+        let mut handles = self.blocks_for(user, events, MOST);
+        self.head_mut(user).log = handles.pop().unwrap_or(NONE);
+        if !handles.is_empty() {
+            let older_events =
+                handles.iter().map(|handle| Block(self.blocks.get(*handle)).len()).sum::<usize>();
+            let extra = self.extra_or_new(user);
+            (extra.older, extra.older_events) = (handles.into(), older_events);
+        }
+        if input.bool()? {
+            self.extra_or_new(user).hot = Some(Box::new(Hot::read_from(input, texts, plan)?));
+        }
+        Ok(())
     }
 }

@@ -9,301 +9,230 @@
 //! the nearest earlier view of its item within the purchase window, a refund to the view that the
 //! last earlier purchase of the item was credited to. Knows nothing of features.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use schemas::{Event, Label, Place};
+use schemas::{Event, Kind, Label, Place};
 
+use crate::answers::{Click, Order};
 use crate::dedupe::id_hash;
-use crate::history::NEVER;
-use crate::interner::Interner;
+use crate::history::{Ids, NEVER};
+use crate::interner::EMPTY;
+use crate::names::Names;
+use crate::outcomes::Outcomes;
 use crate::plan::Plan;
 use crate::timers::{Rank, Timer, Timers};
+use crate::users::Users;
+use crate::views::{Link, OpenView, Views};
 
-/// What was bought after a view.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Bought {
-    /// Times of purchases credited before the click was decided.
-    pub(crate) undecided_ms: Vec<i64>,
-    pub(crate) after_click: bool,
-    pub(crate) after_view: bool,
-    pub(crate) first_ms: i64,
-    /// Time and offset of the last.
-    pub(crate) last: (i64, i64),
-    pub(crate) value: f64,
-    pub(crate) refunded: f64,
-    pub(crate) currency: u32,
-}
-
-/// A view whose purchase window is open.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct OpenView {
-    pub(crate) time_ms: i64,
-    pub(crate) offset: i64,
-    /// Hash of its event id, 0 if it has none.
-    pub(crate) id: u64,
-    pub(crate) item: u32,
-    pub(crate) campaign: u32,
-    /// Labels written so far; none before the click window has closed.
-    pub(crate) written: u32,
-    /// Time of the first click; [`NEVER`] where none.
-    pub(crate) click_ms: i64,
-    pub(crate) bought: Option<Box<Bought>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Click {
-    pub(crate) time_ms: i64,
-    pub(crate) offset: i64,
-    /// Hash of the view's id that it names, 0 if it names none.
-    pub(crate) view: u64,
-    pub(crate) item: u32,
-    pub(crate) campaign: u32,
-    /// The view that it names has been found.
-    pub(crate) taken: bool,
-}
-
-/// A purchase or refund that the clock has not passed.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Order {
-    pub(crate) time_ms: i64,
-    pub(crate) offset: i64,
-    pub(crate) item: u32,
-    pub(crate) currency: u32,
-    pub(crate) value: f64,
-}
-
-impl Order {
-    fn release(&self, texts: &mut Interner) {
-        texts.release(self.item);
-        texts.release(self.currency);
-    }
-}
-
-/// What is open of one user.
+/// What is open in a partition, but for clicks and purchases that are not decided, which lie with
+/// their users.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pending {
-    /// By time, then place.
-    pub(crate) views: VecDeque<OpenView>,
-    /// By time, then place.
-    pub(crate) clicks: VecDeque<Click>,
-    /// In order of arrival; few.
-    pub(crate) orders: Vec<Order>,
-    /// Where the next view to be decided is, if views are decided in their order: a place to look first.
-    next: u32,
+pub(crate) struct Labels {
+    pub(crate) views: Views,
+    /// Of purchases and refunds.
+    pub(crate) timers: Timers,
+    /// Of late views, with their numbers. The other views' are the cursors of their queue.
+    late: BinaryHeap<Reverse<(Timer, u64)>>,
+    pub(crate) outcomes: Outcomes,
+    /// The first timer of all, and the number of the view that it is about, if it is about one.
+    next: Option<(Timer, Option<u64>)>,
 }
 
-/// What a decision needs to know besides the user's own state.
+/// What a decision needs to know besides what is open.
 pub(crate) struct Context<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) partition: i32,
     pub(crate) clock_ms: i64,
-    pub(crate) user: &'a str,
+    pub(crate) names: &'a Names,
 }
 
-impl Pending {
-    pub(crate) fn new(views: VecDeque<OpenView>, clicks: VecDeque<Click>, orders: Vec<Order>) -> Self {
-        Self { views, clicks, orders, next: 0 }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.views.is_empty() && self.clicks.is_empty() && self.orders.is_empty()
-    }
-
-    /// Reads where the next view will go, and the next that will be decided.
-    pub(crate) fn look_ahead(&self) -> (Option<i64>, Option<i64>) {
-        let time = |view: &OpenView| view.time_ms;
-        (self.views.back().map(time), self.views.get(self.next as usize).map(time))
-    }
-
-    /// Takes up a view, click, purchase or refund and sets its timers. `item` and `campaign` get
-    /// uses of their own.
+impl Labels {
+    /// Takes up a view, click, purchase or refund and sets its timer. `subject` gets a use of its own.
     pub(crate) fn add(
         &mut self,
         event: &Event,
         offset: i64,
-        (user, item, campaign): (u32, u32, u32),
+        (user, subject): (u32, u32),
+        users: &mut Users,
+        ids: &mut Ids<'_>,
         plan: &Plan,
-        timers: &mut Timers,
-        texts: &mut Interner,
     ) {
         let time_ms = event.event_time_ms;
-        let kind = event.kind_or_unknown();
-        let mut set = |due_ms: i64, rank: Rank| timers.push(Timer { due_ms, rank, offset, user });
-        texts.retain(item);
-        match kind {
-            schemas::Kind::View => {
-                texts.retain(campaign);
+        match event.kind_or_unknown() {
+            Kind::View => {
                 let id = id_hash(&event.event_id);
-                let view = OpenView {
-                    time_ms,
-                    offset,
-                    id,
-                    item,
-                    campaign,
-                    written: 0,
-                    click_ms: NEVER,
-                    bought: None,
-                };
-                let at = position(&self.views, (time_ms, offset));
-                if self.views.len() == self.views.capacity() {
-                    // By a quarter, as the history: all users have some.
-                    self.views.reserve_exact((self.views.len() / 4).max(2));
-                }
-                self.views.insert(at, view);
-                set(time_ms.saturating_add(plan.config.click_window.0), Rank::ClickWindow);
+                let view =
+                    OpenView { time_ms, offset, id, subject, user, decided: false, outcome: 0, late: false };
+                self.open(&view, users, ids.subjects.get(subject).item, plan);
             }
-            schemas::Kind::Click | schemas::Kind::Cart => {
-                texts.retain(campaign);
+            Kind::Click | Kind::Cart => {
                 let view = id_hash(&event.view_id);
-                let at =
-                    self.clicks.partition_point(|click| (click.time_ms, click.offset) < (time_ms, offset));
-                self.clicks.insert(at, Click { time_ms, offset, view, item, campaign, taken: false });
+                let click = Click { time_ms, offset, view, subject, taken: false };
+                users.extra_or_new(user).answers.add_click(click);
             }
-            schemas::Kind::Purchase | schemas::Kind::Refund => {
-                let currency = texts.intern(&event.currency);
-                self.orders.push(Order { time_ms, offset, item, currency, value: event.value });
-                let rank = if kind == schemas::Kind::Purchase { Rank::Purchase } else { Rank::Refund };
-                set(time_ms, rank);
+            kind @ (Kind::Purchase | Kind::Refund) => {
+                let currency = ids.texts.intern(&event.currency);
+                let order = Order { time_ms, offset, subject, currency, value: event.value };
+                users.extra_or_new(user).answers.orders.push(order);
+                let rank = if kind == Kind::Purchase { Rank::Purchase } else { Rank::Refund };
+                self.push_order(Timer { due_ms: time_ms, rank, offset, user });
             }
-            schemas::Kind::Unknown => {
-                texts.release(item);
-            }
+            Kind::Unknown => return,
+        }
+        ids.subjects.retain(subject);
+    }
+
+    /// Sets the timer of a purchase or refund.
+    pub(crate) fn push_order(&mut self, timer: Timer) {
+        self.timers.push(timer);
+        self.came(timer, None);
+    }
+
+    /// A timer has come.
+    fn came(&mut self, timer: Timer, number: Option<u64>) {
+        if self.next.is_none_or(|(next, _)| timer < next) {
+            self.next = Some((timer, number));
         }
     }
 
-    /// Up to this time of the clock there is nothing to forget.
-    pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
-        let expires = |click: &Click| click.time_ms.saturating_add(plan.config.click_window.0);
-        self.clicks.front().map_or(i64::MAX, expires)
+    /// Puts a view in line, or gives it a timer of its own; its number.
+    pub(crate) fn open(&mut self, view: &OpenView, users: &mut Users, item: u32, plan: &Plan) -> u64 {
+        let head = users.head_mut(view.user);
+        let (number, newest) = self.views.push(view, head.views);
+        head.views = newest;
+        let Some(view) = self.views.get(number) else { return number };
+        let timer = if view.decided { purchase_timer(&view, plan) } else { click_timer(&view, plan) };
+        self.came(timer, Some(number));
+        if view.late {
+            self.late.push(Reverse((timer, number)));
+        }
+        let by_item = users.extra_mut(view.user).and_then(|extra| extra.by_item.as_mut());
+        if let Some(by_item) = by_item {
+            by_item.add(number, &view, item, &self.views);
+        }
+        number
     }
 
-    /// Forgets clicks that no undecided view can reach.
-    pub(crate) fn purge(&mut self, decided_to_ms: i64, plan: &Plan, texts: &mut Interner) {
-        let horizon = decided_to_ms.saturating_sub(plan.config.click_window.0);
-        while self.clicks.front().is_some_and(|click| click.time_ms < horizon) {
-            if let Some(click) = self.clicks.pop_front() {
-                texts.release(click.item);
-                texts.release(click.campaign);
-            }
-        }
-        if self.clicks.is_empty() && self.clicks.capacity() > 0 {
-            self.clicks = VecDeque::new();
-        }
+    /// All decisions of times before this have been taken.
+    pub(crate) fn decided_to(&self, clock_ms: i64) -> i64 {
+        self.next.map_or(clock_ms, |(next, _)| next.due_ms.min(clock_ms))
     }
 
-    /// Decides what a timer of this user stands for; whether a label follows, and which.
+    /// The first timer, and the number of the view that it is about, if it is about one.
+    fn first(&self, plan: &Plan) -> Option<(Timer, Option<u64>)> {
+        let click = self.views.next_click().map(|(number, view)| (click_timer(&view, plan), Some(number)));
+        let purchase = self.views.next_purchase().filter(|(_, view)| view.decided);
+        let purchase = purchase.map(|(number, view)| (purchase_timer(&view, plan), Some(number)));
+        let late = self.late.peek().map(|Reverse((timer, number))| (*timer, Some(*number)));
+        let order = self.timers.first().map(|timer| (timer, None));
+        [click, purchase, late, order].into_iter().flatten().min_by_key(|(timer, _)| *timer)
+    }
+
+    /// How many decisions are to come, but for those that follow from others.
+    pub(crate) fn len(&self) -> usize {
+        self.timers.len() + self.views.len()
+    }
+
+    /// Users of decisions that are due, some twice.
+    pub(crate) fn due_users(&self, clock_ms: i64, plan: &Plan) -> impl Iterator<Item = u32> {
+        let most = plan.config.timers_per_record;
+        let click_to_ms = clock_ms.saturating_sub(plan.config.click_window.0);
+        let purchase_to_ms = clock_ms.saturating_sub(plan.config.purchase_window.0);
+        self.views.users_ahead(click_to_ms, purchase_to_ms, most).chain(self.timers.due_users(clock_ms, most))
+    }
+
+    /// Takes the first decision that is due; none if there is none, else whether a label follows, and which.
     pub(crate) fn fire(
         &mut self,
-        timer: Timer,
         context: &Context<'_>,
-        timers: &mut Timers,
-        texts: &mut Interner,
+        users: &mut Users,
+        ids: &mut Ids<'_>,
         label: &mut Label,
-    ) -> bool {
-        self.decide(timer, context, timers, texts, label).is_some()
+    ) -> Option<bool> {
+        let (timer, number) = self.next.filter(|(next, _)| next.due_ms < context.clock_ms)?;
+        let follows = match number {
+            Some(number) => self.close(timer, number, context, users, ids, label),
+            None => self.settle(timer, context, users, ids, label),
+        };
+        self.next = self.first(context.plan);
+        Some(follows.is_some())
     }
 
-    /// `None` where no label follows.
-    fn decide(
+    /// A window of a view closes. A label follows: `None` would be a view that is not there.
+    fn close(
         &mut self,
         timer: Timer,
+        number: u64,
         context: &Context<'_>,
-        timers: &mut Timers,
-        texts: &mut Interner,
+        users: &mut Users,
+        ids: &mut Ids<'_>,
         label: &mut Label,
     ) -> Option<()> {
-        match timer.rank {
-            Rank::ClickWindow => {
-                let time_ms = timer.due_ms - context.plan.config.click_window.0;
-                let at = self.find(time_ms, timer.offset)?;
-                self.match_click(at, context.plan);
-                let due_ms = time_ms.saturating_add(context.plan.config.purchase_window.0);
-                timers.push(Timer { due_ms, rank: Rank::PurchaseWindow, ..timer });
-                write(&mut self.views[at], false, context, texts, label);
-                self.next = at as u32 + 1;
-                Some(())
+        let view = self.views.get(number)?;
+        if view.late {
+            self.late.pop();
+        }
+        if timer.rank == Rank::ClickWindow {
+            self.match_click(number, &view, users, ids, context.plan);
+            let view = self.views.get(number)?;
+            if view.late {
+                self.late.push(Reverse((purchase_timer(&view, context.plan), number)));
             }
-            Rank::PurchaseWindow => {
-                let time_ms = timer.due_ms - context.plan.config.purchase_window.0;
-                let at = self.find(time_ms, timer.offset)?;
-                let mut view = self.views.remove(at)?;
-                self.next = self.next.saturating_sub(1);
-                write(&mut view, true, context, texts, label);
-                release(&view, texts);
-                if self.views.capacity() > 2 * self.views.len() + 4 {
-                    self.views.shrink_to_fit();
-                }
-                Some(())
-            }
-            Rank::Purchase => {
-                let order = self.take_order(timer.offset)?;
-                let written = self.nearest_view(&order, context.plan).and_then(|at| {
-                    let view = &mut self.views[at];
-                    credit(view, &order, texts);
-                    (view.written > 0).then(|| write(view, false, context, texts, label))
-                });
-                order.release(texts);
-                written
-            }
-            Rank::Refund => {
-                let order = self.take_order(timer.offset)?;
-                let bought = self.views.iter_mut().filter(|view| view.item == order.item);
-                let last = bought
-                    .filter_map(|view| view.bought.as_deref_mut())
-                    .filter(|bought| bought.last.0 <= order.time_ms)
-                    .max_by_key(|bought| bought.last);
-                // It stands in the view's next label: at the latest when its window closes.
-                if let Some(last) = last.filter(|last| last.currency == order.currency) {
-                    last.refunded += order.value;
-                }
-                order.release(texts);
-                None
+            self.write_label(number, &view, false, context, ids, label);
+            self.views.decide(number);
+            return Some(());
+        }
+        self.write_label(number, &view, true, context, ids, label);
+        let head = users.head_mut(view.user);
+        head.views = self.views.remove(number, head.views);
+        if let Some(extra) = users.extra_mut(view.user)
+            && let Some(by_item) = &mut extra.by_item
+        {
+            by_item.remove(number, ids.subjects.get(view.subject).item);
+            if by_item.is_empty() {
+                extra.by_item = None;
             }
         }
-    }
-
-    fn find(&self, time_ms: i64, offset: i64) -> Option<usize> {
-        let is_it = |at: &usize| {
-            self.views.get(*at).is_some_and(|view| (view.time_ms, view.offset) == (time_ms, offset))
-        };
-        if let Some(at) = [0, self.next as usize].into_iter().find(is_it) {
-            return Some(at);
+        ids.release(view.subject);
+        if let Some(bought) = self.outcomes.remove(view.outcome) {
+            ids.texts.release(bought.currency);
         }
-        let at = position(&self.views, (time_ms, offset));
-        is_it(&at).then_some(at)
+        Some(())
     }
 
     /// Finds the first click that answers the view whose click window closes.
-    fn match_click(&mut self, at: usize, plan: &Plan) {
-        let (time_ms, id, item, campaign) = {
-            let view = &self.views[at];
-            (view.time_ms, view.id, view.item, view.campaign)
-        };
+    fn match_click(&mut self, number: u64, view: &OpenView, users: &mut Users, ids: &Ids<'_>, plan: &Plan) {
+        let newest = users.head(view.user).views;
         let window = plan.config.click_window.0;
-        let from = self.clicks.partition_point(|click| click.time_ms < time_ms);
         let mut first = NEVER;
-        for index in from..self.clicks.len() {
-            let click = &self.clicks[index];
-            if click.time_ms > time_ms.saturating_add(window) {
-                break;
-            }
-            let named = click.view != 0 && click.view == id;
-            // Only the first answer counts: looking for more would make a busy user's clicks cubic.
-            let answers = named
-                || (first == NEVER
-                    && click.item == item
-                    && click.campaign == campaign
-                    && (click.view == 0 || !(click.taken || self.is_known(click, window))));
-            if answers && first == NEVER {
-                first = click.time_ms;
-            }
-            if named {
-                self.clicks[index].taken = true;
+        if let Some(extra) = users.extra_mut(view.user) {
+            let clicks = &mut extra.answers.clicks;
+            let from = clicks.partition_point(|click| click.time_ms < view.time_ms);
+            for click in clicks.range_mut(from..) {
+                if click.time_ms > view.time_ms.saturating_add(window) {
+                    break;
+                }
+                let named = click.view != 0 && click.view == view.id;
+                // Only the first answer counts: looking for more would make a busy user's clicks cubic.
+                let answers = named
+                    || (first == NEVER
+                        && is_about(click.subject, view.subject, ids)
+                        && (click.view == 0 || !(click.taken || self.is_known(click, newest, window))));
+                if answers && first == NEVER {
+                    first = click.time_ms;
+                }
+                click.taken |= named;
             }
         }
-        let view = &mut self.views[at];
-        view.click_ms = first;
-        if let Some(bought) = &mut view.bought {
+        if first != NEVER {
+            let outcome = self.outcomes.get_or_new(view.outcome);
+            self.views.set_outcome(number, outcome);
+        }
+        let outcome = self.views.get(number).map_or(0, |view| view.outcome);
+        let Some(outcome) = self.outcomes.get_mut(outcome) else { return };
+        outcome.click_ms = first;
+        if let Some(bought) = &mut outcome.bought {
             for purchase_ms in std::mem::take(&mut bought.undecided_ms) {
                 let clicked = first != NEVER && first <= purchase_ms;
                 bought.after_click |= clicked;
@@ -313,100 +242,79 @@ impl Pending {
     }
 
     /// Whether the view that a click names is here, and within reach of it.
-    fn is_known(&self, click: &Click, window: i64) -> bool {
-        let from = self.views.partition_point(|view| view.time_ms < click.time_ms.saturating_sub(window));
-        self.views
-            .range(from..)
-            .take_while(|view| view.time_ms <= click.time_ms)
-            .any(|view| view.id == click.view)
+    fn is_known(&self, click: &Click, newest: Link, window: i64) -> bool {
+        let from_ms = click.time_ms.saturating_sub(window);
+        let mut reach = self.views.chain(newest).take_while(|(_, view)| view.time_ms >= from_ms);
+        reach.any(|(_, view)| view.time_ms <= click.time_ms && view.id == click.view)
     }
 
-    fn take_order(&mut self, offset: i64) -> Option<Order> {
-        let at = self.orders.iter().position(|order| order.offset == offset)?;
-        let order = self.orders.remove(at);
-        if self.orders.is_empty() {
-            self.orders = Vec::new();
+    /// Writes a view's label, and counts it.
+    pub(crate) fn write_label(
+        &mut self,
+        number: u64,
+        view: &OpenView,
+        matured: bool,
+        context: &Context<'_>,
+        ids: &Ids<'_>,
+        label: &mut Label,
+    ) {
+        let outcome = self.outcomes.get(view.outcome);
+        let click_ms = outcome.map_or(NEVER, |outcome| outcome.click_ms);
+        let bought = outcome.and_then(|outcome| outcome.bought.as_deref());
+        let clicked = click_ms != NEVER;
+        // Into the texts that are there: one label is made over and over, without allocating.
+        let fill = |to: &mut String, id: u32| {
+            to.clear();
+            to.push_str(ids.texts.text(id));
+        };
+        let subject = ids.subjects.get(view.subject);
+        label.user.clear();
+        context.names.push_to(view.user, &mut label.user);
+        fill(&mut label.item, subject.item);
+        fill(&mut label.campaign, subject.campaign);
+        fill(&mut label.currency, bought.map_or(EMPTY, |bought| bought.currency));
+        label.place = Place { partition: context.partition, offset: view.offset };
+        label.event_time_ms = view.time_ms;
+        // The first label is that of the click window.
+        label.revision = u32::from(view.decided) + outcome.map_or(0, |outcome| outcome.again);
+        label.clock_ms = context.clock_ms;
+        label.clicked = clicked;
+        label.click_time_ms = if clicked { click_ms } else { 0 };
+        label.purchased_after_click = bought.is_some_and(|b| b.after_click);
+        label.purchased_after_view = bought.is_some_and(|b| b.after_view);
+        label.purchase_time_ms = bought.map_or(0, |b| b.first_ms);
+        label.value = bought.map_or(0.0, |b| b.value);
+        label.refunded = bought.map_or(0.0, |b| b.refunded);
+        label.matured = matured;
+        if view.decided
+            && let Some(view) = self.views.get(number)
+            && let Some(outcome) = self.outcomes.get_mut(view.outcome)
+        {
+            outcome.again += 1;
         }
-        Some(order)
-    }
-
-    fn nearest_view(&self, order: &Order, plan: &Plan) -> Option<usize> {
-        let end = self.views.partition_point(|view| view.time_ms <= order.time_ms);
-        let oldest = order.time_ms.saturating_sub(plan.config.purchase_window.0);
-        let before = self.views.range(..end).enumerate().rev();
-        let mut within = before.take_while(|(_, view)| view.time_ms >= oldest);
-        within.find(|(_, view)| view.item == order.item).map(|(at, _)| at)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.views.capacity() * size_of::<OpenView>()
-            + self.clicks.capacity() * size_of::<Click>()
-            + self.orders.capacity() * size_of::<Order>()
+        let late = self.late.capacity() * size_of::<(Timer, u64)>();
+        self.views.bytes() + late + self.timers.bytes() + self.outcomes.bytes()
     }
 }
 
-fn position(views: &VecDeque<OpenView>, key: (i64, i64)) -> usize {
-    match views.back() {
-        Some(last) if (last.time_ms, last.offset) >= key => {
-            views.partition_point(|view| (view.time_ms, view.offset) < key)
-        }
-        _ => views.len(),
-    }
-}
-
-fn credit(view: &mut OpenView, order: &Order, texts: &mut Interner) {
-    let decided = view.written > 0;
-    let clicked = view.click_ms != NEVER && view.click_ms <= order.time_ms;
-    let bought = view.bought.get_or_insert_with(|| {
-        texts.retain(order.currency);
-        Box::new(Bought { first_ms: order.time_ms, currency: order.currency, ..Bought::default() })
-    });
-    // Money of two currencies does not add up: that of the first purchase counts.
-    if bought.currency == order.currency {
-        bought.value += order.value;
-    }
-    bought.first_ms = bought.first_ms.min(order.time_ms);
-    bought.last = bought.last.max((order.time_ms, order.offset));
-    if decided {
-        bought.after_click |= clicked;
-        bought.after_view |= !clicked;
-    } else {
-        bought.undecided_ms.push(order.time_ms);
-    }
-}
-
-/// Gives back what a view has used.
-fn release(view: &OpenView, texts: &mut Interner) {
-    texts.release(view.item);
-    texts.release(view.campaign);
-    if let Some(bought) = &view.bought {
-        texts.release(bought.currency);
-    }
-}
-
-fn write(view: &mut OpenView, matured: bool, context: &Context<'_>, texts: &Interner, label: &mut Label) {
-    let clicked = view.click_ms != NEVER;
-    let bought = view.bought.as_deref();
-    // Into the texts that are there: one label is made over and over, without allocating.
-    let fill = |to: &mut String, text: &str| {
-        to.clear();
-        to.push_str(text);
+/// Whether two subjects are of one item and campaign.
+fn is_about(subject: u32, other: u32, ids: &Ids<'_>) -> bool {
+    let key = |number: u32| {
+        let subject = ids.subjects.get(number);
+        (subject.item, subject.campaign)
     };
-    fill(&mut label.user, context.user);
-    fill(&mut label.item, texts.text(view.item));
-    fill(&mut label.campaign, texts.text(view.campaign));
-    fill(&mut label.currency, bought.map_or("", |b| texts.text(b.currency)));
-    label.place = Place { partition: context.partition, offset: view.offset };
-    label.event_time_ms = view.time_ms;
-    label.revision = view.written;
-    label.clock_ms = context.clock_ms;
-    label.clicked = clicked;
-    label.click_time_ms = if clicked { view.click_ms } else { 0 };
-    label.purchased_after_click = bought.is_some_and(|b| b.after_click);
-    label.purchased_after_view = bought.is_some_and(|b| b.after_view);
-    label.purchase_time_ms = bought.map_or(0, |b| b.first_ms);
-    label.value = bought.map_or(0.0, |b| b.value);
-    label.refunded = bought.map_or(0.0, |b| b.refunded);
-    label.matured = matured;
-    view.written += 1;
+    subject == other || key(subject) == key(other)
+}
+
+fn click_timer(view: &OpenView, plan: &Plan) -> Timer {
+    let due_ms = view.time_ms.saturating_add(plan.config.click_window.0);
+    Timer { due_ms, rank: Rank::ClickWindow, offset: view.offset, user: view.user }
+}
+
+fn purchase_timer(view: &OpenView, plan: &Plan) -> Timer {
+    let due_ms = view.time_ms.saturating_add(plan.config.purchase_window.0);
+    Timer { due_ms, rank: Rank::PurchaseWindow, offset: view.offset, user: view.user }
 }

@@ -5,27 +5,42 @@
 //! the loop. What users share is merged by [`Merge`] behind [`merge_factory`]. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
 //! Knows no model, no lake and no broker.
 
+mod answers;
+mod block;
+mod by_item;
 mod config;
 mod core;
 mod declare;
 mod dedupe;
 mod describe;
+mod evaluate;
 mod history;
 mod hours;
 mod interner;
 mod labels;
 mod labels_state;
 mod merge_processor;
+mod names;
+mod orders;
 mod out;
+mod outcomes;
 mod plan;
 mod processor;
 mod rates;
+mod recent;
+mod scan;
 mod shared;
+mod slab;
 mod snapshot;
+mod subjects;
+mod table;
 mod telemetry;
 mod tiles;
 mod timers;
+mod totals;
+mod users;
 mod vector;
+mod views;
 mod wire;
 
 pub use crate::config::{Config, DEFAULTS, EntityConfig};

@@ -7,7 +7,9 @@ use schemas::{SharedEntity, VectorSchema};
 
 use crate::config::{Config, EntityConfig};
 use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of};
+use crate::evaluate::{Group, groups, needs};
 use crate::rates::{Declared, Rates};
+use crate::scan::Needs;
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -184,8 +186,15 @@ pub(crate) struct SharedPlan {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) config: Config,
-    pub(crate) fields: Vec<Field>,
     pub(crate) rates: Rates,
+    /// The numbers of a vector, in order.
+    pub(crate) fields: Vec<Field>,
+    /// The same, as they are made.
+    pub(crate) groups: Vec<Group>,
+    /// What they read of the user's entities.
+    pub(crate) needs: Needs,
+    /// Nothing of an event is forgotten before it is so old, ms.
+    pub(crate) forgets_first_ms: i64,
     /// All windows of the user's entities, ms, ascending.
     pub(crate) windows: Vec<i64>,
     pub(crate) levels: Vec<Level>,
@@ -268,6 +277,7 @@ impl Plan {
             ));
         }
         let (levels, level_of) = levels_of(&windows, 0);
+        let groups = groups(&fields);
         let kept = format!("{tile_ms} {shared:?}");
         let schema = VectorSchema { fields: columns };
         let text = serde_json::to_string(config).map_err(|error| {
@@ -276,7 +286,17 @@ impl Plan {
         Ok(Self {
             config: config.clone(),
             fields,
+            needs: needs(&groups, &rates),
             rates,
+            forgets_first_ms: [
+                config.dedupe_horizon.0,
+                config.click_window.0,
+                windows.last().map_or(i64::MAX, |longest| longest - 1),
+            ]
+            .into_iter()
+            .min()
+            .unwrap_or(0),
+            groups,
             levels,
             level_of,
             used,

@@ -5,8 +5,7 @@
 use schemas::duration::Millis;
 
 use crate::config::EntityConfig;
-use crate::history::Total;
-use crate::plan::{DeclarationError, ENTITIES, KindSet, SHARED, VIEW};
+use crate::plan::{DeclarationError, ENTITIES, SHARED};
 
 /// One smoothed rate. `entity` and `window` are indices.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,14 +76,18 @@ impl Rates {
         (window, Some(prior).filter(|_| parent.is_none()), weight)
     }
 
-    /// All rates of a view, by what was counted of each entity in each window.
-    pub(crate) fn evaluate<'a>(&self, total: impl Fn(usize, usize) -> &'a Total, out: &mut Vec<f64>) {
+    /// Entities of which rates are made, some many times.
+    pub(crate) fn entities(&self) -> impl Iterator<Item = usize> {
+        self.rates.iter().map(|rate| rate.entity)
+    }
+
+    /// All rates of a view, by how many views and clicks there were of each entity in each window.
+    pub(crate) fn evaluate(&self, counted: impl Fn(usize, usize) -> (u64, u64), out: &mut Vec<f64>) {
         out.clear();
         for rate in &self.rates {
-            let counts = &total(rate.entity, rate.window).counts;
-            let clicks: u64 = KindSet::Click.indices().iter().map(|&kind| u64::from(counts[kind])).sum();
+            let (views, clicks) = counted(rate.entity, rate.window);
             let prior = rate.parent.map_or(rate.prior, |parent| out[parent]);
-            out.push((clicks as f64 + prior * rate.weight) / (f64::from(counts[VIEW]) + rate.weight));
+            out.push((clicks as f64 + prior * rate.weight) / (views as f64 + rate.weight));
         }
     }
 }

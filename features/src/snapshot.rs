@@ -7,40 +7,48 @@ use std::sync::Arc;
 
 use schemas::EventClock;
 
-use crate::core::{Core, User};
+use crate::answers::Answers;
+use crate::core::Core;
 use crate::dedupe::Seen;
-use crate::history::{History, NEVER};
 use crate::hours::Hours;
 use crate::interner::Interner;
-use crate::labels::Pending;
+use crate::labels::Labels;
+use crate::names::Names;
 use crate::plan::Plan;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
-use crate::timers::Timers;
+use crate::subjects::Subjects;
+use crate::users::{Extra, Users};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 3;
+pub const FORMAT: u8 = 4;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
     /// The state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 512));
+        let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 256));
         out.fixed(MAGIC);
         out.byte(FORMAT);
         out.fixed(self.plan.fingerprint());
         out.int(i64::from(self.partition));
         self.write_clock(&mut out);
         self.texts.write(&mut out);
+        self.subjects.write(&mut out);
         self.names.write(&mut out);
         out.len(self.users.len());
-        for user in &self.users {
-            user.history.write(&mut out);
-            user.seen.write(&mut out);
-            user.pending.write(&mut out);
+        let nothing = Extra::default();
+        for user in self.users.numbers() {
+            self.users.write_history(user, &mut out);
+            let extra = self.users.extra(user).unwrap_or(&nothing);
+            out.bool(!extra.seen.is_empty() || !extra.answers.is_empty());
+            if !extra.seen.is_empty() || !extra.answers.is_empty() {
+                extra.seen.write(&mut out);
+                extra.answers.write(&mut out);
+            }
         }
-        self.timers.write(&mut out);
+        self.labels.write(&mut out);
         self.hours.write(&mut out);
         self.tiles.write(&mut out);
         self.versions.write(&mut out);
@@ -68,21 +76,23 @@ impl Core {
         }
         let clock = read_clock(&mut input)?;
         let texts = Interner::read(&mut input)?;
-        let names = Interner::read(&mut input)?;
-        let count = input.len()?;
-        if count != names.slots() {
+        let subjects = Subjects::read_from(&mut input, &texts)?;
+        let names = Names::read_from(&mut input)?;
+        if input.len()? != names.slots() {
             return Err(input.damaged());
         }
-        let mut users = Vec::with_capacity(count);
-        for _ in 0..count {
-            users.push(User {
-                history: History::read_from(&mut input, texts.slots(), &plan)?,
-                seen: Seen::read_from(&mut input)?,
-                pending: Pending::read_from(&mut input, texts.slots())?,
-                quiet_until_ms: NEVER,
-            });
+        let counts = (texts.slots(), subjects.slots());
+        let mut users = Users::with_room(names.slots());
+        let mut scratch = Vec::new();
+        for user in users.numbers() {
+            users.read_history(user, &mut input, &plan, (counts.0, &subjects), &mut scratch)?;
+            if input.bool()? {
+                let extra = users.extra_or_new(user);
+                extra.seen = Seen::read_from(&mut input)?;
+                extra.answers = Answers::read_from(&mut input, counts)?;
+            }
         }
-        let timers = Timers::read_from(&mut input, users.len())?;
+        let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
         let hours = Hours::read_from(&mut input, texts.slots())?;
         let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
         let versions = Versions::read_from(&mut input, &plan)?;
@@ -93,9 +103,10 @@ impl Core {
         let mut core = Self::new(plan, partition);
         core.clock = clock;
         core.texts = texts;
+        core.subjects = subjects;
         core.names = names;
         core.users = users;
-        core.timers = timers;
+        core.labels = labels;
         core.hours = hours;
         core.tiles = tiles;
         core.versions = versions;

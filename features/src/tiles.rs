@@ -4,9 +4,11 @@
 //! and less than one tile more. A tile that holds something later than the time of a read is
 //! left out of it: rounding never shows the future.
 
-use crate::history::{Logged, NEVER, Read, Total, Totals};
+use crate::block::Logged;
+use crate::history::{Ids, NEVER, Read};
 use crate::interner::Interner;
-use crate::plan::{KINDS, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::plan::{KINDS, Level, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::totals::{Total, Totals};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Tiles of one size held at most: a window's 64, and as many again while the clock stands.
@@ -48,8 +50,8 @@ impl TileSet {
     }
 
     fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan) {
-        let time = event.time_ms();
-        let last = &mut self.last_ms[event.kind()];
+        let (time, kind) = (event.time_ms, usize::from(event.kind));
+        let last = &mut self.last_ms[kind];
         *last = (*last).max(time);
         self.sums.clear();
         for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
@@ -69,7 +71,7 @@ impl TileSet {
             }
             let tile = &mut tiles[at];
             tile.last_ms = tile.last_ms.max(time);
-            tile.total.add(event.kind(), f64::from(event.value));
+            tile.total.add(kind, f64::from(event.value));
             if tiles.len() > MOST_TILES {
                 tiles.remove(0);
             }
@@ -87,6 +89,15 @@ impl TileSet {
             }
         }
         self.levels.iter().all(Vec::is_empty)
+    }
+
+    /// Up to this time of the clock there is nothing to forget.
+    fn quiet_until_ms(&self, plan: &Plan) -> i64 {
+        let expires = |(tiles, level): (&Vec<Tile>, &Level)| {
+            tiles.first().map(|tile| tile.last_ms.saturating_add(level.span_ms - 1))
+        };
+        let first = self.levels.iter().zip(&plan.levels).filter_map(expires).min();
+        first.unwrap_or(NEVER)
     }
 
     fn read(&mut self, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
@@ -115,7 +126,7 @@ impl TileSet {
                     total
                 }
             };
-            totals.windows[entity][window].merge(&total);
+            totals.merge(entity, window, &total);
         }
         let horizon = read.horizon(plan.retention_ms());
         for kind in 0..KINDS {
@@ -127,8 +138,7 @@ impl TileSet {
                 last = before.map_or(NEVER, |tile| tile.last_ms);
             }
             if last > horizon {
-                let known = &mut totals.last_ms[entity][kind];
-                *known = (*known).max(last);
+                totals.saw(entity, kind, last);
             }
         }
     }
@@ -182,74 +192,91 @@ impl TileSet {
 
 #[derive(Debug, Clone)]
 struct SubKey {
-    id: u32,
     newest_ms: i64,
+    /// Up to this time of the clock there is nothing to forget. Not part of the state.
+    quiet_until_ms: i64,
     tiles: TileSet,
 }
 
 /// Tiles of campaigns or of categories within one user.
 #[derive(Debug, Clone, Default)]
-struct SubKeys(Vec<SubKey>);
+struct SubKeys {
+    /// Numbers of the texts, apart: to find one is to go through them.
+    ids: Vec<u32>,
+    keys: Vec<SubKey>,
+}
 
 impl SubKeys {
     fn add(&mut self, id: u32, event: &Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
-        let at = if let Some(at) = self.0.iter().position(|sub| sub.id == id) {
+        let at = if let Some(at) = self.ids.iter().position(|known| *known == id) {
             at
         } else {
-            if self.0.len() == MOST_SUBKEYS {
-                let coldest = (0..self.0.len()).min_by_key(|&at| (self.0[at].newest_ms, self.0[at].id));
+            if self.ids.len() == MOST_SUBKEYS {
+                let coldest = (0..self.ids.len()).min_by_key(|&at| (self.keys[at].newest_ms, self.ids[at]));
                 if let Some(coldest) = coldest {
-                    texts.release(self.0.remove(coldest).id);
+                    self.keys.remove(coldest);
+                    texts.release(self.ids.remove(coldest));
                 }
             }
             texts.retain(id);
-            self.0.push(SubKey { id, newest_ms: NEVER, tiles: TileSet::new(plan) });
-            self.0.len() - 1
+            self.ids.push(id);
+            self.keys.push(SubKey { newest_ms: NEVER, quiet_until_ms: NEVER, tiles: TileSet::new(plan) });
+            self.ids.len() - 1
         };
-        let sub = &mut self.0[at];
-        sub.newest_ms = sub.newest_ms.max(event.time_ms());
+        let sub = &mut self.keys[at];
+        sub.newest_ms = sub.newest_ms.max(event.time_ms);
+        sub.quiet_until_ms = NEVER;
         sub.tiles.add(event, clock_ms, plan);
     }
 
     fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
-        self.0.retain_mut(|sub| {
-            let empty = sub.tiles.purge(clock_ms, plan);
-            if empty {
-                texts.release(sub.id);
+        let mut ids = std::mem::take(&mut self.ids).into_iter();
+        self.keys.retain_mut(|sub| {
+            let empty = clock_ms > sub.quiet_until_ms && {
+                let empty = sub.tiles.purge(clock_ms, plan);
+                sub.quiet_until_ms = sub.tiles.quiet_until_ms(plan);
+                empty
+            };
+            if let Some(id) = ids.next() {
+                if empty {
+                    texts.release(id);
+                } else {
+                    self.ids.push(id);
+                }
             }
             !empty
         });
     }
 
     fn read(&mut self, id: u32, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
-        if let Some(sub) = self.0.iter_mut().find(|sub| sub.id == id) {
-            sub.tiles.read(read, entity, plan, totals);
+        if let Some(at) = self.ids.iter().position(|known| *known == id) {
+            self.keys[at].tiles.read(read, entity, plan, totals);
         }
     }
 
     fn write(&self, out: &mut Writer) {
-        out.len(self.0.len());
-        for sub in &self.0 {
-            out.uint(u64::from(sub.id));
+        out.len(self.ids.len());
+        for (id, sub) in self.ids.iter().zip(&self.keys) {
+            out.uint(u64::from(*id));
             out.int(sub.newest_ms);
             sub.tiles.write(out);
         }
     }
 
     fn read_from(input: &mut Reader<'_>, texts: usize, plan: &Plan) -> Result<Self, SnapshotError> {
-        let mut keys = Vec::new();
+        let mut keys = Self::default();
         for _ in 0..input.len()? {
-            let id = input.id()?;
-            if id as usize >= texts {
-                return Err(input.damaged());
-            }
-            keys.push(SubKey { id, newest_ms: input.int()?, tiles: TileSet::read_from(input, plan)? });
+            keys.ids.push(input.id_below(texts)?);
+            let newest_ms = input.int()?;
+            let tiles = TileSet::read_from(input, plan)?;
+            keys.keys.push(SubKey { newest_ms, quiet_until_ms: NEVER, tiles });
         }
-        Ok(Self(keys))
+        Ok(keys)
     }
 
     fn bytes(&self) -> usize {
-        self.0.iter().map(|sub| size_of::<SubKey>() + sub.tiles.bytes()).sum()
+        let keys: usize = self.keys.iter().map(|sub| size_of::<SubKey>() + sub.tiles.bytes()).sum();
+        keys + self.ids.capacity() * size_of::<u32>()
     }
 }
 
@@ -266,14 +293,21 @@ impl Hot {
         Self { user: TileSet::new(plan), campaigns: SubKeys::default(), categories: SubKeys::default() }
     }
 
-    pub(crate) fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+    pub(crate) fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan, ids: &mut Ids<'_>) {
+        let subject = ids.subjects.get(event.number);
         self.user.add(event, clock_ms, plan);
         if plan.used[USER_CAMPAIGN] {
-            self.campaigns.add(event.campaign, event, clock_ms, plan, texts);
+            self.campaigns.add(subject.campaign, event, clock_ms, plan, ids.texts);
         }
         if plan.used[USER_CATEGORY] {
-            self.categories.add(event.category, event, clock_ms, plan, texts);
+            self.categories.add(subject.category, event, clock_ms, plan, ids.texts);
         }
+    }
+
+    /// Up to this time of the clock there is nothing to forget.
+    pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
+        let keys = self.campaigns.keys.iter().chain(&self.categories.keys).map(|sub| sub.quiet_until_ms);
+        keys.fold(self.user.quiet_until_ms(plan), i64::min)
     }
 
     /// Drops what has expired; whether nothing is left.
@@ -281,13 +315,23 @@ impl Hot {
         let empty = self.user.purge(clock_ms, plan);
         self.campaigns.purge(clock_ms, plan, texts);
         self.categories.purge(clock_ms, plan, texts);
-        empty && self.campaigns.0.is_empty() && self.categories.0.is_empty()
+        empty && self.campaigns.ids.is_empty() && self.categories.ids.is_empty()
+    }
+
+    /// Reads a little of what a read of the windows will go through.
+    pub(crate) fn look_ahead(&self) {
+        let tiles = self.user.levels.iter().map(|tiles| tiles.last().map_or(0, |tile| tile.start_ms));
+        std::hint::black_box((tiles.fold(0, |sum, start| sum ^ start), self.campaigns.ids.first()));
     }
 
     pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {
         self.user.read(read, USER, plan, totals);
-        self.campaigns.read(read.campaign, read, USER_CAMPAIGN, plan, totals);
-        self.categories.read(read.category, read, USER_CATEGORY, plan, totals);
+        if plan.used[USER_CAMPAIGN] {
+            self.campaigns.read(read.campaign, read, USER_CAMPAIGN, plan, totals);
+        }
+        if plan.used[USER_CATEGORY] {
+            self.categories.read(read.category, read, USER_CATEGORY, plan, totals);
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {

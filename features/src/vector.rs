@@ -1,17 +1,15 @@
-//! Vectors: the numbers of a view by the plan, and their bytes.
+//! Vectors: a view with its numbers, and their bytes.
 //!
 //! A vector is written straight from the event and the state: no text is copied on the way. The
 //! bytes are those of [`schemas::Protobuf`] for [`FeatureVector`]; a test compares them.
 
 use schemas::{Behaviour, Event, FeatureVector, Place, Record};
 
-use crate::history::{Logged, NEVER, Total, Totals, value_slot};
 use crate::interner::Interner;
-use crate::plan::{CLICK, Context, ENTITIES, Field, KINDS, KindSet, Plan, SHARED, SHARED_ENTITIES, VIEW};
-use crate::shared::versions::SharedRow;
+use crate::plan::{CLICK, VIEW};
+use crate::recent::Recent;
+use crate::subjects::Subjects;
 use crate::wire::varint;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// A vector that borrows its event and the state.
 #[derive(Debug)]
@@ -28,122 +26,21 @@ pub struct VectorView<'a> {
     pub values: &'a [f32],
     /// The version of shared entities that it read, ms; `None` where it could read none.
     pub version_ms: Option<i64>,
-    pub(crate) behaviours: &'a [Logged],
+    pub(crate) recent: Recent<'a>,
+    pub(crate) subjects: &'a Subjects,
     pub(crate) texts: &'a Interner,
-}
-
-/// The numbers of a view: of its user's windows and of the shared entities' (none: nothing has
-/// happened to them). `known` says per entity whether the view names it and it can be read.
-pub(crate) fn evaluate(
-    plan: &Plan,
-    totals: &Totals,
-    shared: &[Option<&SharedRow>; SHARED_ENTITIES],
-    event: &Event,
-    known: [bool; ENTITIES.len()],
-    rates: &mut Vec<f64>,
-    out: &mut Vec<f32>,
-) {
-    const NOTHING: &Total = &Total { counts: [0; KINDS], sums: [0.0; 3] };
-    let total = |entity: usize, window: usize| match entity.checked_sub(SHARED) {
-        _ if !known[entity] => NOTHING,
-        None => &totals.windows[entity][window],
-        Some(at) => shared[at].map_or(NOTHING, |row| &row.windows[window]),
-    };
-    let last_ms = |entity: usize, kind: usize| match entity.checked_sub(SHARED) {
-        None => totals.last_ms[entity][kind],
-        Some(at) => shared[at].map_or(NEVER, |row| row.last_ms[kind]),
-    };
-    plan.rates.evaluate(total, rates);
-    out.clear();
-    let at_ms = event.event_time_ms;
-    for field in &plan.fields {
-        let value = match *field {
-            Field::Count { entity, .. }
-            | Field::Sum { entity, .. }
-            | Field::Mean { entity, .. }
-            | Field::Rate { entity, .. }
-            | Field::Since { entity, .. }
-                if !known[entity] =>
-            {
-                f32::NAN
-            }
-            Field::Count { entity, kinds, window } => count(total(entity, window), kinds) as f32,
-            Field::Sum { entity, kinds, window } => sum(total(entity, window), kinds) as f32,
-            Field::Mean { entity, kinds, window } => {
-                let total = total(entity, window);
-                match count(total, kinds) {
-                    0 => f32::NAN,
-                    n => (sum(total, kinds) / n as f64) as f32,
-                }
-            }
-            Field::Rate { rate, .. } => rates[rate] as f32,
-            Field::Since { entity, kinds } => {
-                let last = kinds.indices().iter().map(|&kind| last_ms(entity, kind)).max();
-                match last {
-                    None | Some(NEVER) => f32::NAN,
-                    Some(last) => ((at_ms - last) as f64 / 1_000.0) as f32,
-                }
-            }
-            Field::Context(context) => context_number(context, event),
-            Field::Number(at) => event.numbers.get(at).copied().unwrap_or(f32::NAN),
-        };
-        // One NaN stands for "missing", whatever its payload was.
-        out.push(if value.is_nan() { f32::NAN } else { value });
-    }
-}
-
-fn count(total: &Total, kinds: KindSet) -> u64 {
-    kinds.indices().iter().map(|&kind| u64::from(total.counts[kind])).sum()
-}
-
-fn sum(total: &Total, kinds: KindSet) -> f64 {
-    kinds.indices().iter().filter_map(|&kind| value_slot(kind)).map(|slot| total.sums[slot]).sum()
-}
-
-fn context_number(context: Context, event: &Event) -> f32 {
-    let at_ms = event.event_time_ms;
-    let in_day = at_ms.rem_euclid(DAY_MS);
-    match context {
-        Context::Hour => (in_day / 3_600_000) as f32,
-        Context::HourSin => sine(in_day as f64 / DAY_MS as f64) as f32,
-        Context::HourCos => sine(in_day as f64 / DAY_MS as f64 + 0.25) as f32,
-        // 1970-01-01 was a Thursday.
-        Context::Weekday => (at_ms.div_euclid(DAY_MS) + 3).rem_euclid(7) as f32,
-        Context::Price if event.value > 0.0 => event.value as f32,
-        Context::Price => f32::NAN,
-    }
-}
-
-/// The sine of a share of the circle, to 1e-12. The platform's own differs in the last bit from
-/// one C library to the next, and a vector must come out the same everywhere.
-fn sine(turns: f64) -> f64 {
-    let mut turns = turns - turns.floor();
-    let mut sign = 1.0;
-    if turns >= 0.5 {
-        turns -= 0.5;
-        sign = -1.0;
-    }
-    // The second quarter mirrors the first, where the series is short.
-    let x = turns.min(0.5 - turns) * std::f64::consts::TAU;
-    let square = x * x;
-    let (mut term, mut sum) = (x, x);
-    for step in 1..10 {
-        let k = f64::from(2 * step);
-        term *= -square / (k * (k + 1.0));
-        sum += term;
-    }
-    sign * sum
 }
 
 impl VectorView<'_> {
     /// The user's last behaviours before the view, newest first: item, campaign, category, kind,
     /// age in ms.
     pub fn behaviours(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str, schemas::Kind, i64)> {
-        self.behaviours.iter().rev().map(|event| {
-            let kind = schemas::Kind::try_from(event.kind() as i32 + 1).unwrap_or(schemas::Kind::Unknown);
-            let age_ms = self.event.event_time_ms - event.time_ms();
+        self.recent.iter().map(|event| {
+            let kind = schemas::Kind::try_from(i32::from(event.kind) + 1).unwrap_or(schemas::Kind::Unknown);
+            let age_ms = self.event.event_time_ms - event.time_ms;
+            let subject = self.subjects.get(event.number);
             let text = |id| self.texts.text(id);
-            (text(event.item), text(event.campaign), text(event.category), kind, age_ms)
+            (text(subject.item), text(subject.campaign), text(subject.category), kind, age_ms)
         })
     }
 
@@ -320,15 +217,6 @@ const _: () = assert!(VIEW + 1 == schemas::Kind::View as usize && CLICK + 1 == s
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sine_is_near_the_platforms() {
-        for minute in 0..1440 {
-            let turns = f64::from(minute) / 1440.0;
-            assert!((sine(turns) - (turns * std::f64::consts::TAU).sin()).abs() < 1e-12, "{minute}");
-            assert!((sine(turns + 0.25) - (turns * std::f64::consts::TAU).cos()).abs() < 1e-12, "{minute}");
-        }
-    }
 
     #[test]
     fn varints_are_as_long_as_they_say() {

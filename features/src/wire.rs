@@ -71,8 +71,12 @@ impl Writer {
         self.fixed(value.to_bits());
     }
 
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
     pub(crate) fn f32(&mut self, value: f32) {
-        self.0.extend_from_slice(&value.to_bits().to_le_bytes());
+        self.u32(value.to_bits());
     }
 
     pub(crate) fn text(&mut self, value: &str) {
@@ -155,6 +159,12 @@ impl<'a> Reader<'a> {
         u32::try_from(self.uint()?).map_err(|_| self.damaged())
     }
 
+    /// A number of something of which there are so many.
+    pub(crate) fn id_below(&mut self, count: usize) -> Result<u32, SnapshotError> {
+        let id = self.id()?;
+        if (id as usize) < count { Ok(id) } else { Err(self.damaged()) }
+    }
+
     pub(crate) fn int(&mut self) -> Result<i64, SnapshotError> {
         let value = self.uint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
@@ -170,10 +180,14 @@ impl<'a> Reader<'a> {
         Ok(f64::from_bits(self.fixed()?))
     }
 
-    pub(crate) fn f32(&mut self) -> Result<f32, SnapshotError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, SnapshotError> {
         let mut raw = [0; 4];
         raw.copy_from_slice(self.take(4)?);
-        Ok(f32::from_bits(u32::from_le_bytes(raw)))
+        Ok(u32::from_le_bytes(raw))
+    }
+
+    pub(crate) fn f32(&mut self) -> Result<f32, SnapshotError> {
+        Ok(f32::from_bits(self.u32()?))
     }
 
     pub(crate) fn text(&mut self) -> Result<&'a str, SnapshotError> {

@@ -15,8 +15,8 @@ pub(crate) mod versions;
 use schemas::EntityTile;
 use schemas::entity::VALUE_PARTS;
 
-use crate::history::value_slot;
 use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
+use crate::totals::value_slot;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Counts by kind, and values of views, purchases and refunds in parts of a unit. Sums of values

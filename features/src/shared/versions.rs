@@ -9,8 +9,9 @@ use schemas::entity::VALUE_PARTS;
 use schemas::{Codec, Control, EntityRow, EntityVersion, Entry, Event, Protobuf, SharedEntity};
 
 use super::open::key_of;
-use crate::history::{NEVER, Total};
+use crate::history::NEVER;
 use crate::plan::{KINDS, Plan, SHARED_ENTITIES};
+use crate::totals::Total;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// One key's windows.

@@ -1,0 +1,131 @@
+//! What a user did about impressions and is not decided yet: clicks, and purchases that the clock has
+//! not passed.
+
+use std::collections::VecDeque;
+
+use crate::history::Ids;
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// A click or cart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Click {
+    pub(crate) time_ms: i64,
+    pub(crate) offset: i64,
+    /// Hash of the view's id that it names, 0 if it names none.
+    pub(crate) view: u64,
+    pub(crate) subject: u32,
+    /// The view that it names has been found.
+    pub(crate) taken: bool,
+}
+
+/// A purchase or refund.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Order {
+    pub(crate) time_ms: i64,
+    pub(crate) offset: i64,
+    pub(crate) subject: u32,
+    pub(crate) currency: u32,
+    pub(crate) value: f64,
+}
+
+impl Order {
+    pub(crate) fn release(&self, ids: &mut Ids<'_>) {
+        ids.release(self.subject);
+        ids.texts.release(self.currency);
+    }
+}
+
+/// Those of one user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answers {
+    /// By time, then place.
+    pub(crate) clicks: VecDeque<Click>,
+    /// In order of arrival; few.
+    pub(crate) orders: Vec<Order>,
+}
+
+impl Answers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clicks.is_empty() && self.orders.is_empty()
+    }
+
+    pub(crate) fn add_click(&mut self, click: Click) {
+        let key = (click.time_ms, click.offset);
+        let at = match self.clicks.back() {
+            Some(last) if (last.time_ms, last.offset) > key => {
+                self.clicks.partition_point(|other| (other.time_ms, other.offset) < key)
+            }
+            _ => self.clicks.len(),
+        };
+        self.clicks.insert(at, click);
+    }
+
+    pub(crate) fn take_order(&mut self, offset: i64) -> Option<Order> {
+        let at = self.orders.iter().position(|order| order.offset == offset)?;
+        Some(self.orders.remove(at))
+    }
+
+    /// Up to this time of the clock there is nothing to forget.
+    pub(crate) fn quiet_until_ms(&self, click_window_ms: i64) -> i64 {
+        self.clicks.front().map_or(i64::MAX, |click| click.time_ms.saturating_add(click_window_ms))
+    }
+
+    /// Forgets clicks that no undecided view can reach.
+    pub(crate) fn purge(&mut self, decided_to_ms: i64, click_window_ms: i64, ids: &mut Ids<'_>) {
+        let horizon = decided_to_ms.saturating_sub(click_window_ms);
+        while self.clicks.front().is_some_and(|click| click.time_ms < horizon) {
+            if let Some(click) = self.clicks.pop_front() {
+                ids.release(click.subject);
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.clicks.capacity() * size_of::<Click>() + self.orders.capacity() * size_of::<Order>()
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.len(self.clicks.len());
+        for click in &self.clicks {
+            out.int(click.time_ms);
+            out.int(click.offset);
+            out.fixed(click.view);
+            out.uint(u64::from(click.subject));
+            out.bool(click.taken);
+        }
+        out.len(self.orders.len());
+        for order in &self.orders {
+            out.int(order.time_ms);
+            out.int(order.offset);
+            out.uint(u64::from(order.subject));
+            out.uint(u64::from(order.currency));
+            out.f64(order.value);
+        }
+    }
+
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        (texts, subjects): (usize, usize),
+    ) -> Result<Self, SnapshotError> {
+        let mut answers = Self::default();
+        for _ in 0..input.len()? {
+            answers.clicks.push_back(Click {
+                time_ms: input.int()?,
+                offset: input.int()?,
+                view: input.fixed()?,
+                subject: input.id_below(subjects)?,
+                taken: input.bool()?,
+            });
+        }
+        for _ in 0..input.len()? {
+            answers.orders.push(Order {
+                time_ms: input.int()?,
+                offset: input.int()?,
+                subject: input.id_below(subjects)?,
+                currency: input.id_below(texts)?,
+                value: input.f64()?,
+            });
+        }
+        Ok(answers)
+    }
+}

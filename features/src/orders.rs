@@ -1,0 +1,119 @@
+//! Purchases find their views, refunds their purchases, when the clock has passed them.
+
+use schemas::Label;
+
+use crate::answers::Order;
+use crate::by_item::ByItem;
+use crate::history::{Ids, NEVER};
+use crate::labels::{Context, Labels};
+use crate::outcomes::Bought;
+use crate::plan::Plan;
+use crate::timers::{Rank, Timer};
+use crate::users::Users;
+use crate::views::OpenView;
+
+/// Views that a purchase goes through before the user's are kept by item.
+const FEW_VIEWS: usize = 128;
+
+impl Labels {
+    /// A purchase finds its view, or a refund its purchase. `None` where no label follows.
+    pub(crate) fn settle(
+        &mut self,
+        timer: Timer,
+        context: &Context<'_>,
+        users: &mut Users,
+        ids: &mut Ids<'_>,
+        label: &mut Label,
+    ) -> Option<()> {
+        self.timers.pop();
+        let user = timer.user;
+        let order = users.extra_mut(user)?.answers.take_order(timer.offset)?;
+        let written = if timer.rank == Rank::Purchase {
+            self.nearest_view(user, &order, users, ids, context.plan).and_then(|(number, view)| {
+                self.credit(number, &view, &order, ids);
+                view.decided.then(|| {
+                    let view = self.views.get(number).unwrap_or(view);
+                    self.write_label(number, &view, false, context, ids, label);
+                })
+            })
+        } else {
+            // It stands in the view's next label: at the latest when its window closes.
+            self.refund(user, &order, users, ids);
+            None
+        };
+        order.release(ids);
+        written
+    }
+
+    fn refund(&mut self, user: u32, order: &Order, users: &Users, ids: &Ids<'_>) {
+        let item = ids.subjects.get(order.subject).item;
+        let bought = |(_, view): (u64, OpenView)| {
+            let bought = self.outcomes.get(view.outcome)?.bought.as_ref()?;
+            (bought.last.0 <= order.time_ms).then_some((bought.last, view.outcome))
+        };
+        let by_item = users.extra(user).and_then(|extra| extra.by_item.as_ref());
+        let last = if let Some(by_item) = by_item {
+            by_item.views(item, &self.views).filter_map(bought).max()
+        } else {
+            let chain = self.views.chain(users.head(user).views);
+            chain.filter(|(_, view)| ids.subjects.get(view.subject).item == item).filter_map(bought).max()
+        };
+        let last = last.and_then(|(_, outcome)| self.outcomes.get_mut(outcome)?.bought.as_mut());
+        if let Some(last) = last.filter(|last| last.currency == order.currency) {
+            last.refunded += order.value;
+        }
+    }
+
+    fn nearest_view(
+        &self,
+        user: u32,
+        order: &Order,
+        users: &mut Users,
+        ids: &Ids<'_>,
+        plan: &Plan,
+    ) -> Option<(u64, OpenView)> {
+        let oldest = order.time_ms.saturating_sub(plan.config.purchase_window.0);
+        let item_of = |view: &OpenView| ids.subjects.get(view.subject).item;
+        let item = ids.subjects.get(order.subject).item;
+        let is_before = |view: &OpenView| view.time_ms <= order.time_ms;
+        let newest = users.head(user).views;
+        if users.extra(user).is_none_or(|extra| extra.by_item.is_none()) {
+            let mut few = self.views.chain(newest).take(FEW_VIEWS);
+            let found = few.find(|(_, view)| {
+                view.time_ms < oldest
+                    || is_before(view) && (view.subject == order.subject || item_of(view) == item)
+            });
+            if found.is_some() || self.views.chain(newest).nth(FEW_VIEWS).is_none() {
+                return found.filter(|(_, view)| view.time_ms >= oldest);
+            }
+            let items = self.views.chain(newest).map(|(number, view)| (number, item_of(&view)));
+            users.extra_or_new(user).by_item = Some(Box::new(ByItem::of(items)));
+        }
+        let by_item = users.extra(user)?.by_item.as_ref()?;
+        let found = by_item.views(item, &self.views).find(|(_, view)| is_before(view));
+        found.filter(|(_, view)| view.time_ms >= oldest)
+    }
+
+    fn credit(&mut self, number: u64, view: &OpenView, order: &Order, ids: &mut Ids<'_>) {
+        let outcome = self.outcomes.get_or_new(view.outcome);
+        self.views.set_outcome(number, outcome);
+        let Some(outcome) = self.outcomes.get_mut(outcome) else { return };
+        let clicked = outcome.click_ms != NEVER && outcome.click_ms <= order.time_ms;
+        let bought = outcome.bought.get_or_insert_with(|| {
+            ids.texts.retain(order.currency);
+            Box::new(Bought { first_ms: order.time_ms, currency: order.currency, ..Bought::default() })
+        });
+        // Money of two currencies does not add up: that of the first purchase counts.
+        if bought.currency == order.currency {
+            bought.value += order.value;
+        }
+        bought.first_ms = bought.first_ms.min(order.time_ms);
+        bought.last = bought.last.max((order.time_ms, order.offset));
+        if view.decided {
+            bought.after_click |= clicked;
+            bought.after_view |= !clicked;
+        } else {
+            bought.undecided_ms.push(order.time_ms);
+        }
+    }
+}

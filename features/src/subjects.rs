@@ -1,0 +1,203 @@
+//! What events are about, as small numbers: item, campaign and category together.
+//!
+//! An item nearly always comes with the same campaign and category, so one number and one look-up stand
+//! for the three. Numbers are handed out in a fixed order (last freed first), so they are part of the
+//! fold; the hash table is not.
+
+use crate::interner::{EMPTY, Interner};
+use crate::table::Table;
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// The texts' numbers, and how often the three are used together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Subject {
+    pub(crate) item: u32,
+    pub(crate) campaign: u32,
+    pub(crate) category: u32,
+    uses: u32,
+}
+
+impl Subject {
+    fn texts(&self) -> [u32; 3] {
+        [self.item, self.campaign, self.category]
+    }
+}
+
+/// The subjects of a partition. Number 0 is that of no texts: always there, never counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Subjects {
+    all: Vec<Subject>,
+    /// Their campaigns and categories once more: these are read for many events in turn.
+    campaigns: Vec<u32>,
+    categories: Vec<u32>,
+    free: Vec<u32>,
+    table: Table,
+}
+
+impl Subjects {
+    pub(crate) fn new() -> Self {
+        Self {
+            all: vec![Subject::default()],
+            campaigns: vec![EMPTY],
+            categories: vec![EMPTY],
+            free: Vec::new(),
+            table: Table::with_room(0),
+        }
+    }
+
+    /// How many numbers have been handed out; the greatest is one less.
+    pub(crate) fn slots(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.all.capacity() * (size_of::<Subject>() + 8) + self.free.capacity() * 4 + self.table.bytes()
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Subject {
+        self.all[number as usize]
+    }
+
+    pub(crate) fn campaign(&self, number: u32) -> u32 {
+        self.campaigns[number as usize]
+    }
+
+    pub(crate) fn category(&self, number: u32) -> u32 {
+        self.categories[number as usize]
+    }
+
+    /// The number of item, campaign and category, with one use more.
+    pub(crate) fn intern(&mut self, names: [&str; 3], texts: &mut Interner) -> u32 {
+        if names.iter().all(|name| name.is_empty()) {
+            return EMPTY;
+        }
+        let hash = hash(names);
+        let is_it = |number: u32| {
+            let held = self.all[number as usize].texts();
+            held.iter().zip(names).all(|(id, name)| texts.text(*id) == name)
+        };
+        if let Some(number) = self.table.find(hash, is_it) {
+            self.all[number as usize].uses += 1;
+            return number;
+        }
+        let [item, campaign, category] = names.map(|name| texts.intern(name));
+        let subject = Subject { item, campaign, category, uses: 1 };
+        let number = if let Some(number) = self.free.pop() {
+            number
+        } else {
+            self.all.push(subject);
+            self.campaigns.push(EMPTY);
+            self.categories.push(EMPTY);
+            self.all.len() as u32 - 1
+        };
+        self.all[number as usize] = subject;
+        self.campaigns[number as usize] = campaign;
+        self.categories[number as usize] = category;
+        self.table.insert(hash, number);
+        number
+    }
+
+    /// One use more.
+    pub(crate) fn retain(&mut self, number: u32) {
+        if number != EMPTY {
+            self.all[number as usize].uses += 1;
+        }
+    }
+
+    /// One use less. With the last one the number is free, and a use of each text ends.
+    pub(crate) fn release(&mut self, number: u32, texts: &mut Interner) {
+        if number == EMPTY {
+            return;
+        }
+        let subject = &mut self.all[number as usize];
+        debug_assert!(subject.uses > 0, "released more often than used");
+        subject.uses -= 1;
+        if subject.uses > 0 {
+            return;
+        }
+        let ids = std::mem::take(subject).texts();
+        self.table.remove(hash(ids.map(|id| texts.text(id))), number);
+        self.free.push(number);
+        for id in ids {
+            texts.release(id);
+        }
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.len(self.all.len());
+        for subject in &self.all {
+            out.uint(u64::from(subject.uses));
+            subject.texts().iter().for_each(|id| out.uint(u64::from(*id)));
+        }
+        out.len(self.free.len());
+        self.free.iter().for_each(|number| out.uint(u64::from(*number)));
+    }
+
+    pub(crate) fn read_from(input: &mut Reader<'_>, texts: &Interner) -> Result<Self, SnapshotError> {
+        let count = input.len()?;
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            let uses = input.id()?;
+            let [item, campaign, category] = [input.id()?, input.id()?, input.id()?];
+            if [item, campaign, category].iter().any(|id| *id as usize >= texts.slots()) {
+                return Err(input.damaged());
+            }
+            all.push(Subject { item, campaign, category, uses });
+        }
+        if all.first().is_none_or(|none| *none != Subject::default()) {
+            return Err(input.damaged());
+        }
+        let mut free = Vec::new();
+        for _ in 0..input.len()? {
+            let number = input.id()?;
+            if number == EMPTY || all.get(number as usize).is_none_or(|subject| subject.uses > 0) {
+                return Err(input.damaged());
+            }
+            free.push(number);
+        }
+        let mut table = Table::with_room(all.len());
+        for (number, subject) in (0..).zip(&all).filter(|(_, subject)| subject.uses > 0) {
+            table.insert(hash(subject.texts().map(|id| texts.text(id))), number);
+        }
+        let campaigns = all.iter().map(|subject| subject.campaign).collect();
+        let categories = all.iter().map(|subject| subject.category).collect();
+        Ok(Self { all, campaigns, categories, free, table })
+    }
+}
+
+fn hash(texts: [&str; 3]) -> u32 {
+    // An empty text has a hash, too: each has its place.
+    let mixed = texts.iter().fold(0_u64, |mixed, text| {
+        let one = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        (mixed.rotate_left(23) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    (mixed >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_texts_are_one_number_until_its_last_use_ends() {
+        let (mut subjects, mut texts) = (Subjects::new(), Interner::new());
+        let names: Vec<[String; 3]> =
+            (0..300).map(|n| [format!("i{n}"), format!("c{}", n % 7), String::new()]).collect();
+        let of = |names: &[String; 3]| names.each_ref().map(String::as_str).map(str::to_owned);
+        let mut intern = |subjects: &mut Subjects, names: &[String; 3]| {
+            let names = of(names);
+            subjects.intern(names.each_ref().map(String::as_str), &mut texts)
+        };
+        let numbers: Vec<u32> = names.iter().map(|names| intern(&mut subjects, names)).collect();
+        assert_eq!(intern(&mut subjects, &names[5]), numbers[5]);
+        let swapped = [names[5][1].clone(), names[5][0].clone(), String::new()];
+        let other = intern(&mut subjects, &swapped);
+        assert!(!numbers.contains(&other));
+        assert_eq!(intern(&mut subjects, &Default::default()), EMPTY);
+        for number in numbers.iter().chain([&numbers[5], &other]) {
+            subjects.release(*number, &mut texts);
+        }
+        assert_eq!((texts.len(), subjects.table.len()), (0, 0));
+        assert_eq!(subjects.intern(["new", "", ""], &mut texts), other, "last freed first");
+    }
+}

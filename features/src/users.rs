@@ -1,0 +1,244 @@
+//! The users of a partition: a small head for each, blocks of events, and what only some have.
+//!
+//! Knows where things lie, and not what they mean.
+
+use std::collections::VecDeque;
+
+use crate::answers::Answers;
+use crate::block::Block;
+use crate::by_item::ByItem;
+use crate::dedupe::Seen;
+use crate::interner::EMPTY;
+use crate::slab::{Moved, NONE, Slabs};
+use crate::tiles::Hot;
+use crate::views::Link;
+
+/// Words of a cache line.
+const LINE_WORDS: usize = 16;
+/// Older blocks of a user that are looked at ahead.
+const MOST_AHEAD: usize = 4;
+
+/// What every user has, 16 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// Up to when there is nothing to forget. Not part of the state: a look at what is held gives it.
+    quiet: Quiet,
+    /// Block of the newest events; [`NONE`] where there is none.
+    pub(crate) log: u32,
+    /// The newest view whose purchase window is open.
+    pub(crate) views: Link,
+    /// Number of what only some have; [`NONE`] where there is none.
+    extra: u32,
+}
+
+const EMPTY_HEAD: Head = Head { quiet: Quiet(u32::MAX), log: NONE, views: Link::NONE, extra: NONE };
+
+/// A time of the clock in whole seconds, rounded down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Quiet(u32);
+
+impl Quiet {
+    fn until(time_ms: i64) -> Self {
+        let seconds = time_ms.div_euclid(1_000);
+        Self(u32::try_from(seconds.clamp(0, i64::from(u32::MAX))).unwrap_or(0))
+    }
+
+    fn holds(self, now_ms: i64) -> bool {
+        self.0 > 0 && now_ms <= i64::from(self.0) * 1_000
+    }
+}
+
+/// What only users with many or with recent events have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extra {
+    /// Blocks of older events, oldest first, and how many events they hold.
+    pub(crate) older: VecDeque<u32>,
+    pub(crate) older_events: usize,
+    /// Tiles of still older ones.
+    pub(crate) hot: Option<Box<Hot>>,
+    pub(crate) seen: Seen,
+    pub(crate) answers: Answers,
+    /// Open views by item, of a user with many. Not part of the state.
+    pub(crate) by_item: Option<Box<ByItem>>,
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.older.is_empty()
+            && self.hot.is_none()
+            && self.seen.is_empty()
+            && self.answers.is_empty()
+            && self.by_item.is_none()
+    }
+
+    fn bytes(&self) -> usize {
+        self.older.capacity() * size_of::<u32>()
+            + self.hot.as_ref().map_or(0, |hot| hot.bytes())
+            + self.seen.bytes()
+            + self.answers.bytes()
+            + self.by_item.as_ref().map_or(0, |by_item| by_item.bytes())
+    }
+}
+
+/// All users. A user's number is that of the name.
+#[derive(Debug, Clone)]
+pub(crate) struct Users {
+    heads: Vec<Head>,
+    extras: Vec<Extra>,
+    free_extras: Vec<u32>,
+    pub(crate) blocks: Slabs,
+}
+
+impl Users {
+    pub(crate) fn new() -> Self {
+        Self {
+            heads: vec![EMPTY_HEAD],
+            extras: Vec::new(),
+            free_extras: Vec::new(),
+            blocks: Slabs::default(),
+        }
+    }
+
+    /// So many users, the empty one among them, of whom nothing is known.
+    pub(crate) fn with_room(count: usize) -> Self {
+        Self { heads: vec![EMPTY_HEAD; count.max(1)], ..Self::new() }
+    }
+
+    /// Numbers of users that there is room for.
+    pub(crate) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Makes room for one more.
+    pub(crate) fn push(&mut self) {
+        grow(&mut self.heads);
+        self.heads.push(EMPTY_HEAD);
+    }
+
+    pub(crate) fn head(&self, user: u32) -> &Head {
+        &self.heads[user as usize]
+    }
+
+    pub(crate) fn head_mut(&mut self, user: u32) -> &mut Head {
+        &mut self.heads[user as usize]
+    }
+
+    /// The user's head, or the empty user's for a number that is not there.
+    pub(crate) fn look_ahead<const N: usize>(&self, users: [u32; N]) {
+        let heads = users.map(|user| *self.heads.get(user as usize).unwrap_or(&EMPTY_HEAD));
+        let logs = heads.map(|head| if head.log == NONE { &[][..] } else { self.blocks.get(head.log) });
+        // One word of each cache line.
+        let lines = |block: &[u32]| block.chunks(LINE_WORDS).fold(0, |sum, line| sum ^ line[0]);
+        std::hint::black_box(logs.map(lines));
+        let extras = heads.map(|head| self.extras.get(head.extra as usize));
+        std::hint::black_box(extras.map(|extra| extra.map(|extra| extra.older.front())));
+        for extra in extras.into_iter().flatten() {
+            for handle in extra.older.iter().rev().take(MOST_AHEAD) {
+                std::hint::black_box(lines(self.blocks.get(*handle)));
+            }
+            if let Some(hot) = &extra.hot {
+                hot.look_ahead();
+            }
+        }
+    }
+
+    pub(crate) fn extra(&self, user: u32) -> Option<&Extra> {
+        self.extras.get(self.head(user).extra as usize)
+    }
+
+    pub(crate) fn extra_mut(&mut self, user: u32) -> Option<&mut Extra> {
+        self.extras.get_mut(self.heads[user as usize].extra as usize)
+    }
+
+    /// The user's extra, made if there is none.
+    pub(crate) fn extra_or_new(&mut self, user: u32) -> &mut Extra {
+        let head = &mut self.heads[user as usize];
+        if head.extra == NONE {
+            head.extra = self.free_extras.pop().unwrap_or_else(|| {
+                self.extras.push(Extra::default());
+                self.extras.len() as u32 - 1
+            });
+        }
+        &mut self.extras[head.extra as usize]
+    }
+
+    /// Gives back an extra of which nothing is left.
+    pub(crate) fn drop_empty_extra(&mut self, user: u32) {
+        let head = &mut self.heads[user as usize];
+        if self.extras.get(head.extra as usize).is_some_and(Extra::is_empty) {
+            self.free_extras.push(head.extra);
+            head.extra = NONE;
+        }
+    }
+
+    pub(crate) fn is_empty(&self, user: u32) -> bool {
+        let head = self.head(user);
+        head.log == NONE && head.views == Link::NONE && self.extra(user).is_none_or(Extra::is_empty)
+    }
+
+    /// Whether there is nothing to forget of the user yet.
+    pub(crate) fn is_quiet(&self, user: u32, now_ms: i64) -> bool {
+        self.head(user).quiet.holds(now_ms)
+    }
+
+    /// Something more of the user is to be forgotten after that.
+    pub(crate) fn keep_quiet_until(&mut self, user: u32, time_ms: i64) {
+        let quiet = &mut self.heads[user as usize].quiet;
+        *quiet = (*quiet).min(Quiet::until(time_ms));
+    }
+
+    /// Nothing of the user is to be forgotten up to then.
+    pub(crate) fn set_quiet_until(&mut self, user: u32, time_ms: i64) {
+        self.heads[user as usize].quiet = Quiet::until(time_ms);
+    }
+
+    /// Frees a block. The block that takes its place is found again by its owner.
+    pub(crate) fn free_block(&mut self, handle: u32) {
+        let Some(Moved { owner, from, to }) = self.blocks.free(handle) else { return };
+        let head = &mut self.heads[owner as usize];
+        let place = if head.log == from {
+            Some(&mut head.log)
+        } else {
+            let extra = self.extras.get_mut(head.extra as usize);
+            extra.and_then(|extra| extra.older.iter_mut().find(|older| **older == from))
+        };
+        debug_assert!(place.is_some(), "a block without an owner");
+        if let Some(place) = place {
+            *place = to;
+        }
+    }
+
+    /// The user's blocks, newest first.
+    pub(crate) fn blocks_of(&self, user: u32) -> impl DoubleEndedIterator<Item = Block<'_>> {
+        let newest = Some(self.head(user).log).filter(|log| *log != NONE);
+        let older = self.extra(user).map(|extra| extra.older.iter().rev().copied());
+        newest.into_iter().chain(older.into_iter().flatten()).map(|handle| Block(self.blocks.get(handle)))
+    }
+
+    /// Handle of the user's oldest block; [`NONE`] where there is none.
+    pub(crate) fn oldest(&self, user: u32) -> u32 {
+        let older = self.extra(user).and_then(|extra| extra.older.front());
+        older.copied().unwrap_or(self.head(user).log)
+    }
+
+    /// Numbers of users, that of the empty name among them.
+    pub(crate) fn numbers(&self) -> std::ops::Range<u32> {
+        EMPTY..self.heads.len() as u32
+    }
+
+    /// Bytes held, about. Goes over all extras.
+    pub(crate) fn bytes(&self) -> usize {
+        self.heads.capacity() * size_of::<Head>()
+            + self.extras.capacity() * size_of::<Extra>()
+            + self.extras.iter().map(Extra::bytes).sum::<usize>()
+            + self.free_extras.capacity() * size_of::<u32>()
+            + self.blocks.bytes()
+    }
+}
+
+/// Makes room by an eighth where there is none: of a million users, room for as many again is what costs.
+pub(crate) fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 8).max(16));
+    }
+}
