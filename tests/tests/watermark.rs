@@ -56,7 +56,9 @@ fn raw(kind: &str, minute: i64) -> Value {
 fn line(kind: &str, minute: i64) -> Value {
     let mut record = raw(kind, minute);
     let drop: &[&str] = if kind == "purchase" { &["item_id", "campaign_id", "price"] } else { &["lines"] };
-    drop.iter().for_each(|key| drop_key(&mut record, key));
+    for key in drop {
+        drop_key(&mut record, key);
+    }
     record
 }
 

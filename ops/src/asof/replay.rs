@@ -160,7 +160,7 @@ impl Replay {
         view.user.clone_from(&self.user);
         view.event_time_ms = self.at_ms;
         // No event has it: else this one could be taken for a repeat.
-        view.event_id = "\u{0}as-of".to_owned();
+        "\u{0}as-of".clone_into(&mut view.event_id);
         let place = Place { partition: self.core.partition(), offset: i64::MAX };
         let mut made = Made::default();
         self.core.step(&Entry::Event(Box::new(view.clone())), place, &mut made);

@@ -65,7 +65,8 @@ impl Fold<'_> {
             let ended = self.core.clock_ms().is_some_and(|clock| clock >= self.until_ms)
                 || !take(&mut history, &mut entries, &mut places)?;
             if ended {
-                (entries.clear(), places.clear());
+                entries.clear();
+                places.clear();
             }
             let next = places.last().map_or(self.offsets.end, |last: &Place| last.offset + 1);
             self.step(&entries, &places, target)?;
@@ -117,7 +118,8 @@ impl Fold<'_> {
 
 /// The next entries, at most [`AHEAD`]; `false` at the end.
 fn take(history: &mut History, entries: &mut Vec<Entry>, places: &mut Vec<Place>) -> Result<bool> {
-    (entries.clear(), places.clear());
+    entries.clear();
+    places.clear();
     while entries.len() < AHEAD
         && let Some((place, entry)) = history.next()?
     {

@@ -114,7 +114,9 @@ mod tests {
 
     fn folded(entries: &[Entry]) -> Fold {
         let mut fold = Fold::new(0);
-        entries.iter().for_each(|entry| fold.step(entry));
+        for entry in entries {
+            fold.step(entry);
+        }
         fold
     }
 
