@@ -3,7 +3,6 @@
 //! Knows no clock but the one in its input, no I/O and no randomness. Two cores that have folded
 //! the same log are the same to the byte, restarts or not.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
 use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, Source};
