@@ -18,7 +18,8 @@ use crate::names::Names;
 use crate::out::{Counts, Sink};
 use crate::plan::{Plan, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY};
 use crate::scan::Build;
-use crate::shared::open::{OpenTiles, key_of};
+use crate::shared::Keys;
+use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::slab::NONE;
 use crate::subjects::Subjects;
@@ -125,7 +126,7 @@ impl Core {
         awake.min_by_key(|(_, watermark_ms)| *watermark_ms)
     }
 
-    /// Keys of shared entities in the version in force.
+    /// Keys of shared entities that versions have counted and windows still hold.
     pub fn shared_keys(&self) -> usize {
         self.versions.len()
     }
@@ -166,6 +167,7 @@ impl Core {
         });
         let users = self.names.look_ahead(users);
         self.users.look_ahead(users);
+        self.versions.look_ahead(entries, &self.plan, &self.texts);
     }
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
@@ -184,7 +186,7 @@ impl Core {
 
     fn control(&mut self, control: &Control, out: &mut impl Sink) {
         if let Control::Entities(version) = control {
-            self.counts.versions += u64::from(self.versions.fold(version, &self.plan));
+            self.counts.versions += u64::from(self.versions.fold(version, &self.plan, &mut self.texts));
         }
         if self.clock.fold(control) {
             let now = self.now();
@@ -238,10 +240,11 @@ impl Core {
         self.counts.behind_clock += u64::from(behind);
 
         let texts = [&event.item, &event.campaign, &event.category].map(String::as_str);
-        let subject = self.subjects.intern(texts, &mut self.texts);
-        let campaign = self.subjects.campaign(subject);
+        let number = self.subjects.intern(texts, &mut self.texts);
+        let subject = self.subjects.get(number);
+        let (campaign, category) = (subject.campaign, subject.category);
+        let keys = Keys::of(event, [subject.item, campaign, category], &self.plan, &mut self.texts);
         if kind == Kind::View {
-            let category = self.subjects.category(subject);
             let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
             self.users.read(user, &read, &self.plan, (self.build, &self.subjects), &mut self.totals);
             let version_ms = self.versions.as_of(event.event_time_ms);
@@ -250,12 +253,12 @@ impl Core {
                 self.version_behind_ms =
                     version_ms.map(|version| event.event_time_ms - version).or(self.version_behind_ms);
             }
-            let shared = self.versions.find(event);
+            let shared = self.versions.read(&keys, &self.plan);
             let known = std::array::from_fn(|entity| match entity {
                 USER => true,
                 USER_CAMPAIGN => campaign != EMPTY,
                 USER_CATEGORY => category != EMPTY,
-                _ => version_ms.is_some() && !key_of(event, entity - SHARED).is_empty(),
+                _ => version_ms.is_some() && keys.has(entity - SHARED),
             });
             evaluate(&self.plan, &self.totals, &shared, event, known, &mut self.rates, &mut self.values);
             self.counts.vectors += 1;
@@ -271,27 +274,30 @@ impl Core {
                 texts: &self.texts,
             });
         }
+        if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
+            self.counts.uncorrected += 1;
+        }
+        if self.plan.shares() {
+            let (at_ms, value) = (event.event_time_ms, event.value);
+            let is_counted = self.tiles.add(at_ms, index, value, keys, &self.plan, &mut self.texts);
+            self.counts.untiled += u64::from(!is_counted);
+            keys.release(&mut self.texts);
+        }
         let decided_to = self.labels.decided_to(now);
         let (users, mut ids) =
             (&mut self.users, Ids { texts: &mut self.texts, subjects: &mut self.subjects });
         if let Some(extra) = users.extra_mut(user) {
             extra.answers.purge(decided_to, self.plan.config.click_window.0, &mut ids);
         }
-        self.labels.add(event, place.offset, (user, subject), users, &mut ids, &self.plan);
+        self.labels.add(event, place.offset, (user, number), users, &mut ids, &self.plan);
         // The history takes over the use counted above.
-        let logged = Logged::new(event.event_time_ms, index, subject, event.value as f32, ids.subjects);
+        let logged = Logged::new(event.event_time_ms, index, number, event.value as f32, ids.subjects);
         users.log(user, &logged, now, &self.plan, &mut ids);
         // Ids make room for others in order of arrival: the one that is first now may expire before the
         // one that was.
         let ids_until = users.extra(user).map_or(i64::MAX, |extra| extra.seen.quiet_until_ms(horizon));
         let quiet = event.event_time_ms.saturating_add(self.plan.forgets_first_ms);
         users.keep_quiet_until(user, quiet.min(ids_until));
-        if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
-            self.counts.uncorrected += 1;
-        }
-        if self.plan.shares() && !self.tiles.add(event, index, &self.plan, &mut self.texts) {
-            self.counts.untiled += 1;
-        }
     }
 
     /// The user's number; a new user's is made.

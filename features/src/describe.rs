@@ -7,7 +7,7 @@ use schemas::duration::Millis;
 use schemas::vector::VectorField;
 
 use crate::config::Config;
-use crate::plan::{ENTITIES, Field, KindSet, Level, Plan, SHARED, VIEW};
+use crate::plan::{ENTITIES, Field, KindSet, Plan, SHARED, VIEW};
 
 /// What is made of the events of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,15 +107,14 @@ impl Plan {
     fn windows_of(&self, entity: usize) -> &[i64] {
         match entity.checked_sub(SHARED) {
             None => &self.windows,
-            Some(at) => self.shared[at].as_ref().map_or(&[], |kept| &kept.windows),
+            Some(at) => self.shared[at].as_ref().map_or(&[], |kept| &kept.windows_ms),
         }
     }
 
     fn window(&self, entity: usize, window: usize, aggregation: Aggregation, kinds: KindSet) -> Made {
-        let size = |levels: &[Level], level_of: &[usize]| Millis(levels[level_of[window]].size_ms);
         let tile = match entity.checked_sub(SHARED).map(|at| &self.shared[at]) {
-            None => size(&self.levels, &self.level_of),
-            Some(kept) => kept.as_ref().map_or(Millis(0), |kept| size(&kept.levels, &kept.level_of)),
+            None => Millis(self.levels[self.level_of[window]].size_ms),
+            Some(kept) => Millis(kept.as_ref().map_or(0, |kept| kept.sizes[window] * kept.tile_ms)),
         };
         Made::Window {
             entity: ENTITIES[entity],

@@ -6,7 +6,7 @@ use crate::history::NEVER;
 use crate::plan::{Context, ENTITIES, Field, KINDS, KindSet, Plan, SHARED, SHARED_ENTITIES};
 use crate::rates::Rates;
 use crate::scan::Needs;
-use crate::shared::versions::SharedRow;
+use crate::shared::windows::SharedRow;
 use crate::totals::{Total, Totals, value_slot};
 
 const DAY_MS: i64 = 86_400_000;

@@ -51,12 +51,23 @@ impl Interner {
     }
 
     /// The text's number, if it has one; counts no use.
-    #[cfg(test)]
-    fn find(&self, text: &str) -> Option<u32> {
+    pub(crate) fn find(&self, text: &str) -> Option<u32> {
         if text.is_empty() {
             return Some(EMPTY);
         }
         self.probe(text, hash(text)).ok()
+    }
+
+    /// The numbers of these texts as far as a first look at the table tells; 0 where there is none. All
+    /// that [`Interner::intern`] will read is in the cache, or on its way to it.
+    pub(crate) fn look_ahead<const N: usize>(&self, texts: [&str; N]) -> [u32; N] {
+        let mask = self.table.len() - 1;
+        // Step by step for all of them: what one step reads does not depend on the others' reads, so
+        // that they wait for memory together.
+        let ids = texts.map(|text| self.table[hash(text) as usize & mask]);
+        let slots = ids.map(|id| &self.slots[id as usize]);
+        std::hint::black_box(slots.map(|slot| slot.text.as_bytes().first().copied()));
+        ids
     }
 
     /// The text's number, with one use more.

@@ -10,7 +10,7 @@ use runtime::processor::{
     Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
 };
 use schemas::topic::Names;
-use schemas::{Codec, Control, EntityTile, Entry, Protobuf};
+use schemas::{Codec, Control, EntityTiles, Entry, Protobuf};
 
 use crate::config::Config;
 use crate::plan::{DeclarationError, Plan};
@@ -96,9 +96,9 @@ impl Processor for Merger {
                 .value
                 .as_ref()
                 .ok_or_else(|| StepError::new(format!("{topic} {place} has no value")))?;
-            let tile: EntityTile = Protobuf::decode(value)
+            let tiles: EntityTiles = Protobuf::decode(value)
                 .map_err(|error| StepError::new(format!("{topic} {place} cannot be read: {error}")))?;
-            for version in self.merge.step(&tile) {
+            for version in self.merge.step(&tiles) {
                 let value: Bytes = Protobuf::to_vec(&Entry::Control(Control::Entities(version))).into();
                 out.records.extend((0..self.held_back.len()).map(|partition| OutRecord {
                     topic: Arc::clone(&self.names.events),
@@ -118,8 +118,7 @@ impl Processor for Merger {
 
     fn snapshot(&self) -> Option<Vec<u8>> {
         let bytes = self.merge.snapshot();
-        let (keys, tiles) = self.merge.held();
-        telemetry::merge_snapshot_taken(keys, tiles, bytes.len());
+        telemetry::merge_snapshot_taken(self.merge.pending_bytes(), bytes.len());
         Some(bytes)
     }
 }

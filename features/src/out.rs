@@ -1,6 +1,6 @@
 //! What a step puts out, and what it counts.
 
-use schemas::{Aggregate, Duplicate, EntityTile, FeatureVector, Label};
+use schemas::{Aggregate, Duplicate, EntityTiles, FeatureVector, Label};
 
 use crate::vector::VectorView;
 
@@ -14,8 +14,8 @@ pub trait Sink {
     fn duplicate(&mut self, duplicate: Duplicate);
     /// An hourly sum.
     fn aggregate(&mut self, aggregate: Aggregate);
-    /// A closed tile of a shared entity, or the mark that tiles are closed.
-    fn tile(&mut self, tile: EntityTile);
+    /// Tiles of shared entities that have closed.
+    fn tiles(&mut self, tiles: EntityTiles);
 }
 
 /// One output.
@@ -30,7 +30,7 @@ pub enum Output {
     /// To `aggregates`.
     Aggregate(Aggregate),
     /// To `entity-tiles`.
-    Tile(EntityTile),
+    Tiles(EntityTiles),
 }
 
 /// A sink that keeps everything, in order.
@@ -57,8 +57,8 @@ impl Sink for Out {
         self.records.push(Output::Aggregate(aggregate));
     }
 
-    fn tile(&mut self, tile: EntityTile) {
-        self.records.push(Output::Tile(tile));
+    fn tiles(&mut self, tiles: EntityTiles) {
+        self.records.push(Output::Tiles(tiles));
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Counts {
     pub uncorrected: u64,
     /// Events whose tile of the shared entities was closed: they change nothing of it.
     pub untiled: u64,
-    /// Records of tiles written, marks included.
+    /// Records of closed tiles written.
     pub tiles: u64,
     /// Versions of shared entities that came into force.
     pub versions: u64,

@@ -3,13 +3,15 @@
 //! Knows no state. Two plans of one fingerprint make the same outputs of the same log.
 
 use schemas::duration::Millis;
+use schemas::entity::EntitySums;
 use schemas::{SharedEntity, VectorSchema};
 
-use crate::config::{Config, EntityConfig};
+use crate::config::Config;
 use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of};
 use crate::evaluate::{Group, groups, needs};
 use crate::rates::{Declared, Rates};
 use crate::scan::Needs;
+use crate::totals::value_slot;
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,18 +170,25 @@ pub(crate) struct Level {
     pub(crate) span_ms: i64,
 }
 
-/// What is kept of one shared entity.
+/// What is kept of one shared entity. Times are in tiles of `tile_ms`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SharedPlan {
+    /// Width of the tiles that it is counted in, ms.
+    pub(crate) tile_ms: i64,
     /// Its windows, ms, ascending.
+    pub(crate) windows_ms: Vec<i64>,
+    /// The same, rounded up: a window ends with a tile.
     pub(crate) windows: Vec<i64>,
-    pub(crate) levels: Vec<Level>,
-    /// Per window: the level that it reads.
-    pub(crate) level_of: Vec<usize>,
-    /// Whether any sum or mean is declared of it.
-    pub(crate) values: bool,
-    /// Whether any age is declared of it.
-    pub(crate) ages: bool,
+    /// Per window: the width of the tiles at its tail; each is a multiple of the one before.
+    pub(crate) sizes: Vec<i64>,
+    /// How many sums are kept per window.
+    pub(crate) sums: usize,
+    /// Per number of [`EntitySums::numbers`]: which sum it adds to, if any.
+    pub(crate) sum_of: [Option<u8>; EntitySums::NUMBERS],
+    /// How many times of last events are kept.
+    pub(crate) lasts: usize,
+    /// Per kind: which of them it moves, if any.
+    pub(crate) last_of: [Option<u8>; KINDS],
 }
 
 /// Compiled declarations.
@@ -263,7 +272,10 @@ impl Plan {
             let is_used = layout.fields.len() > before;
             match index.checked_sub(SHARED) {
                 None => used[*index] = is_used,
-                Some(at) if is_used => shared[at] = Some(SharedPlan::new(entity, own, tile_ms)),
+                Some(at) if is_used => {
+                    let fields = &layout.fields[before..];
+                    shared[at] = Some(SharedPlan::new(fields, rates.reads(*index), own, tile_ms));
+                }
                 Some(_) => {}
             }
         }
@@ -278,7 +290,7 @@ impl Plan {
         }
         let (levels, level_of) = levels_of(&windows, 0);
         let groups = groups(&fields);
-        let kept = format!("{tile_ms} {shared:?}");
+        let counted = format!("{tile_ms} {:?}", shared.each_ref().map(Option::is_some));
         let schema = VectorSchema { fields: columns };
         let text = serde_json::to_string(config).map_err(|error| {
             DeclarationError::new("features", error.to_string(), "write finite numbers only")
@@ -301,7 +313,7 @@ impl Plan {
             level_of,
             used,
             shared,
-            shared_layout: xxhash_rust::xxh3::xxh3_64(kept.as_bytes()),
+            shared_layout: xxhash_rust::xxh3::xxh3_64(counted.as_bytes()),
             schema_fingerprint: schema.fingerprint(),
             schema,
             fingerprint: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
@@ -331,7 +343,13 @@ impl Plan {
         self.windows.iter().map(|&w| Millis(w)).zip(self.level_of.iter().map(tile)).collect()
     }
 
-    /// Fingerprint of what is kept of shared entities: versions of another one are not read.
+    /// The longest of all windows, those of shared entities too.
+    pub fn longest_window(&self) -> Millis {
+        let shared = self.shared.iter().flatten().flat_map(|kept| &kept.windows_ms);
+        Millis(self.windows.iter().chain(shared).copied().max().unwrap_or(0))
+    }
+
+    /// Fingerprint of what is counted of shared entities: tiles and versions of another one are not read.
     pub fn shared_layout(&self) -> u64 {
         self.shared_layout
     }
@@ -353,16 +371,65 @@ impl Plan {
 }
 
 impl SharedPlan {
-    fn new(config: &EntityConfig, windows: &[i64], tile_ms: i64) -> Self {
+    /// For the fields of the entity; `rated` is whether any rate reads it, of a child's fields too.
+    fn new(fields: &[Field], rated: bool, windows: &[i64], tile_ms: i64) -> Self {
         let (levels, level_of) = levels_of(windows, tile_ms);
+        let mut numbers = [false; EntitySums::NUMBERS];
+        for kind in [VIEW, CLICK, CART] {
+            numbers[kind] = rated;
+        }
+        let mut kinds = [false; KINDS];
+        // Carts are kept apart from other clicks only where somebody asks for them alone.
+        let mut carts = [false; 2];
+        for field in fields {
+            let (counted, summed, last): (&[usize], &[usize], &[usize]) = match field {
+                Field::Count { kinds, .. } => (kinds.indices(), &[], &[]),
+                Field::Sum { kinds, .. } => (&[], kinds.indices(), &[]),
+                Field::Mean { kinds, .. } => (kinds.indices(), kinds.indices(), &[]),
+                Field::Since { kinds, .. } => (&[], &[], kinds.indices()),
+                Field::Rate { .. } | Field::Context(_) | Field::Number(_) => (&[], &[], &[]),
+            };
+            for kind in counted {
+                numbers[*kind] = true;
+            }
+            let slots = summed.iter().filter_map(|kind| value_slot(*kind));
+            slots.for_each(|slot| numbers[KINDS + slot] = true);
+            for kind in last {
+                kinds[*kind] = true;
+            }
+            carts[0] |= *counted == [CART];
+            carts[1] |= *last == [CART];
+        }
+        let (sums, sum_of) = places(numbers, carts[0]);
+        let (lasts, last_of) = places(kinds, carts[1]);
+        let in_tiles = |ms: i64| ms.div_euclid(tile_ms) + i64::from(ms.rem_euclid(tile_ms) > 0);
         Self {
-            windows: windows.to_vec(),
-            levels,
-            level_of,
-            values: !config.sum.is_empty() || !config.mean.is_empty(),
-            ages: !config.seconds_since.is_empty(),
+            tile_ms,
+            windows_ms: windows.to_vec(),
+            windows: windows.iter().copied().map(in_tiles).collect(),
+            sizes: level_of.iter().map(|level| in_tiles(levels[*level].size_ms)).collect(),
+            sums,
+            sum_of,
+            lasts,
+            last_of,
         }
     }
+}
+
+/// How many places those that are used take, and the place of each; carts take that of clicks unless
+/// they are kept alone.
+fn places<const N: usize>(used: [bool; N], carts_alone: bool) -> (usize, [Option<u8>; N]) {
+    let mut count = 0_u8;
+    let mut place_of = [None; N];
+    for at in (0..N).filter(|at| used[*at]) {
+        if at == CART && used[CLICK] && !carts_alone {
+            place_of[CART] = place_of[CLICK];
+        } else {
+            place_of[at] = Some(count);
+            count += 1;
+        }
+    }
+    (usize::from(count), place_of)
 }
 
 /// The sizes of tiles that these windows read, none smaller than `least_ms`, and the place of each

@@ -10,7 +10,7 @@ use runtime::processor::{
     Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord, UnitId,
 };
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, EntityTile, Entry, Label, Place, Protobuf};
+use schemas::{Aggregate, Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 
 use crate::config::Config;
 use crate::core::{AHEAD, Core};
@@ -147,14 +147,15 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn push(&mut self, topic: &Arc<str>, key: &str, value: Vec<u8>) {
+        let key = Some(Bytes::copy_from_slice(key.as_bytes()));
         self.push_to(self.partition, topic, key, value);
     }
 
-    fn push_to(&mut self, partition: i32, topic: &Arc<str>, key: &str, value: Vec<u8>) {
+    fn push_to(&mut self, partition: i32, topic: &Arc<str>, key: Option<Bytes>, value: Vec<u8>) {
         self.records.push(OutRecord {
             topic: Arc::clone(topic),
             partition: Some(partition),
-            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            key,
             value: Some(value.into()),
             headers: Vec::new(),
         });
@@ -180,7 +181,7 @@ impl Sink for Encoder<'_> {
         self.push(&self.names.aggregates, &aggregate.campaign, Protobuf::to_vec(&aggregate));
     }
 
-    fn tile(&mut self, tile: EntityTile) {
-        self.push_to(0, &self.names.entity_tiles, &tile.key, Protobuf::to_vec(&tile));
+    fn tiles(&mut self, tiles: EntityTiles) {
+        self.push_to(0, &self.names.entity_tiles, None, Protobuf::to_vec(&tiles));
     }
 }

@@ -57,6 +57,11 @@ impl Rates {
         self.rates.iter().position(|rate| rate.entity == entity && rate.window == window)
     }
 
+    /// Whether any rate counts the entity's events.
+    pub(crate) fn reads(&self, entity: usize) -> bool {
+        self.rates.iter().any(|rate| rate.entity == entity)
+    }
+
     fn add(&mut self, one: &Declared<'_>, parents: &[&Declared<'_>], window_ms: i64) -> usize {
         // The shortest that holds it, or the longest there is.
         let window = one.kept.iter().position(|kept| *kept >= window_ms).unwrap_or(one.kept.len() - 1);

@@ -22,7 +22,7 @@ use crate::users::{Extra, Users};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 4;
+pub const FORMAT: u8 = 5;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
@@ -51,7 +51,7 @@ impl Core {
         self.labels.write(&mut out);
         self.hours.write(&mut out);
         self.tiles.write(&mut out);
-        self.versions.write(&mut out);
+        self.versions.write(&self.plan, &mut out);
         out.len(self.hand);
         out.0
     }
@@ -95,7 +95,7 @@ impl Core {
         let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
         let hours = Hours::read_from(&mut input, texts.slots())?;
         let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
-        let versions = Versions::read_from(&mut input, &plan)?;
+        let versions = Versions::read_from(&mut input, texts.slots(), &plan)?;
         let hand = input.uint()? as usize;
         if hand >= users.len() || !input.at_end() {
             return Err(input.damaged());

@@ -85,10 +85,10 @@ fn is_news(behind_ms: i64, said: &mut bool) -> bool {
 /// What the merge has done since it was last told, and the version that it has come to.
 pub(crate) fn merged(before: MergeCounts, after: MergeCounts, version_ms: Option<i64>) {
     for (name, before, after) in [
-        ("salience_merge_tiles_total", before.tiles, after.tiles),
-        ("salience_merge_repeats_total", before.repeats, after.repeats),
+        ("salience_merge_records_total", before.records, after.records),
+        ("salience_merge_passed_over_total", before.passed_over, after.passed_over),
         ("salience_merge_versions_total", before.versions, after.versions),
-        ("salience_merge_rows_total", before.rows, after.rows),
+        ("salience_merge_bytes_total", before.bytes, after.bytes),
     ] {
         if after > before {
             metrics::counter!(name).increment(after - before);
@@ -123,11 +123,11 @@ pub(crate) fn closed(closed_ms: &[Option<i64>], first_ms: &mut Option<i64>, name
     }
 }
 
-/// A snapshot of the merge was taken.
-pub(crate) fn merge_snapshot_taken(keys: usize, tiles: usize, snapshot_bytes: usize) {
-    metrics::gauge!("salience_merge_keys").set(keys as f64);
+/// A snapshot of the merge was taken; so many bytes of tiles wait for other partitions.
+pub(crate) fn merge_snapshot_taken(pending_bytes: usize, snapshot_bytes: usize) {
+    metrics::gauge!("salience_merge_pending_bytes").set(pending_bytes as f64);
     metrics::gauge!("salience_merge_snapshot_bytes").set(snapshot_bytes as f64);
-    tracing::debug!(keys, tiles, snapshot_bytes, "the merge's state written as a snapshot");
+    tracing::debug!(pending_bytes, snapshot_bytes, "the merge's state written as a snapshot");
 }
 
 #[cfg(test)]

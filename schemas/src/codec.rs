@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{
-    Aggregate, Control, Duplicate, EntityTile, EntityVersion, Entry, Event, FeatureVector, Label, LateEvent,
+    Aggregate, Control, Duplicate, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Label, LateEvent,
     ModelAnnouncement, Prediction, RawEvent, SourceSet, Ticks,
 };
 
@@ -29,6 +29,19 @@ pub enum DecodeError {
         found: u32,
         /// Newest version that this code reads.
         known: u32,
+    },
+    /// Written by a version whose records are no longer read.
+    #[error(
+        "{record}: version {found} is of an older build, this one reads {oldest} and up; begin with an empty \
+         topic"
+    )]
+    Retired {
+        /// Name of the record type.
+        record: &'static str,
+        /// Version in the bytes.
+        found: u32,
+        /// Oldest version that this code reads.
+        oldest: u32,
     },
     /// Not Protobuf of this message.
     #[error("{record}: {source}")]
@@ -75,6 +88,8 @@ pub trait Record: Sized {
     const NAME: &'static str;
     /// Version that this code writes.
     const VERSION: u8;
+    /// Oldest version that this code reads.
+    const OLDEST: u8 = 1;
 }
 
 /// A wire format for records of type `T`.
@@ -105,7 +120,12 @@ pub struct Protobuf;
 pub struct Json;
 
 /// A record whose Rust type is its Protobuf message.
-pub trait ProtobufRecord: Record + Message + Default {}
+pub trait ProtobufRecord: Record + Message + Default {
+    /// Whether what Protobuf has read is a record; says what is wrong.
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
 
 impl<T: ProtobufRecord> Codec<T> for Protobuf {
     fn encode(record: &T, out: &mut Vec<u8>) {
@@ -115,7 +135,12 @@ impl<T: ProtobufRecord> Codec<T> for Protobuf {
     }
 
     fn decode(bytes: &Bytes) -> Result<T, DecodeError> {
-        T::decode(versioned::<T>(bytes)?).map_err(|source| DecodeError::Protobuf { record: T::NAME, source })
+        let record = T::decode(versioned::<T>(bytes)?)
+            .map_err(|source| DecodeError::Protobuf { record: T::NAME, source })?;
+        match record.check() {
+            Ok(()) => Ok(record),
+            Err(what) => Err(DecodeError::Invalid { record: T::NAME, what }),
+        }
     }
 }
 
@@ -131,6 +156,13 @@ fn versioned<T: Record>(bytes: &Bytes) -> Result<Bytes, DecodeError> {
             record: T::NAME,
             found: u32::from(found),
             known: u32::from(T::VERSION),
+        });
+    }
+    if found < T::OLDEST {
+        return Err(DecodeError::Retired {
+            record: T::NAME,
+            found: u32::from(found),
+            oldest: u32::from(T::OLDEST),
         });
     }
     Ok(rest)
@@ -151,13 +183,25 @@ protobuf_records! {
     Label => "label" v 1,
     Duplicate => "duplicate" v 1,
     Aggregate => "aggregate" v 1,
-    EntityTile => "entity tile" v 1,
+}
+
+impl Record for EntityTiles {
+    const NAME: &'static str = "entity tiles";
+    const VERSION: u8 = 2;
+    // The first had a record per key, which this code would read as an empty one.
+    const OLDEST: u8 = 2;
+}
+
+impl ProtobufRecord for EntityTiles {
+    fn check(&self) -> Result<(), &'static str> {
+        crate::entity::check(&self.blocks)
+    }
 }
 
 /// The envelope of the `events` log. Tags 2 and up are control records.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 5")]
     body: Option<Body>,
 }
 
@@ -169,7 +213,7 @@ enum Body {
     Ticks(Ticks),
     #[prost(message, tag = "3")]
     Sources(SourceSet),
-    #[prost(message, tag = "4")]
+    #[prost(message, tag = "5")]
     Entities(EntityVersion),
 }
 
@@ -189,7 +233,7 @@ impl Codec<Entry> for Protobuf {
             Entry::Event(event) => field(1, event.as_ref(), out),
             Entry::Control(Control::Ticks(ticks)) => field(2, ticks, out),
             Entry::Control(Control::Sources(set)) => field(3, set, out),
-            Entry::Control(Control::Entities(version)) => field(4, version, out),
+            Entry::Control(Control::Entities(version)) => field(5, version, out),
         }
     }
 
@@ -200,10 +244,14 @@ impl Codec<Entry> for Protobuf {
             Some(Body::Event(event)) => Ok(Entry::Event(event)),
             Some(Body::Ticks(ticks)) => Ok(Entry::Control(Control::Ticks(ticks))),
             Some(Body::Sources(set)) => Ok(Entry::Control(Control::Sources(set))),
-            Some(Body::Entities(version)) => Ok(Entry::Control(Control::Entities(version))),
+            Some(Body::Entities(version)) => match crate::entity::check(&version.blocks) {
+                Ok(()) => Ok(Entry::Control(Control::Entities(version))),
+                Err(what) => Err(DecodeError::Invalid { record: Entry::NAME, what }),
+            },
             None => Err(DecodeError::Invalid {
                 record: Entry::NAME,
-                what: "no body, or a control record that this build does not know; upgrade it first",
+                what: "no body, or a control record that this build does not know (or no longer: a version of \
+                       shared entities with windows); upgrade it first, or begin with an empty topic",
             }),
         }
     }

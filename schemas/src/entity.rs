@@ -3,7 +3,12 @@
 //!
 //! Everything that is added up is an integer, so that a sum does not depend on the order.
 
+mod rows;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub use rows::{EntityRow, EntitySums, Row, Rows};
 
 /// How many parts of a currency unit a sum of values counts in: a ten-thousandth. A sum is exact up
 /// to 9.2e14 units; one event's value is off by at most half a part.
@@ -52,88 +57,77 @@ impl SharedEntity {
     }
 }
 
-/// What one partition of `events` counted of one key in one tile, written when its event clock has
-/// passed the tile; or, with no entity, the mark that every tile before `tile_ms` is closed.
+/// What was counted of the keys of one entity in one tile.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
-pub struct EntityTile {
+pub struct TileBlock {
+    /// Start of the tile, ms since 1970 UTC.
+    #[prost(int64, tag = "1")]
+    pub tile_ms: i64,
+    /// Which entity; none of [`SharedEntity::ALL`] where a newer writer knows another.
+    #[prost(enumeration = "SharedEntity", tag = "2")]
+    pub entity: i32,
+    /// The keys with what was counted of each, as [`Rows`] reads them: ascending, none twice.
+    #[prost(bytes = "bytes", tag = "3")]
+    #[serde(with = "rows::readable")]
+    pub rows: Bytes,
+}
+
+/// What one partition of `events` counted of shared entities, written when its event clock has
+/// passed tiles: all that end at `closed_ms` or before, and later than the time closed before. Many
+/// keys take several records; the tiles are closed with the last.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
+pub struct EntityTiles {
     /// Partition of `events` that was summed.
     #[prost(int32, tag = "1")]
     pub partition: i32,
-    /// Start of the tile, ms since 1970 UTC. Of a mark: the time up to which all is closed.
+    /// The time up to which all tiles are closed, ms since 1970 UTC.
     #[prost(int64, tag = "2")]
-    pub tile_ms: i64,
-    /// Which entity; [`SharedEntity::None`] for a mark.
-    #[prost(enumeration = "SharedEntity", tag = "3")]
-    pub entity: i32,
-    /// Which of them; empty for a mark.
-    #[prost(string, tag = "4")]
-    pub key: String,
-    /// Views.
-    #[prost(uint64, tag = "5")]
-    pub views: u64,
-    /// Clicks that are no carts.
-    #[prost(uint64, tag = "6")]
-    pub clicks: u64,
-    /// Carts.
-    #[prost(uint64, tag = "7")]
-    pub carts: u64,
-    /// Purchase lines.
-    #[prost(uint64, tag = "8")]
-    pub purchases: u64,
-    /// Refund lines.
-    #[prost(uint64, tag = "9")]
-    pub refunds: u64,
-    /// Prices shown, in parts ([`VALUE_PARTS`]).
-    #[prost(sint64, tag = "10")]
-    pub view_value: i64,
-    /// Value of purchases, in parts.
-    #[prost(sint64, tag = "11")]
-    pub purchase_value: i64,
-    /// Value of refunds, in parts.
-    #[prost(sint64, tag = "12")]
-    pub refund_value: i64,
+    pub closed_ms: i64,
+    /// Fingerprint of the tiles' width and of which entities are counted.
+    #[prost(fixed64, tag = "3")]
+    pub layout: u64,
+    /// Number of the record among those of this `closed_ms`, from 0.
+    #[prost(uint32, tag = "4")]
+    pub part: u32,
+    /// Whether it is the last of them.
+    #[prost(bool, tag = "5")]
+    pub last: bool,
+    /// By tile, then entity; none is empty.
+    #[prost(message, repeated, tag = "6")]
+    pub blocks: Vec<TileBlock>,
 }
 
-/// One key's windows at a version.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
-pub struct EntityRow {
-    /// Which entity.
-    #[prost(enumeration = "SharedEntity", tag = "1")]
-    pub entity: i32,
-    /// Which of them.
-    #[prost(string, tag = "2")]
-    pub key: String,
-    /// Per window of the entity, ascending: views, clicks, carts, purchases, refunds. Empty: all
-    /// windows are empty, and the key is forgotten.
-    #[prost(uint64, repeated, tag = "3")]
-    pub counts: Vec<u64>,
-    /// Per window: value of views, purchases, refunds, in parts. Empty where no sum is declared.
-    #[prost(sint64, repeated, tag = "4")]
-    pub values: Vec<i64>,
-    /// End of the last tile with a view, click, cart, purchase, refund, ms; 0 for never. Empty
-    /// where no age is declared.
-    #[prost(int64, repeated, tag = "5")]
-    pub last_ms: Vec<i64>,
-}
-
-/// The windows of shared entities at a tile boundary: as of `version_ms`, what happened before it
-/// in all partitions. Every partition of `events` gets the same, in one transaction. A version of
-/// many rows takes several records; it is in force with the last.
+/// What all partitions together counted of shared entities in the tiles that have closed since the
+/// version before: what happened before `version_ms`. Every partition of `events` gets the same, in
+/// one transaction. A version of many keys takes several records; it is in force with the last.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
 pub struct EntityVersion {
     /// The boundary, ms since 1970 UTC: the version's name.
     #[prost(int64, tag = "1")]
     pub version_ms: i64,
-    /// Fingerprint of the declarations that say which windows there are.
+    /// Fingerprint of the tiles' width and of which entities are counted.
     #[prost(fixed64, tag = "2")]
     pub layout: u64,
-    /// Whether the version holds all keys; else those that have changed since the one before.
-    #[prost(bool, tag = "3")]
-    pub whole: bool,
-    /// Whether this is the version's last record.
+    /// Number of the record among the version's, from 0.
+    #[prost(uint32, tag = "3")]
+    pub part: u32,
+    /// Whether it is the version's last record.
     #[prost(bool, tag = "4")]
     pub last: bool,
-    /// By entity, then key.
+    /// By tile, then entity; none is empty.
     #[prost(message, repeated, tag = "5")]
-    pub rows: Vec<EntityRow>,
+    pub blocks: Vec<TileBlock>,
+}
+
+/// Whether these are blocks as they are written: in order, none empty, rows whole and in order.
+pub(crate) fn check(blocks: &[TileBlock]) -> Result<(), &'static str> {
+    let is_before = |a: &TileBlock, b: &TileBlock| (a.tile_ms, a.entity) < (b.tile_ms, b.entity);
+    if !blocks.windows(2).all(|pair| is_before(&pair[0], &pair[1])) {
+        return Err("blocks of tiles are out of order; the record is damaged");
+    }
+    if blocks.iter().all(|block| Rows::new(&block.rows).are_whole()) {
+        Ok(())
+    } else {
+        Err("rows of a block end early or are out of order; the record is damaged")
+    }
 }

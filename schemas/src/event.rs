@@ -205,8 +205,8 @@ pub enum Control {
     /// The set of sources.
     #[prost(message, tag = "3")]
     Sources(SourceSet),
-    /// Windows of shared entities were published.
-    #[prost(message, tag = "4")]
+    /// Tiles of shared entities have closed in all partitions. (Tag 4 was their windows.)
+    #[prost(message, tag = "5")]
     Entities(EntityVersion),
 }
 

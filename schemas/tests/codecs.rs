@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::dead_letter::{HEADER_CLASS, HEADER_TOPIC};
 use schemas::{
-    Codec, Control, DeadLetter, DecodeError, Duplicate, Entry, Json, Kind, Label, ModelAnnouncement,
-    Prediction, Protobuf, RawEvent, Reason, SourceSet,
+    Codec, Control, DeadLetter, DecodeError, Duplicate, EntityTiles, EntityVersion, Entry, Json, Kind, Label,
+    ModelAnnouncement, Prediction, Protobuf, RawEvent, Reason, SourceSet, TileBlock,
 };
 
 fn again<C: Codec<T>, T: schemas::Record>(record: &T) -> T {
@@ -29,7 +29,7 @@ proptest! {
     fn protobuf_gives_back(
         event in common::event(), control in common::control(), late in common::late_event(),
         vector in common::vector(), label in common::label(), duplicate in common::duplicate(),
-        aggregate in common::aggregate(), tile in common::entity_tile(),
+        aggregate in common::aggregate(), tiles in common::entity_tiles(),
     ) {
         prop_assert!(same::<Protobuf, _>(&Entry::Event(Box::new(event))));
         prop_assert_eq!(again::<Protobuf, _>(&Entry::Control(control.clone())), Entry::Control(control));
@@ -38,7 +38,9 @@ proptest! {
         prop_assert!(same::<Protobuf, _>(&label));
         prop_assert_eq!(again::<Protobuf, _>(&duplicate), duplicate);
         prop_assert!(same::<Protobuf, _>(&aggregate));
-        prop_assert_eq!(again::<Protobuf, _>(&tile), tile);
+        prop_assert_eq!(again::<Protobuf, _>(&tiles), tiles.clone());
+        let json = serde_json::to_string(&tiles).unwrap();
+        prop_assert_eq!(serde_json::from_str::<EntityTiles>(&json).unwrap(), tiles);
     }
 
     /// Finite numbers come back to the bit from decimal text.
@@ -71,6 +73,9 @@ proptest! {
         if let Ok(label) = <Protobuf as Codec<Label>>::decode(&bytes) {
             prop_assert!(same::<Protobuf, _>(&label));
         }
+        if let Ok(tiles) = <Protobuf as Codec<EntityTiles>>::decode(&bytes) {
+            prop_assert!(same::<Protobuf, _>(&tiles));
+        }
         let _ = <Json as Codec<Prediction>>::decode(&bytes);
         let _ = <Json as Codec<RawEvent>>::decode(&bytes);
     }
@@ -94,6 +99,46 @@ fn nothing_and_other_versions_are_refused_by_name() {
     assert!(json(Box::leak(format!("{{\"version\":1,{fields}").into_boxed_str())).is_ok());
     let newer = json(Box::leak(format!("{{\"version\":2,{fields}").into_boxed_str()));
     assert!(matches!(newer, Err(DecodeError::Version { found: 2, .. })));
+}
+
+/// Rows of a block are opaque to Protobuf: the codec looks into them.
+#[test]
+fn damaged_rows_and_records_of_before_are_refused() {
+    let block =
+        |rows: &'static [u8]| TileBlock { tile_ms: 60_000, entity: 1, rows: Bytes::from_static(rows) };
+    let refused = |blocks: Vec<TileBlock>| {
+        let version = EntityVersion { blocks: blocks.clone(), ..EntityVersion::default() };
+        let version = Protobuf::to_vec(&Entry::Control(Control::Entities(version)));
+        let tiles = Protobuf::to_vec(&EntityTiles { blocks, ..EntityTiles::default() });
+        let both = (
+            <Protobuf as Codec<Entry>>::decode(&version.into()).is_err(),
+            <Protobuf as Codec<EntityTiles>>::decode(&tiles.into()).is_err(),
+        );
+        assert_eq!(both.0, both.1);
+        both.0
+    };
+    assert!(!refused(vec![block(b"\x01a\x01\x02\x01b\x21\x02\x03")]));
+    for rows in [
+        &b""[..],
+        b"\x01a",
+        b"\x01a\x01",
+        b"\x02a\x01\x02",
+        b"\x01\xff\x01\x02",
+        b"\x01a\x01\x00",
+        b"\x01a\x01\x82\x00",
+        b"\x01b\x01\x02\x01a\x01\x02",
+        b"\x01a\x01\x02\x01a\x01\x02",
+        b"\x01a\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+    ] {
+        assert!(refused(vec![block(rows)]), "{rows:?}");
+    }
+    let two = || block(b"\x01a\x01\x02");
+    assert!(refused(vec![two(), two()]));
+    assert!(refused(vec![two(), TileBlock { tile_ms: 0, ..two() }]));
+    let old = <Protobuf as Codec<EntityTiles>>::decode(&Bytes::from_static(b"\x01\x08\x05")).unwrap_err();
+    assert!(matches!(old, DecodeError::Retired { found: 1, oldest: 2, .. }), "{old}");
+    let old = <Protobuf as Codec<Entry>>::decode(&Bytes::from_static(b"\x01\x22\x00")).unwrap_err();
+    assert!(old.to_string().contains("empty topic"), "{old}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ gives_back! {
     late_events_give_back_late_events: late_events of common::late_event(), Protobuf;
     duplicates_give_back_duplicates: duplicates of common::duplicate(), Protobuf;
     aggregates_give_back_aggregates: aggregates of common::aggregate(), Protobuf;
-    entity_tiles_give_back_entity_tiles: entity_tiles of common::entity_tile(), Protobuf;
+    entity_tiles_give_back_entity_tiles: entity_tiles of common::entity_tiles(), Protobuf;
 }
 
 proptest! {

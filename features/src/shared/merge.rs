@@ -1,57 +1,54 @@
-//! The merge: tiles of all partitions in, versions of the shared entities' windows out.
+//! The merge: tiles of each partition in, tiles of all partitions out.
 //!
 //! A fold of the topic `entity-tiles`. Version B is published when every partition has closed all
-//! tiles before B. What a partition sends is taken by (tile, key, partition), so that a repeat
-//! (at-least-once delivery) replaces itself, and sums are integers, so that the partitions' order
-//! does not matter.
+//! tiles before B, and holds those that no version before it did. Sums are integers, so that the
+//! partitions' order does not matter. What is not closed by all is kept as it came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use schemas::{EntityRow, EntityTile, EntityVersion, SharedEntity};
+use bytes::Bytes;
+use schemas::entity::{EntitySums, Rows};
+use schemas::{EntityTiles, EntityVersion};
 
-use super::Sums;
-use super::keyed::{Keyed, Windows};
-use super::numbers::Numbers;
+use super::parts::{Packer, Parts};
 use crate::history::NEVER;
-use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::plan::Plan;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 const MAGIC: u64 = u64::from_le_bytes(*b"saltiles");
-/// Rows of one record of a version, at most: keeps records well below the broker's limit.
-const ROWS_PER_RECORD: usize = 1_000;
-/// A version holds all keys when it is the first of an hour: a reader that has none in force (its
-/// declarations are new) waits for it.
-const WHOLE_EVERY_MS: i64 = 3_600_000;
 
 /// What has been done since it was made or restored. Not part of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MergeCounts {
-    /// Records of tiles taken, marks left out.
-    pub tiles: u64,
-    /// Records of tiles that were closed already: repeats.
-    pub repeats: u64,
+    /// Records taken.
+    pub records: u64,
+    /// Records passed over: repeats, and those of other declarations.
+    pub passed_over: u64,
     /// Versions published.
     pub versions: u64,
-    /// Rows published.
-    pub rows: u64,
+    /// Bytes of the rows published.
+    pub bytes: u64,
+}
+
+/// What has come of one partition of `events`.
+#[derive(Debug, Clone)]
+struct Partition {
+    /// The time up to which it has closed its tiles; [`NEVER`] before it has closed any.
+    closed_ms: i64,
+    coming: Parts,
 }
 
 /// The fold of all partitions' tiles.
 #[derive(Debug, Clone)]
 pub struct Merge {
     plan: Arc<Plan>,
-    /// Per partition of `events`: the time up to which it has closed; [`NEVER`] before its first mark.
-    closed_ms: Vec<i64>,
-    /// Tiles that not all partitions have closed, by time, key, partition.
-    pending: BTreeMap<(i64, u32, usize), Sums>,
-    keys: Numbers,
-    /// Per number of a key what it holds; nothing where all its tiles are still pending.
-    held: Vec<Option<Keyed>>,
-    /// Keys of which something leaves a window at that time; some stand twice.
-    due: BTreeMap<i64, Vec<u32>>,
+    partitions: Vec<Partition>,
+    /// Rows of tiles that not all partitions have closed, by tile and entity, a block per partition
+    /// and record.
+    pending: BTreeMap<(i64, i32), Vec<Bytes>>,
     version_ms: i64,
     counts: MergeCounts,
 }
@@ -61,11 +58,8 @@ impl Merge {
     pub fn new(plan: Arc<Plan>, partitions: usize) -> Self {
         Self {
             plan,
-            closed_ms: vec![NEVER; partitions],
+            partitions: vec![Partition { closed_ms: NEVER, coming: Parts::default() }; partitions],
             pending: BTreeMap::new(),
-            keys: Numbers::default(),
-            held: Vec::new(),
-            due: BTreeMap::new(),
             version_ms: NEVER,
             counts: MergeCounts::default(),
         }
@@ -77,9 +71,10 @@ impl Merge {
     }
 
     /// Per partition of `events`: the time up to which it has closed its tiles, ms; `None` before
-    /// its first mark. The least holds versions back.
+    /// it has closed any. The least holds versions back.
     pub fn closed_ms(&self) -> Vec<Option<i64>> {
-        self.closed_ms.iter().map(|closed| Some(*closed).filter(|closed| *closed != NEVER)).collect()
+        let closed = |partition: &Partition| Some(partition.closed_ms).filter(|closed| *closed != NEVER);
+        self.partitions.iter().map(closed).collect()
     }
 
     /// What has been done.
@@ -87,127 +82,52 @@ impl Merge {
         self.counts
     }
 
-    /// Keys held, and their tiles.
-    pub fn held(&self) -> (usize, usize) {
-        let held = || self.held.iter().flatten();
-        (held().count(), self.pending.len() + held().map(Keyed::tiles).sum::<usize>())
+    /// Bytes of tiles that wait for other partitions.
+    pub fn pending_bytes(&self) -> usize {
+        let pending: usize = self.pending.values().flatten().map(Bytes::len).sum();
+        pending + self.partitions.iter().map(|partition| partition.coming.bytes()).sum::<usize>()
     }
 
     /// Folds one record; the records of the version that it completes, in order.
-    pub fn step(&mut self, record: &EntityTile) -> Vec<EntityVersion> {
-        let Ok(partition) = usize::try_from(record.partition) else { return Vec::new() };
-        let Some(closed) = self.closed_ms.get_mut(partition) else { return Vec::new() };
-        if record.entity == SharedEntity::None as i32 {
-            *closed = (*closed).max(record.tile_ms);
-            let complete = self.closed_ms.iter().copied().min().unwrap_or(NEVER);
-            // Before 1970 there is nothing: a clock that starts at 0 has had no event.
-            return if complete > self.version_ms.max(0) { self.publish(complete) } else { Vec::new() };
-        }
-        let entity = SharedEntity::ALL.iter().position(|entity| *entity as i32 == record.entity);
-        let Some(entity) = entity.filter(|entity| self.plan.shared[*entity].is_some()) else {
+    pub fn step(&mut self, record: &EntityTiles) -> Vec<EntityVersion> {
+        let &EntityTiles { partition, closed_ms, layout, part, last, ref blocks } = record;
+        let partition = usize::try_from(partition).ok().and_then(|at| self.partitions.get_mut(at));
+        let partition = partition.filter(|partition| closed_ms > partition.closed_ms);
+        let Some(partition) = partition.filter(|_| layout == self.plan.shared_layout()) else {
+            self.counts.passed_over += 1;
             return Vec::new();
         };
-        if record.tile_ms < *closed {
-            self.counts.repeats += 1;
-            return Vec::new();
+        self.counts.records += 1;
+        let Some(blocks) = partition.coming.take(closed_ms, part, last, blocks) else { return Vec::new() };
+        for block in blocks.iter().filter(|block| block.tile_ms >= partition.closed_ms) {
+            self.pending.entry((block.tile_ms, block.entity)).or_default().push(block.rows.clone());
         }
-        self.counts.tiles += 1;
-        let number = self.number(entity, &record.key);
-        self.pending.insert((record.tile_ms, number, partition), Sums::of(record));
-        Vec::new()
-    }
-
-    /// The number of a key, with room for what it holds.
-    fn number(&mut self, entity: usize, key: &str) -> u32 {
-        let number = self.keys.intern(entity, key);
-        if self.held.len() <= number as usize {
-            self.held.resize(number as usize + 1, None);
-        }
-        number
+        partition.closed_ms = closed_ms;
+        let complete = self.partitions.iter().map(|partition| partition.closed_ms).min().unwrap_or(NEVER);
+        // Before 1970 there is nothing: a clock that starts at 0 has had no event.
+        if complete > self.version_ms.max(0) { self.publish(complete) } else { Vec::new() }
     }
 
     fn publish(&mut self, version_ms: i64) -> Vec<EntityVersion> {
-        let before_ms = std::mem::replace(&mut self.version_ms, version_ms);
-        let mut changed = self.take_closed(version_ms);
-        while let Some(entry) = self.due.first_entry()
-            && *entry.key() <= version_ms
-        {
-            changed.append(&mut entry.remove());
-        }
-        let hour = |ms: i64| ms.div_euclid(WHOLE_EVERY_MS);
-        let whole = before_ms == NEVER || hour(version_ms) > hour(before_ms);
-        if whole {
-            changed = self.numbers_held().collect();
-        } else {
-            changed.sort_unstable();
-            changed.dedup();
-        }
-        self.keys.sort(&mut changed);
-        let rows: Vec<EntityRow> = changed.iter().filter_map(|number| self.row(*number, whole)).collect();
-        if whole {
-            self.forget();
+        self.version_ms = version_ms;
+        let open = self.pending.split_off(&(version_ms, i32::MIN));
+        let mut packer = Packer::default();
+        for ((tile_ms, entity), mut blocks) in std::mem::replace(&mut self.pending, open) {
+            if blocks.len() == 1 {
+                blocks.drain(..).for_each(|rows| packer.block(tile_ms, entity, rows));
+            } else {
+                for (key, sums) in summed(&blocks) {
+                    packer.row(tile_ms, entity, key, &sums);
+                }
+            }
         }
         self.counts.versions += 1;
-        self.counts.rows += rows.len() as u64;
         let layout = self.plan.shared_layout();
-        let mut rows = rows.into_iter().peekable();
-        let mut records = Vec::new();
-        // A version of no change is a record, too.
-        while records.is_empty() || rows.peek().is_some() {
-            let some = rows.by_ref().take(ROWS_PER_RECORD).collect();
-            let last = rows.peek().is_none();
-            records.push(EntityVersion { version_ms, layout, whole, last, rows: some });
-        }
+        let record = |(part, last, blocks)| EntityVersion { version_ms, layout, part, last, blocks };
+        let records: Vec<EntityVersion> = packer.finish().map(record).collect();
+        let blocks = records.iter().flat_map(|record| &record.blocks);
+        self.counts.bytes += blocks.map(|block| block.rows.len() as u64).sum::<u64>();
         records
-    }
-
-    /// Numbers of keys that hold something.
-    fn numbers_held(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.held).filter(|(_, keyed)| keyed.is_some()).map(|(number, _)| number)
-    }
-
-    /// Gives back the numbers of keys of which nothing is left.
-    fn forget(&mut self) {
-        let mut used: Vec<bool> = self.held.iter().map(Option::is_some).collect();
-        let pending = self.pending.keys().map(|(_, number, _)| number);
-        for number in pending.chain(self.due.values().flatten()) {
-            used[*number as usize] = true;
-        }
-        self.keys.retain(|number| used[number as usize]);
-    }
-
-    /// Moves tiles before the version to their keys; the keys, some of them twice.
-    fn take_closed(&mut self, version_ms: i64) -> Vec<u32> {
-        let width_ms = self.plan.shared_tile_ms();
-        let open = self.pending.split_off(&(version_ms, 0, 0));
-        let mut changed = Vec::with_capacity(self.pending.len());
-        for ((tile_ms, number, _), sums) in std::mem::replace(&mut self.pending, open) {
-            let Some(plan) = &self.plan.shared[self.keys.entity(number)] else { continue };
-            let keyed = self.held[number as usize].get_or_insert_with(|| Keyed::new(plan));
-            keyed.add(tile_ms, width_ms, &sums, plan, |leaves_ms| {
-                self.due.entry(leaves_ms).or_default().push(number);
-            });
-            changed.push(number);
-        }
-        changed
-    }
-
-    /// The key's row at the version; none for a key that is gone, where nobody needs to be told.
-    fn row(&mut self, number: u32, whole: bool) -> Option<EntityRow> {
-        let (at, name) = (self.keys.entity(number), self.keys.text(number));
-        let plan = self.plan.shared[at].as_ref()?;
-        let held = &mut self.held[number as usize];
-        let windows = held.as_mut()?.windows(self.version_ms, plan);
-        let (entity, name) = (SharedEntity::ALL[at] as i32, name.to_owned());
-        let Some(Windows { sums, last_ms }) = windows else {
-            *held = None;
-            return (!whole).then(|| EntityRow { entity, key: name, ..EntityRow::default() });
-        };
-        let values =
-            if plan.values { sums.iter().flat_map(|sums| sums.values).collect() } else { Vec::new() };
-        let last_ms = if plan.ages { last_ms.to_vec() } else { Vec::new() };
-        let counts = sums.iter().flat_map(|sums| sums.counts).collect();
-        Some(EntityRow { entity, key: name, counts, values, last_ms })
     }
 
     /// The state as bytes.
@@ -217,41 +137,18 @@ impl Merge {
         out.byte(FORMAT);
         out.fixed(self.plan.shared_layout());
         out.int(self.version_ms);
-        out.len(self.closed_ms.len());
-        self.closed_ms.iter().for_each(|closed| out.int(*closed));
-        // In the order of keys: numbers are not part of the state.
-        let key = |out: &mut Writer, number: u32| {
-            out.len(self.keys.entity(number));
-            out.text(self.keys.text(number));
-        };
-        let mut pending: Vec<_> = self.pending.iter().collect();
-        pending.sort_by_key(|((tile_ms, number, partition), _)| {
-            (*tile_ms, self.keys.entity(*number), self.keys.text(*number), *partition)
-        });
-        out.len(pending.len());
-        for ((tile_ms, number, partition), sums) in pending {
+        out.len(self.partitions.len());
+        for partition in &self.partitions {
+            out.int(partition.closed_ms);
+            partition.coming.write(&mut out);
+        }
+        out.len(self.pending.len());
+        for ((tile_ms, entity), blocks) in &self.pending {
             out.int(*tile_ms);
-            key(&mut out, *number);
-            out.len(*partition);
-            sums.write(&mut out);
-        }
-        let mut held: Vec<u32> = self.numbers_held().collect();
-        self.keys.sort(&mut held);
-        out.len(held.len());
-        for number in held {
-            key(&mut out, number);
-            self.held[number as usize].iter().for_each(|keyed| keyed.write(&mut out));
-        }
-        out.len(self.due.len());
-        for (leaves_ms, numbers) in &self.due {
-            let mut numbers = numbers.clone();
-            numbers.sort_unstable();
-            numbers.dedup();
-            self.keys.sort(&mut numbers);
-            out.int(*leaves_ms);
-            out.len(numbers.len());
-            for number in numbers {
-                key(&mut out, number);
+            out.int(i64::from(*entity));
+            out.len(blocks.len());
+            for rows in blocks {
+                out.bytes(rows);
             }
         }
         out.0
@@ -275,37 +172,33 @@ impl Merge {
         if input.len()? != partitions {
             return Err(input.damaged());
         }
-        for closed in &mut merge.closed_ms {
-            *closed = input.int()?;
+        for partition in &mut merge.partitions {
+            *partition = Partition { closed_ms: input.int()?, coming: Parts::read_from(&mut input)? };
         }
         for _ in 0..input.len()? {
-            let (tile_ms, number, partition) =
-                (input.int()?, merge.read_key(&mut input)?, input.uint()? as usize);
-            merge.pending.insert((tile_ms, number, partition), Sums::read_from(&mut input)?);
-        }
-        for _ in 0..input.len()? {
-            let number = merge.read_key(&mut input)?;
-            let Some(plan) = &merge.plan.shared[merge.keys.entity(number)] else {
-                return Err(input.damaged());
-            };
-            merge.held[number as usize] = Some(Keyed::read_from(&mut input, plan)?);
-        }
-        for _ in 0..input.len()? {
-            let leaves_ms = input.int()?;
+            let tile_ms = input.int()?;
+            let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
+            let blocks = merge.pending.entry((tile_ms, entity)).or_default();
             for _ in 0..input.len()? {
-                let number = merge.read_key(&mut input)?;
-                merge.due.entry(leaves_ms).or_default().push(number);
+                blocks.push(Bytes::copy_from_slice(input.bytes()?));
             }
         }
         if input.at_end() { Ok(merge) } else { Err(input.damaged()) }
     }
+}
 
-    fn read_key(&mut self, input: &mut Reader<'_>) -> Result<u32, SnapshotError> {
-        let entity = input.uint()? as usize;
-        if entity >= SHARED_ENTITIES {
-            return Err(input.damaged());
+/// The rows of these blocks, those of one key added up, by key.
+fn summed(blocks: &[Bytes]) -> Vec<(&str, EntitySums)> {
+    let rows = blocks.iter().flat_map(|rows| Rows::new(rows));
+    let mut rows: Vec<(&str, EntitySums)> = rows.map(|row| (row.key, row.sums())).collect();
+    // Blocks are in order: the sort merges them.
+    rows.sort_by_key(|(key, _)| *key);
+    rows.dedup_by(|(key, sums), (kept, total)| {
+        let is_same = key == kept;
+        if is_same {
+            total.merge(sums);
         }
-        let key = input.text()?;
-        Ok(self.number(entity, key))
-    }
+        is_same
+    });
+    rows
 }

@@ -1,107 +1,86 @@
-//! Entities that many users share: tiles of one partition, their merge, and the versions that
-//! vectors read.
+//! Entities that many users share: tiles of one partition, their merge, and the windows that vectors
+//! read.
 //!
 //! A partition adds up what it sees of an entity ([`open::OpenTiles`]) and sends the sums of a tile
-//! when its clock has passed it. The merge ([`merge::Merge`]) publishes windows over all partitions
-//! as of a tile boundary when all have closed it. A partition reads them ([`versions::Versions`])
-//! from its own log, where they are marked. All sums are integers: no order of adding changes one.
+//! when its clock has passed it. The merge ([`merge::Merge`]) adds the partitions up when all have
+//! closed a tile, and publishes that as a version. A partition adds up versions to windows
+//! ([`versions::Versions`]) as they stand in its own log. All sums are integers: no order of adding
+//! changes one.
 
-pub(crate) mod keyed;
+pub(crate) mod key;
 pub(crate) mod merge;
-pub(crate) mod numbers;
 pub(crate) mod open;
+pub(crate) mod parts;
+pub(crate) mod strip;
 pub(crate) mod versions;
+pub(crate) mod windows;
 
-use schemas::EntityTile;
-use schemas::entity::VALUE_PARTS;
+use schemas::entity::{EntitySums, VALUE_PARTS};
+use schemas::{Event, SharedEntity};
 
-use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
+use crate::interner::{EMPTY, Interner};
+use crate::plan::{CART, CLICK, KINDS, PURCHASE, Plan, REFUND, SHARED_ENTITIES, VIEW};
 use crate::totals::value_slot;
-use crate::wire::{Reader, SnapshotError, Writer};
 
-/// Counts by kind, and values of views, purchases and refunds in parts of a unit. Sums of values
-/// wrap at 9.2e14 units, so that adding stays the same in any order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Sums {
-    pub(crate) counts: [u64; KINDS],
-    pub(crate) values: [i64; 3],
+// The sums of a record count by kind in the order that the state has.
+const _: () = assert!(VIEW == 0 && CLICK == 1 && CART == 2 && PURCHASE == 3 && REFUND == 4 && KINDS == 5);
+
+/// One event more.
+fn add(sums: &mut EntitySums, kind: usize, value: f64) {
+    sums.counts[kind] += 1;
+    if let Some(slot) = value_slot(kind) {
+        // A value that no sum can hold becomes the greatest one.
+        sums.values[slot] = sums.values[slot].wrapping_add((value * VALUE_PARTS).round() as i64);
+    }
 }
 
-impl Sums {
-    /// One event more.
-    pub(crate) fn add(&mut self, kind: usize, value: f64) {
-        self.counts[kind] += 1;
-        if let Some(slot) = value_slot(kind) {
-            // A value that no sum can hold becomes the greatest one.
-            self.values[slot] = self.values[slot].wrapping_add((value * VALUE_PARTS).round() as i64);
+/// Which of the shared entity's keys an event belongs to; empty for none.
+fn key_of(event: &Event, entity: usize) -> &str {
+    match SharedEntity::ALL[entity] {
+        SharedEntity::Item => &event.item,
+        SharedEntity::Campaign => &event.campaign,
+        SharedEntity::Category => &event.category,
+        SharedEntity::Brand => &event.brand,
+        SharedEntity::Placement => &event.placement,
+        SharedEntity::None => "",
+    }
+}
+
+/// Numbers of the texts of an event's keys, [`EMPTY`] for a key that it has not or that nothing is
+/// declared of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys([u32; SHARED_ENTITIES]);
+
+impl Keys {
+    /// Of these numbers, item, campaign and category are the event's; each of the others takes a use of
+    /// its text until [`Keys::release`].
+    pub(crate) fn of(event: &Event, ids: [u32; 3], plan: &Plan, texts: &mut Interner) -> Self {
+        let mut keys = [EMPTY; SHARED_ENTITIES];
+        for (entity, key) in keys.iter_mut().enumerate().filter(|(entity, _)| plan.shared[*entity].is_some())
+        {
+            *key = match SharedEntity::ALL[entity] {
+                SharedEntity::Item => ids[0],
+                SharedEntity::Campaign => ids[1],
+                SharedEntity::Category => ids[2],
+                SharedEntity::Brand | SharedEntity::Placement | SharedEntity::None => {
+                    texts.intern(key_of(event, entity))
+                }
+            };
         }
+        Self(keys)
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine = mine.wrapping_add(theirs);
-        }
-        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
-            *mine = mine.wrapping_add(theirs);
-        }
+    /// Whether the event has such a key.
+    pub(crate) fn has(self, entity: usize) -> bool {
+        self.0[entity] != EMPTY
     }
 
-    /// The reverse of [`Self::merge`].
-    pub(crate) fn take(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine = mine.wrapping_sub(theirs);
+    /// Gives back the uses that [`Keys::of`] took.
+    pub(crate) fn release(self, texts: &mut Interner) {
+        for (entity, key) in SharedEntity::ALL.iter().zip(self.0) {
+            if matches!(entity, SharedEntity::Brand | SharedEntity::Placement) {
+                texts.release(key);
+            }
         }
-        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
-            *mine = mine.wrapping_sub(theirs);
-        }
-    }
-
-    fn of(tile: &EntityTile) -> Self {
-        let mut sums = Self::default();
-        sums.counts[VIEW] = tile.views;
-        sums.counts[CLICK] = tile.clicks;
-        sums.counts[CART] = tile.carts;
-        sums.counts[PURCHASE] = tile.purchases;
-        sums.counts[REFUND] = tile.refunds;
-        sums.values = [tile.view_value, tile.purchase_value, tile.refund_value];
-        sums
-    }
-
-    fn into_tile(self, partition: i32, tile_ms: i64, entity: i32, key: &str) -> EntityTile {
-        let [view_value, purchase_value, refund_value] = self.values;
-        EntityTile {
-            partition,
-            tile_ms,
-            entity,
-            key: key.to_owned(),
-            views: self.counts[VIEW],
-            clicks: self.counts[CLICK],
-            carts: self.counts[CART],
-            purchases: self.counts[PURCHASE],
-            refunds: self.counts[REFUND],
-            view_value,
-            purchase_value,
-            refund_value,
-        }
-    }
-
-    fn write(&self, out: &mut Writer) {
-        for count in self.counts {
-            out.uint(count);
-        }
-        for value in self.values {
-            out.int(value);
-        }
-    }
-
-    fn read_from(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut sums = Self::default();
-        for count in &mut sums.counts {
-            *count = input.uint()?;
-        }
-        for value in &mut sums.values {
-            *value = input.int()?;
-        }
-        Ok(sums)
     }
 }

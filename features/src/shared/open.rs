@@ -2,58 +2,134 @@
 //!
 //! Knows no other partition.
 
-use std::collections::BTreeMap;
+use schemas::entity::EntitySums;
+use schemas::{EntityTiles, SharedEntity};
 
-use schemas::{EntityTile, Event, SharedEntity};
-
-use super::Sums;
+use super::Keys;
+use super::parts::Packer;
 use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
 use crate::out::Sink;
 use crate::plan::{Plan, SHARED_ENTITIES};
 use crate::wire::{Reader, SnapshotError, Writer};
 
-/// Start of the tile, index of the shared entity, number of its text.
-type Cell = (i64, usize, u32);
+/// What was counted of one key in an open tile. It has a use of the key's text.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    /// Index of the shared entity.
+    entity: u32,
+    text: u32,
+    sums: EntitySums,
+}
+
+/// One open tile.
+#[derive(Debug, Clone, Default)]
+struct OpenTile {
+    tile_ms: i64,
+    /// In the order in which keys came.
+    cells: Vec<Cell>,
+    /// Open addressing, linear probing: a cell's place counted from 1, 0 for none. Not part of the state.
+    table: Vec<u32>,
+}
+
+impl OpenTile {
+    /// Where the cell's place stands, or would stand.
+    fn slot(&self, entity: u32, text: u32) -> usize {
+        let mask = self.table.len() - 1;
+        let hash = (u64::from(text) << 3 | u64::from(entity)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut slot = (hash >> 32) as usize & mask;
+        while let Some(place) = self.table[slot].checked_sub(1) {
+            let cell = &self.cells[place as usize];
+            if (cell.entity, cell.text) == (entity, text) {
+                break;
+            }
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    /// The cell of a key, and whether it was there before.
+    fn cell(&mut self, entity: u32, text: u32) -> (&mut Cell, bool) {
+        if self.cells.len() * 2 >= self.table.len() {
+            self.rebuild((self.cells.len() * 4).next_power_of_two().max(64));
+        }
+        let slot = self.slot(entity, text);
+        let was_there = self.table[slot] != 0;
+        if !was_there {
+            self.cells.push(Cell { entity, text, sums: EntitySums::default() });
+            self.table[slot] = self.cells.len() as u32;
+        }
+        let place = self.table[slot] as usize - 1;
+        (&mut self.cells[place], was_there)
+    }
+
+    fn rebuild(&mut self, slots: usize) {
+        self.table.clear();
+        self.table.resize(slots, 0);
+        for place in 0..self.cells.len() {
+            let Cell { entity, text, .. } = self.cells[place];
+            let slot = self.slot(entity, text);
+            self.table[slot] = place as u32 + 1;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.cells.clear();
+        self.table.fill(0);
+    }
+}
 
 /// The open tiles of a partition.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenTiles {
-    cells: BTreeMap<Cell, Sums>,
+    /// By time; few, but for a source that has stopped.
+    tiles: Vec<OpenTile>,
     /// Every tile that ends at this time or before is closed; [`NEVER`] before the first has.
     closed_ms: i64,
+    /// A tile that has closed, for its memory.
+    spare: OpenTile,
 }
 
 impl Default for OpenTiles {
     fn default() -> Self {
-        Self { cells: BTreeMap::new(), closed_ms: NEVER }
+        Self { tiles: Vec::new(), closed_ms: NEVER, spare: OpenTile::default() }
     }
 }
 
 impl OpenTiles {
     /// Adds an event up; `false` if its tile is closed and nothing was changed.
-    pub(crate) fn add(&mut self, event: &Event, kind: usize, plan: &Plan, texts: &mut Interner) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        at_ms: i64,
+        kind: usize,
+        value: f64,
+        keys: Keys,
+        plan: &Plan,
+        texts: &mut Interner,
+    ) -> bool {
         let width_ms = plan.shared_tile_ms();
-        let tile_ms = event.event_time_ms.div_euclid(width_ms) * width_ms;
+        let tile_ms = at_ms.div_euclid(width_ms) * width_ms;
         if tile_ms < self.closed_ms {
             return false;
         }
-        for (entity, _) in plan.shared.iter().enumerate().filter(|(_, kept)| kept.is_some()) {
-            let text = texts.intern(key_of(event, entity));
-            if text == EMPTY {
-                continue;
+        let at = self.tiles.partition_point(|tile| tile.tile_ms < tile_ms);
+        if self.tiles.get(at).is_none_or(|tile| tile.tile_ms != tile_ms) {
+            let mut tile = std::mem::take(&mut self.spare);
+            tile.tile_ms = tile_ms;
+            self.tiles.insert(at, tile);
+        }
+        let tile = &mut self.tiles[at];
+        for (entity, text) in (0..).zip(keys.0).filter(|(_, text)| *text != EMPTY) {
+            let (cell, was_there) = tile.cell(entity, text);
+            super::add(&mut cell.sums, kind, value);
+            if !was_there {
+                texts.retain(text);
             }
-            let cell = (tile_ms, entity, text);
-            // A cell holds one use of its text.
-            if self.cells.contains_key(&cell) {
-                texts.release(text);
-            }
-            self.cells.entry(cell).or_default().add(kind, event.value);
         }
         true
     }
 
-    /// The clock has moved: puts out what it has passed, by tile, entity and key, then the mark.
+    /// The clock has moved: puts out what it has passed, by tile, entity and key. How many records.
     pub(crate) fn close(
         &mut self,
         clock_ms: i64,
@@ -68,61 +144,107 @@ impl OpenTiles {
             return 0;
         }
         self.closed_ms = closed_ms;
-        let open = self.cells.split_off(&(closed_ms, 0, 0));
-        let mut closed: Vec<(Cell, Sums)> = std::mem::replace(&mut self.cells, open).into_iter().collect();
-        // Numbers of texts depend on what was forgotten before; the order of the records need not.
-        closed.sort_by(|((tile, entity, a), _), ((other, of, b), _)| {
-            (tile, entity, texts.text(*a)).cmp(&(other, of, texts.text(*b)))
-        });
-        for ((tile_ms, entity, text), sums) in &closed {
-            out.tile(sums.into_tile(
-                partition,
-                *tile_ms,
-                SharedEntity::ALL[*entity] as i32,
-                texts.text(*text),
-            ));
-            texts.release(*text);
+        let count = self.tiles.partition_point(|tile| tile.tile_ms < closed_ms);
+        let mut packer = Packer::default();
+        for mut tile in self.tiles.drain(..count) {
+            for (entity, text, at) in in_order(&tile.cells, texts) {
+                let entity = SharedEntity::ALL[entity as usize] as i32;
+                packer.row(tile.tile_ms, entity, texts.text(text), &tile.cells[at].sums);
+            }
+            for cell in &tile.cells {
+                texts.release(cell.text);
+            }
+            tile.clear();
+            self.spare = tile;
         }
-        out.tile(EntityTile { partition, tile_ms: closed_ms, ..EntityTile::default() });
-        closed.len() as u64 + 1
+        let layout = plan.shared_layout();
+        let mut records = 0;
+        for (part, last, blocks) in packer.finish() {
+            out.tiles(EntityTiles { partition, closed_ms, layout, part, last, blocks });
+            records += 1;
+        }
+        records
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.cells.len() * (size_of::<Cell>() + size_of::<Sums>())
+        let tiles = self.tiles.iter().chain([&self.spare]);
+        tiles.map(|tile| tile.cells.capacity() * size_of::<Cell>() + tile.table.len() * 4).sum()
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {
         out.int(self.closed_ms);
-        out.len(self.cells.len());
-        for ((tile_ms, entity, text), sums) in &self.cells {
-            out.int(*tile_ms);
-            out.len(*entity);
-            out.uint(u64::from(*text));
-            sums.write(out);
+        out.len(self.tiles.len());
+        for tile in &self.tiles {
+            out.int(tile.tile_ms);
+            out.len(tile.cells.len());
+            for cell in &tile.cells {
+                out.uint(u64::from(cell.entity));
+                out.uint(u64::from(cell.text));
+                cell.sums.counts.iter().for_each(|count| out.uint(*count));
+                cell.sums.values.iter().for_each(|value| out.int(*value));
+            }
         }
     }
 
     pub(crate) fn read_from(input: &mut Reader<'_>, texts: usize) -> Result<Self, SnapshotError> {
-        let mut tiles = Self { cells: BTreeMap::new(), closed_ms: input.int()? };
+        let mut tiles = Self { closed_ms: input.int()?, ..Self::default() };
         for _ in 0..input.len()? {
-            let cell = (input.int()?, input.uint()? as usize, input.id()?);
-            if cell.1 >= SHARED_ENTITIES || cell.2 as usize >= texts {
+            let mut tile = OpenTile { tile_ms: input.int()?, ..OpenTile::default() };
+            if tiles.tiles.last().is_some_and(|before| before.tile_ms >= tile.tile_ms) {
                 return Err(input.damaged());
             }
-            tiles.cells.insert(cell, Sums::read_from(input)?);
+            for _ in 0..input.len()? {
+                let (entity, text) = (input.id()?, input.id()?);
+                if entity as usize >= SHARED_ENTITIES || text as usize >= texts {
+                    return Err(input.damaged());
+                }
+                let (cell, was_there) = tile.cell(entity, text);
+                for count in &mut cell.sums.counts {
+                    *count = input.uint()?;
+                }
+                for value in &mut cell.sums.values {
+                    *value = input.int()?;
+                }
+                if was_there {
+                    return Err(input.damaged());
+                }
+            }
+            tiles.tiles.push(tile);
         }
         Ok(tiles)
     }
 }
 
-/// Which of the shared entity's keys an event belongs to; empty for none.
-pub(crate) fn key_of(event: &Event, entity: usize) -> &str {
-    match SharedEntity::ALL[entity] {
-        SharedEntity::Item => &event.item,
-        SharedEntity::Campaign => &event.campaign,
-        SharedEntity::Category => &event.category,
-        SharedEntity::Brand => &event.brand,
-        SharedEntity::Placement => &event.placement,
-        SharedEntity::None => "",
+/// Entity, text and place of each cell, by entity and key: numbers of texts depend on what was
+/// forgotten before, the order of the rows need not.
+fn in_order(cells: &[Cell], texts: &Interner) -> Vec<(u32, u32, usize)> {
+    let mut cells: Vec<_> = cells.iter().enumerate().map(|(at, cell)| (cell.entity, cell.text, at)).collect();
+    cells.sort_unstable_by_key(|(entity, ..)| *entity);
+    for keys in cells.chunk_by_mut(|(entity, ..), (other, ..)| entity == other) {
+        sort_by_text(keys, texts);
     }
+    cells
+}
+
+/// Texts of one entity often begin alike: eight bytes behind what all have in common decide most
+/// comparisons.
+fn sort_by_text(keys: &mut [(u32, u32, usize)], texts: &Interner) {
+    let first = texts.text(keys[0].1).as_bytes();
+    let mut common = first.len();
+    for (_, text, _) in keys.iter() {
+        let alike = first.iter().zip(texts.text(*text).as_bytes()).take(common);
+        common = alike.take_while(|(a, b)| a == b).count();
+    }
+    let eight = |text: u32| {
+        let mut eight = [0; 8];
+        let rest = &texts.text(text).as_bytes()[common..];
+        let len = rest.len().min(8);
+        eight[..len].copy_from_slice(&rest[..len]);
+        u64::from_be_bytes(eight)
+    };
+    let mut sorted: Vec<_> = keys.iter().map(|key| (eight(key.1), *key)).collect();
+    sorted.sort_unstable_by(|(a, key), (b, other)| {
+        a.cmp(b).then_with(|| texts.text(key.1).cmp(texts.text(other.1)))
+    });
+    keys.iter_mut().zip(sorted).for_each(|(key, (_, sorted))| *key = sorted);
 }

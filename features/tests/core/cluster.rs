@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use features::{Config, Core, EntityConfig, Merge, Out, Output, Plan};
 use schemas::duration::Millis;
-use schemas::{Control, EntityTile, EntityVersion, Entry, Event, FeatureVector, Place};
+use schemas::{Control, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Place};
 
 use crate::common::*;
 
@@ -39,11 +39,11 @@ pub(crate) struct Cluster {
     pub(crate) cores: Vec<Core>,
     pub(crate) merge: Merge,
     pub(crate) next: Vec<i64>,
-    pub(crate) sent: Vec<VecDeque<EntityTile>>,
+    pub(crate) sent: Vec<VecDeque<EntityTiles>>,
     /// Last version marked in each partition's log.
     pub(crate) marked: Vec<u64>,
     pub(crate) vectors: Vec<(FeatureVector, u64)>,
-    pub(crate) tiles: Vec<EntityTile>,
+    pub(crate) tiles: Vec<EntityTiles>,
     pub(crate) versions: Vec<EntityVersion>,
 }
 
@@ -76,9 +76,9 @@ impl Cluster {
         for output in out.records {
             match output {
                 Output::Vector(vector) => self.vectors.push((*vector, self.marked[partition])),
-                Output::Tile(tile) => {
-                    self.tiles.push(tile.clone());
-                    self.sent[partition].push_back(tile);
+                Output::Tiles(tiles) => {
+                    self.tiles.push(tiles.clone());
+                    self.sent[partition].push_back(tiles);
                 }
                 _ => {}
             }
@@ -93,10 +93,10 @@ impl Cluster {
         }
     }
 
-    /// The merge takes the next tile of a partition, and marks what it completes in all.
+    /// The merge takes the next record of a partition, and marks what it completes in all.
     pub(crate) fn take(&mut self, partition: usize) -> bool {
-        let Some(tile) = self.sent[partition].pop_front() else { return false };
-        for version in self.merge.step(&tile) {
+        let Some(tiles) = self.sent[partition].pop_front() else { return false };
+        for version in self.merge.step(&tiles) {
             self.versions.push(version.clone());
             for partition in 0..PARTITIONS {
                 self.step(partition, &Entry::Control(Control::Entities(version.clone())));

@@ -3,7 +3,7 @@
 use features::{Core, Merge};
 use proptest::prelude::*;
 use schemas::duration::Millis;
-use schemas::{EntityTile, Event, FeatureVector, Kind};
+use schemas::{EntityTiles, Event, FeatureVector, Kind};
 
 use crate::cluster::*;
 use crate::common::*;
@@ -127,18 +127,18 @@ proptest! {
             cluster.write(entry);
         }
         let of = |partition: usize| cluster.tiles.iter().filter(move |t| t.partition == partition as i32);
-        let published = |order: Vec<&EntityTile>| {
+        let published = |order: Vec<&EntityTiles>| {
             let mut merge = Merge::new(cluster.plan.clone(), PARTITIONS);
             order.into_iter().flat_map(|tile| merge.step(tile)).next_back()
         };
         let last = published((0..PARTITIONS).flat_map(of).collect());
         prop_assert_eq!(&last, &published((0..PARTITIONS).rev().flat_map(of).collect()));
         // A partition that begins again from some record, as at-least-once delivery may have it.
-        let all: Vec<&EntityTile> = (0..PARTITIONS).flat_map(of).collect();
+        let all: Vec<&EntityTiles> = (0..PARTITIONS).flat_map(of).collect();
         let from = at.index(all.len());
         let partition = all[from].partition;
         let again = all[..from].iter().filter(|tile| tile.partition == partition);
-        let repeated: Vec<&EntityTile> = all[..from].iter().chain(again).chain(&all[from..]).copied().collect();
+        let repeated: Vec<&EntityTiles> = all[..from].iter().chain(again).chain(&all[from..]).copied().collect();
         prop_assert_eq!(&last, &published(repeated));
     }
 

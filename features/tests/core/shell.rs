@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, ProcessorFactory, TopicPartition, UnitId};
 use schemas::table::TopicRecord;
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, EntityTile, Entry, Kind, Label, Protobuf};
+use schemas::{Aggregate, Codec, Duplicate, EntityTiles, Entry, Kind, Label, Protobuf};
 
 use crate::common::*;
 
@@ -25,7 +25,7 @@ impl Sink for Compare {
     fn label(&mut self, _: &Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
     fn aggregate(&mut self, _: Aggregate) {}
-    fn tile(&mut self, _: EntityTile) {}
+    fn tiles(&mut self, _: EntityTiles) {}
 }
 
 proptest! {
@@ -61,13 +61,13 @@ fn records(entries: &[Entry]) -> Vec<InRecord> {
     entries.iter().enumerate().map(of).collect()
 }
 
-fn value_of(output: &Output) -> (&'static str, Vec<u8>, String) {
+fn value_of(output: &Output) -> (&'static str, Vec<u8>, Option<String>) {
     match output {
-        Output::Vector(v) => ("t-feature-vectors", Protobuf::to_vec(&**v), v.user.clone()),
-        Output::Label(l) => ("t-labels", Protobuf::to_vec(l), l.user.clone()),
-        Output::Duplicate(d) => ("t-duplicates", Protobuf::to_vec(d), d.user.clone()),
-        Output::Aggregate(a) => ("t-aggregates", Protobuf::to_vec(a), a.campaign.clone()),
-        Output::Tile(t) => ("t-entity-tiles", Protobuf::to_vec(t), t.key.clone()),
+        Output::Vector(v) => ("t-feature-vectors", Protobuf::to_vec(&**v), Some(v.user.clone())),
+        Output::Label(l) => ("t-labels", Protobuf::to_vec(l), Some(l.user.clone())),
+        Output::Duplicate(d) => ("t-duplicates", Protobuf::to_vec(d), Some(d.user.clone())),
+        Output::Aggregate(a) => ("t-aggregates", Protobuf::to_vec(a), Some(a.campaign.clone())),
+        Output::Tiles(t) => ("t-entity-tiles", Protobuf::to_vec(t), None),
     }
 }
 
@@ -95,12 +95,12 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
             topic: topic.into(),
             // Tiles of all partitions go to one.
             partition: Some(if topic == "t-entity-tiles" { 0 } else { 3 }),
-            key: Some(key.into()),
+            key: key.map(Bytes::from),
             value: Some(value.into()),
             headers: Vec::new(),
         })
         .collect();
-    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 3, "vectors, a duplicate, labels, a sum, two tiles and a mark");
+    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 1, "vectors, a duplicate, labels, a sum, and tiles");
 
     let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
     assert_eq!(factory.inputs(), ["t-events".into()]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use features::{Core, Plan, Sink, VectorView};
 use schemas::{
-    Aggregate, Codec, Control, Duplicate, EntityTile, Entry, Event, FeatureVector, Kind, Label, Place,
+    Aggregate, Codec, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Place,
     Protobuf,
 };
 
@@ -188,5 +188,5 @@ impl Sink for Made {
 
     fn label(&mut self, _: &Label) {}
     fn aggregate(&mut self, _: Aggregate) {}
-    fn tile(&mut self, _: EntityTile) {}
+    fn tiles(&mut self, _: EntityTiles) {}
 }

@@ -193,7 +193,7 @@ fn begin(
     check_range(&files, times)?;
     let warm_up = options.warm_up.filter(|_| options.from_ms.is_some());
     if let Some(warm_up) = warm_up {
-        let longest = plan.tiles().last().map(|(window, _)| *window).unwrap_or_default();
+        let longest = plan.longest_window();
         if warm_up < longest {
             tracing::warn!(%warm_up, %longest, "windows longer than --warm-up are not full at --from");
         }

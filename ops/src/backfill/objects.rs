@@ -61,28 +61,28 @@ impl Records {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use schemas::EntityTile;
+    use schemas::Duplicate;
 
     use super::*;
 
-    fn tile(tile_ms: i64) -> EntityTile {
-        EntityTile { tile_ms, key: "k".repeat(tile_ms as usize), ..EntityTile::default() }
+    fn duplicate(length: usize) -> Duplicate {
+        Duplicate { user: "u".repeat(length), ..Duplicate::default() }
     }
 
     #[test]
     fn records_come_back_in_order_and_damage_is_named() {
         let store = Store::open("memory://").unwrap();
         let mut bytes = Vec::new();
-        put(&tile(3), &mut bytes);
-        put(&tile(0), &mut bytes);
+        put(&duplicate(3), &mut bytes);
+        put(&duplicate(0), &mut bytes);
         store.put_blocking("a/1", bytes.clone().into()).unwrap();
         store.put_blocking("a/2", Bytes::new()).unwrap();
         bytes.pop();
         store.put_blocking("a/3", bytes.into()).unwrap();
         let mut records = Records::new(store, ["a/1", "a/2", "a/3"].map(String::from).to_vec());
-        let mut next = || records.next::<EntityTile>();
+        let mut next = || records.next::<Duplicate>();
         for wanted in [3, 0, 3] {
-            assert_eq!(next().unwrap().unwrap(), tile(wanted));
+            assert_eq!(next().unwrap().unwrap(), duplicate(wanted));
         }
         assert!(next().unwrap_err().to_string().contains("a/3"));
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use features::{Config, Sink, VectorView};
 use runtime::store::Store;
 use schemas::duration::Millis;
-use schemas::{Aggregate, Duplicate, EntityTile, Label, SharedEntity};
+use schemas::{Aggregate, Duplicate, EntityTiles, Label, SharedEntity};
 
 use super::fold::Target;
 use super::objects::{FULL, put};
@@ -94,9 +94,9 @@ impl Target for Tiles {
 }
 
 impl Sink for Tiles {
-    fn tile(&mut self, tile: EntityTile) {
+    fn tiles(&mut self, tiles: EntityTiles) {
         if !self.again {
-            put(&tile, &mut self.bytes);
+            put(&tiles, &mut self.bytes);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use features::{Merge, Plan};
 use runtime::store::Store;
-use schemas::{Control, EntityTile, EntityVersion, Entry, SharedEntity};
+use schemas::{Control, EntityTiles, EntityVersion, Entry};
 
 use super::job::{Job, Part};
 use super::objects::{FULL, Records, put};
@@ -50,8 +50,8 @@ pub(super) fn are_made(store: &Store, job: &str) -> Result<bool> {
     Ok(store.get_blocking(&all(job))?.is_some())
 }
 
-/// Merges the tiles of all partitions. In memory are the merge's windows and tiles between the first
-/// and the last partition, which go on side by side.
+/// Merges the tiles of all partitions. In memory are those between the first and the last partition,
+/// which go on side by side.
 pub(super) fn make(store: &Store, job: &Job) -> Result<()> {
     let mut lanes = Vec::new();
     for part in &job.partitions {
@@ -66,18 +66,23 @@ pub(super) fn make(store: &Store, job: &Job) -> Result<()> {
         if *closed_ms == i64::MAX {
             break;
         }
-        // To the next mark; a partition that has ended holds nobody back.
+        // To the next that is closed; a partition that has ended holds nobody back.
         *closed_ms = loop {
-            let Some(mut tile) = records.next::<EntityTile>()? else { break i64::MAX };
-            tile.partition = least as i32;
-            let mark = (tile.entity == SharedEntity::None as i32).then_some(tile.tile_ms);
-            out.write(merge.step(&tile))?;
-            if let Some(mark) = mark {
-                break mark;
+            let Some(mut tiles) = records.next::<EntityTiles>()? else { break i64::MAX };
+            tiles.partition = least as i32;
+            out.write(merge.step(&tiles))?;
+            if tiles.last {
+                break tiles.closed_ms;
             }
         };
         if *closed_ms == i64::MAX {
-            let end = EntityTile { partition: least as i32, tile_ms: END_MS, ..EntityTile::default() };
+            let end = EntityTiles {
+                partition: least as i32,
+                closed_ms: END_MS,
+                layout: job.plan.shared_layout(),
+                last: true,
+                ..EntityTiles::default()
+            };
             // When all have ended there is nothing more to publish.
             if lanes.iter().any(|(closed_ms, _)| *closed_ms != i64::MAX) {
                 out.write(merge.step(&end))?;

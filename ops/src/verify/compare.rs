@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use schemas::table::TopicRecord;
 use schemas::{
-    Aggregate, Codec, DecodeError, Duplicate, EntityTile, Entry, FeatureVector, Label, Protobuf, VectorSchema,
+    Aggregate, Codec, DecodeError, Duplicate, EntityTiles, Entry, FeatureVector, Label, Protobuf,
+    VectorSchema,
 };
 use serde_json::{Map, Value, json};
 
@@ -59,7 +60,7 @@ fn value(context: &Context, topic: &str, bytes: &[u8]) -> Result<Value, DecodeEr
     } else if topic == &*names.duplicates {
         json!(<Protobuf as Codec<Duplicate>>::decode(&bytes)?)
     } else if topic == &*names.entity_tiles {
-        json!(<Protobuf as Codec<EntityTile>>::decode(&bytes)?)
+        json!(<Protobuf as Codec<EntityTiles>>::decode(&bytes)?)
     } else if topic == &*names.events {
         json!(<Protobuf as Codec<Entry>>::decode(&bytes)?)
     } else {

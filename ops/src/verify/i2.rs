@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, UnitId};
-use schemas::{Codec, Duplicate, EntityTile, Entry, FeatureVector, Kind, Label, Protobuf};
+use schemas::{Codec, Duplicate, EntityTiles, Entry, FeatureVector, Kind, Label, Protobuf};
 
 use super::{Options, Outcome, compare, entities};
 use crate::context::Context;
@@ -211,7 +211,7 @@ impl Log<'_> {
     fn next(&mut self) -> Result<Option<InRecord>> {
         while let Some(record) = self.cursor.next()? {
             match self.tiles_of {
-                Some(partition) if decode::<EntityTile>(&record)?.partition != partition => {}
+                Some(partition) if decode::<EntityTiles>(&record)?.partition != partition => {}
                 _ => return Ok(Some(record)),
             }
         }

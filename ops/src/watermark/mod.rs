@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use schemas::{Codec, EntityTile, Entry, Protobuf, SharedEntity, Source};
+use schemas::{Codec, EntityTiles, Entry, Protobuf, Source};
 use serde::Serialize;
 
 use self::fold::Fold;
@@ -146,16 +146,16 @@ fn closed(context: &Context, partitions: i32) -> Result<Vec<Option<i64>>> {
     }
     let whole = Range::whole(context, topic)?;
     let (begin, end) = (whole.begin[0], whole.end[0]);
-    // The last mark of each partition is near the end, unless the partition has stopped long ago.
+    // The last record of each partition is near the end, unless the partition has stopped long ago.
     let mut size = TAIL;
     loop {
         let mut range = whole.clone();
         range.begin[0] = begin.max(end - size);
         scan(context, &range, |record| {
-            let tile: EntityTile = Protobuf::decode(&record.record.value.unwrap_or_default())?;
-            let slot = usize::try_from(tile.partition).ok().and_then(|at| closed.get_mut(at));
-            if let Some(slot) = slot.filter(|_| tile.entity == SharedEntity::None as i32) {
-                *slot = (*slot).max(Some(tile.tile_ms));
+            let tiles: EntityTiles = Protobuf::decode(&record.record.value.unwrap_or_default())?;
+            let slot = usize::try_from(tiles.partition).ok().and_then(|at| closed.get_mut(at));
+            if let Some(slot) = slot.filter(|_| tiles.last) {
+                *slot = (*slot).max(Some(tiles.closed_ms));
             }
             Ok(())
         })?;

@@ -19,7 +19,7 @@ struct Row {
 
 fn table() -> Vec<Column<Row>> {
     columns![Row;
-        "kind" Plain = kind, "what it is: ticks (watermarks moved), sources (the set of sources) or entities (windows of shared entities)";
+        "kind" Plain = kind, "what it is: ticks (watermarks moved), sources (the set of sources) or entities (tiles of shared entities closed)";
         "body" Plain = body, "the record as JSON";
     ]
 }

@@ -3,16 +3,17 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use bytes::Bytes;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use schemas::entity::Rows;
 use schemas::event::PlacedEvent;
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::table::TopicRecord;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
-    Aggregate, Behaviour, Control, DeadLetter, Duplicate, EntityRow, EntityTile, EntityVersion, Event,
+    Aggregate, Behaviour, Control, DeadLetter, Duplicate, EntitySums, EntityTiles, EntityVersion, Event,
     FeatureVector, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Reason, Source, SourceSet,
-    Tick, Ticks, VectorSchema,
+    Tick, Ticks, TileBlock, VectorSchema,
 };
 
 /// Often empty, sometimes odd.
@@ -125,9 +126,9 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
     prop_oneof![
         vec(tick, 0..4).prop_map(|ticks| Control::Ticks(Ticks { ticks })),
         vec(source(), 0..4).prop_map(|sources| Control::Sources(SourceSet { sources })),
-        (any::<i64>(), any::<u64>(), any::<[bool; 2]>(), vec(entity_row(), 0..4)).prop_map(
-            |(version_ms, layout, [whole, last], rows)| {
-                Control::Entities(EntityVersion { version_ms, layout, whole, last, rows })
+        (any::<i64>(), any::<u64>(), any::<u32>(), any::<bool>(), blocks()).prop_map(
+            |(version_ms, layout, part, last, blocks)| {
+                Control::Entities(EntityVersion { version_ms, layout, part, last, blocks })
             }
         ),
     ]
@@ -138,32 +139,36 @@ fn entity() -> impl Strategy<Value = i32> {
     0..7_i32
 }
 
-fn entity_row() -> impl Strategy<Value = EntityRow> {
-    let numbers = (vec(any::<u64>(), 0..6), vec(any::<i64>(), 0..4), vec(any::<i64>(), 0..4));
-    (entity(), text(), numbers).prop_map(|(entity, key, (counts, values, last_ms))| EntityRow {
-        entity,
-        key,
-        counts,
-        values,
-        last_ms,
+fn blocks() -> impl Strategy<Value = Vec<TileBlock>> {
+    let numbers = (any::<[u64; 5]>(), any::<[i64; 3]>(), any::<u8>());
+    let sums = numbers.prop_map(|(mut counts, mut values, kept)| {
+        let dropped = |at: usize| kept & 1 << at == 0;
+        counts.iter_mut().enumerate().filter(|(at, _)| dropped(*at)).for_each(|(_, count)| *count = 0);
+        values.iter_mut().enumerate().filter(|(at, _)| dropped(5 + at)).for_each(|(_, value)| *value = 0);
+        EntitySums { counts, values }
+    });
+    let rows = btree_map(text(), sums, 1..4).prop_map(|rows| {
+        let mut block = Vec::new();
+        for (key, sums) in &rows {
+            Rows::push(&mut block, key, sums);
+        }
+        Bytes::from(block)
+    });
+    btree_map((time(), entity()), rows, 0..4).prop_map(|blocks| {
+        let block = |((tile_ms, entity), rows)| TileBlock { tile_ms, entity, rows };
+        blocks.into_iter().map(block).collect()
     })
 }
 
-pub(crate) fn entity_tile() -> impl Strategy<Value = EntityTile> {
-    (any::<i32>(), time(), entity(), text(), any::<[u64; 5]>(), any::<[i64; 3]>()).prop_map(
-        |(partition, tile_ms, entity, key, counts, values)| EntityTile {
+pub(crate) fn entity_tiles() -> impl Strategy<Value = EntityTiles> {
+    (any::<i32>(), time(), any::<u64>(), any::<u32>(), any::<bool>(), blocks()).prop_map(
+        |(partition, closed_ms, layout, part, last, blocks)| EntityTiles {
             partition,
-            tile_ms,
-            entity,
-            key,
-            views: counts[0],
-            clicks: counts[1],
-            carts: counts[2],
-            purchases: counts[3],
-            refunds: counts[4],
-            view_value: values[0],
-            purchase_value: values[1],
-            refund_value: values[2],
+            closed_ms,
+            layout,
+            part,
+            last,
+            blocks,
         },
     )
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use features::{AHEAD, Config, Core, Merge, Plan, Sink, VectorView};
-use schemas::{Aggregate, Codec as _, Control, Duplicate, EntityTile, Entry, Label, Place, Protobuf};
+use schemas::{Aggregate, Codec as _, Control, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 use serde::{Deserialize, Serialize};
 
 use workload::{DAY_MS, Oracle, Row, Users};
@@ -135,7 +135,7 @@ struct InMemory {
     checked: Vec<f32>,
     behaviours: u64,
     labels: u64,
-    tiles: Vec<EntityTile>,
+    tiles: Vec<EntityTiles>,
 }
 
 impl Sink for InMemory {
@@ -144,8 +144,8 @@ impl Sink for InMemory {
         self.behaviours += vector.behaviours().len() as u64;
     }
 
-    fn tile(&mut self, tile: EntityTile) {
-        self.tiles.push(tile);
+    fn tiles(&mut self, tiles: EntityTiles) {
+        self.tiles.push(tiles);
     }
 
     fn label(&mut self, _: &Label) {
@@ -159,7 +159,7 @@ impl Sink for InMemory {
 
 /// Takes the outputs as the service does, and drops their bytes.
 #[derive(Default)]
-struct Encoded(Vec<u8>, Vec<EntityTile>);
+struct Encoded(Vec<u8>, Vec<EntityTiles>);
 
 impl Sink for Encoded {
     fn vector(&mut self, vector: &VectorView<'_>) {
@@ -182,24 +182,24 @@ impl Sink for Encoded {
         Protobuf::encode(&aggregate, &mut self.0);
     }
 
-    fn tile(&mut self, tile: EntityTile) {
-        self.1.push(tile);
+    fn tiles(&mut self, tiles: EntityTiles) {
+        self.1.push(tiles);
     }
 }
 
 /// A sink whose tiles of shared entities are taken to the merge.
 trait Merged: Sink {
-    fn tiles(&mut self) -> Vec<EntityTile>;
+    fn take_tiles(&mut self) -> Vec<EntityTiles>;
 }
 
 impl Merged for InMemory {
-    fn tiles(&mut self) -> Vec<EntityTile> {
+    fn take_tiles(&mut self) -> Vec<EntityTiles> {
         std::mem::take(&mut self.tiles)
     }
 }
 
 impl Merged for Encoded {
-    fn tiles(&mut self) -> Vec<EntityTile> {
+    fn take_tiles(&mut self) -> Vec<EntityTiles> {
         std::mem::take(&mut self.1)
     }
 }
@@ -234,14 +234,14 @@ impl Feed {
     fn step(&mut self, entry: &Entry, out: &mut impl Merged) {
         self.core.step(entry, Place { partition: 0, offset: self.next }, out);
         self.next += 1;
-        let tiles = out.tiles();
+        let tiles = out.take_tiles();
         if tiles.is_empty() {
             return;
         }
         let watch = Watch::start();
         let mut versions = Vec::new();
-        for tile in tiles {
-            versions.extend(self.merge.step(&tile));
+        for tiles in tiles {
+            versions.extend(self.merge.step(&tiles));
         }
         self.merge_seconds += watch.seconds();
         for version in versions {

@@ -13,7 +13,7 @@ use ingest::decode::{Decoder, Events, RawPlace, RawTopic};
 use ingest::{Catalogue, PseudonymKey, Pseudonymizer};
 use market::Driver;
 use schemas::{
-    Aggregate, Behaviour, Control, Duplicate, EntityTile, Entry, Event, FeatureVector, Kind, Label, Origin,
+    Aggregate, Behaviour, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Origin,
     Place, Source, SourceSet, Tick, Ticks, VectorSchema,
 };
 
@@ -205,9 +205,9 @@ impl Maker {
         let place = Place { partition: 0, offset: self.offset };
         self.offset += 1;
         self.core.step(entry, place, &mut self.sink);
-        // With one partition, a version is complete with its tile, and marked at once.
-        for tile in std::mem::take(&mut self.sink.tiles) {
-            for version in self.merge.step(&tile) {
+        // With one partition, a version is complete with its tiles, and marked at once.
+        for tiles in std::mem::take(&mut self.sink.tiles) {
+            for version in self.merge.step(&tiles) {
                 self.step(&Entry::Control(Control::Entities(version)));
             }
         }
@@ -290,7 +290,7 @@ struct Gather {
     numbers_of: HashMap<String, u32>,
     row_at: HashMap<i64, usize>,
     truth: Option<Truth>,
-    tiles: Vec<EntityTile>,
+    tiles: Vec<EntityTiles>,
 }
 
 impl Gather {
@@ -355,7 +355,7 @@ impl Sink for Gather {
 
     fn aggregate(&mut self, _: Aggregate) {}
 
-    fn tile(&mut self, tile: EntityTile) {
-        self.tiles.push(tile);
+    fn tiles(&mut self, tiles: EntityTiles) {
+        self.tiles.push(tiles);
     }
 }

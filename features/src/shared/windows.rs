@@ -1,0 +1,265 @@
+//! The keys of one shared entity: what all partitions counted of each, and its windows.
+//!
+//! Knows of a key's tiles and windows only that [`Key`] keeps them.
+
+use std::hint::black_box;
+
+use schemas::entity::{Row, VALUE_PARTS};
+
+use super::key::{self, Key};
+use crate::core::AHEAD;
+use crate::history::NEVER;
+use crate::interner::{EMPTY, Interner};
+use crate::plan::{KINDS, SharedPlan};
+use crate::totals::Total;
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// Keys that are looked at per version for whether anything is left of them, beside two for each that
+/// has come: more than one, so that the sweep outruns the growth.
+const SWEPT: usize = 16;
+
+/// One key's windows, as a vector reads them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedRow {
+    /// One per window of the entity, ascending.
+    pub(crate) windows: Vec<Total>,
+    pub(crate) last_ms: [i64; KINDS],
+}
+
+/// All keys of one entity, each at a place.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    /// Per number of a text: its key's place, counted from 1; 0 for none.
+    place_of: Vec<u32>,
+    /// What [`Key`] keeps, place by place. Of a place that is free the text is [`EMPTY`]; of others it has
+    /// a use.
+    words: Vec<u64>,
+    /// Tiles, by place.
+    strips: Vec<Vec<u8>>,
+    free: Vec<u32>,
+    /// Where the sweep stands.
+    hand: usize,
+    /// Keys that have come since it moved.
+    come: usize,
+    row: SharedRow,
+    scratch: Vec<u8>,
+}
+
+impl Table {
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.strips.len() - self.free.len()
+    }
+
+    fn find(&self, text: u32) -> Option<usize> {
+        self.place_of.get(text as usize)?.checked_sub(1).map(|place| place as usize)
+    }
+
+    fn words(&self, place: usize, plan: &SharedPlan) -> &[u64] {
+        let words = key::words(plan);
+        &self.words[place * words..][..words]
+    }
+
+    /// The key at a place and its tiles, and the scratch.
+    fn key<'a>(&'a mut self, place: usize, plan: &SharedPlan) -> (Key<'a>, &'a mut Vec<u8>, &'a mut Vec<u8>) {
+        let words = key::words(plan);
+        let key = Key::new(&mut self.words[place * words..][..words], plan);
+        (key, &mut self.strips[place], &mut self.scratch)
+    }
+
+    /// The key's place; a new key's is made.
+    fn place(&mut self, key: &str, plan: &SharedPlan, texts: &mut Interner) -> usize {
+        if let Some(place) = texts.find(key).and_then(|text| self.find(text)) {
+            return place;
+        }
+        let place = match self.free.pop() {
+            Some(place) => place as usize,
+            None => self.grow(plan),
+        };
+        self.occupy(place, texts.intern(key), plan);
+        self.come += 1;
+        place
+    }
+
+    fn grow(&mut self, plan: &SharedPlan) -> usize {
+        self.strips.push(Vec::new());
+        self.words.resize(self.strips.len() * key::words(plan), 0);
+        self.strips.len() - 1
+    }
+
+    fn occupy(&mut self, place: usize, text: u32, plan: &SharedPlan) {
+        if self.place_of.len() <= text as usize {
+            self.place_of.resize(text as usize + 1, 0);
+        }
+        self.place_of[text as usize] = place as u32 + 1;
+        self.key(place, plan).0.clear(text);
+    }
+
+    /// Reads what adding to these texts' keys, or reading their windows, will read first. Changes
+    /// nothing; but the keys wait for memory together and not one after the other.
+    pub(crate) fn look_ahead(&self, texts: [u32; AHEAD], plan: &SharedPlan) {
+        if self.strips.is_empty() {
+            return;
+        }
+        let places = texts.map(|text| self.find(text).unwrap_or(0));
+        let keys = places.map(|place| (self.words(place, plan), &self.strips[place]));
+        // A word of each cache line.
+        let lines = |words: &[u64]| words.iter().step_by(8).fold(0, |all, word| all ^ word);
+        black_box(keys.map(|(words, tiles)| (lines(words), tiles.len())));
+        black_box(keys.map(|(words, tiles)| {
+            let begins = key::begins(words, plan).map(|at| tiles.get(at).copied().unwrap_or(0));
+            (begins.fold(0, |all, byte| all ^ byte), tiles.last().copied())
+        }));
+    }
+
+    /// Adds a closed tile of a key. Tiles come by time.
+    pub(crate) fn add(&mut self, tile_ms: i64, row: &Row<'_>, plan: &SharedPlan, texts: &mut Interner) {
+        if !row.key.is_empty() {
+            let place = self.place(row.key, plan, texts);
+            let (mut key, tiles, _) = self.key(place, plan);
+            key.add(tiles, tile_ms.div_euclid(plan.tile_ms), row.bytes, plan);
+        }
+    }
+
+    /// The key's windows at a version, in tiles; none for a key of which nothing is known. Versions
+    /// ascend.
+    pub(crate) fn read(&mut self, text: u32, version: i64, plan: &SharedPlan) -> Option<&SharedRow> {
+        let place = self.find(text)?;
+        let words = key::words(plan);
+        let mut key = Key::new(&mut self.words[place * words..][..words], plan);
+        if key.is_due(version) {
+            key.settle(&mut self.strips[place], version, plan, &mut self.scratch);
+        }
+        let windows = plan.windows.len();
+        // Numbers that are not kept stay 0, and so do carts that are kept with other clicks.
+        self.row.windows.resize(windows, Total::default());
+        let mut next = 0;
+        for (number, sum) in plan.sum_of.iter().enumerate() {
+            if *sum != Some(next) {
+                continue;
+            }
+            let sums = &key.sums()[usize::from(next) * windows..][..windows];
+            next += 1;
+            for (window, sum) in self.row.windows.iter_mut().zip(sums) {
+                match number.checked_sub(KINDS) {
+                    None => window.counts[number] = u32::try_from(*sum).unwrap_or(u32::MAX),
+                    Some(value) => window.sums[value] = *sum as i64 as f64 / VALUE_PARTS,
+                }
+            }
+        }
+        let longest = plan.windows.last().copied().unwrap_or(0);
+        for (last_ms, last) in self.row.last_ms.iter_mut().zip(plan.last_of) {
+            let last = last.map_or(0, |last| key.lasts[usize::from(last)] as i64);
+            *last_ms = if last != 0 && last + longest > version { last * plan.tile_ms } else { NEVER };
+        }
+        Some(&self.row)
+    }
+
+    /// Forgets some of the keys of which nothing is left at this version, in tiles.
+    pub(crate) fn sweep(&mut self, version: i64, plan: &SharedPlan, texts: &mut Interner) {
+        let looks = 2 * std::mem::take(&mut self.come) + SWEPT;
+        for _ in 0..looks.min(self.strips.len()) {
+            self.hand = if self.hand + 1 < self.strips.len() { self.hand + 1 } else { 0 };
+            let place = self.hand;
+            let text = key::text(self.words(place, plan));
+            if text == EMPTY {
+                continue;
+            }
+            let (mut key, tiles, scratch) = self.key(place, plan);
+            if key.is_due(version) {
+                key.settle(tiles, version, plan, scratch);
+            }
+            if tiles.is_empty() {
+                debug_assert!(key.sums().iter().all(|sum| *sum == 0), "no tiles, no sums");
+                key.clear(EMPTY);
+                *tiles = Vec::new();
+                self.place_of[text as usize] = 0;
+                self.free.push(place as u32);
+                texts.release(text);
+            } else if tiles.capacity() > 4 * tiles.len() + 64 {
+                tiles.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let tiles: usize = self.strips.iter().map(Vec::capacity).sum();
+        tiles
+            + self.strips.capacity() * size_of::<Vec<u8>>()
+            + self.words.capacity() * 8
+            + (self.place_of.capacity() + self.free.capacity()) * 4
+    }
+
+    /// Writes the state as of a version, in tiles: equal states are equal bytes, whatever has been
+    /// read.
+    pub(crate) fn write(&self, version: i64, plan: &SharedPlan, out: &mut Writer) {
+        let (mut words, mut tiles, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+        out.len(self.strips.len());
+        for (place, strip) in self.strips.iter().enumerate() {
+            words.clear();
+            words.extend_from_slice(self.words(place, plan));
+            let text = key::text(&words);
+            out.uint(u64::from(text));
+            if text == EMPTY {
+                continue;
+            }
+            let mut key = Key::new(&mut words, plan);
+            key.lasts.iter().for_each(|last| out.uint(*last));
+            if key.is_due(version) {
+                tiles.clone_from(strip);
+                key.settle(&mut tiles, version, plan, &mut scratch);
+                out.bytes(&tiles);
+            } else {
+                out.bytes(strip);
+            }
+        }
+        out.len(self.free.len());
+        self.free.iter().for_each(|place| out.uint(u64::from(*place)));
+        out.len(self.hand);
+    }
+
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        texts: usize,
+        version: i64,
+        plan: &SharedPlan,
+    ) -> Result<Self, SnapshotError> {
+        let mut table = Self::default();
+        for _ in 0..input.len()? {
+            let text = input.id()?;
+            let place = table.grow(plan);
+            if text == EMPTY {
+                continue;
+            }
+            if text as usize >= texts || table.find(text).is_some() {
+                return Err(input.damaged());
+            }
+            table.occupy(place, text, plan);
+            let (mut key, tiles, _) = table.key(place, plan);
+            for last in &mut *key.lasts {
+                *last = input.uint()?;
+            }
+            *tiles = input.bytes()?.to_vec();
+            key.count(tiles, version, plan).ok_or_else(|| input.damaged())?;
+        }
+        for _ in 0..input.len()? {
+            let place = input.id()?;
+            let is_free = (place as usize) < table.strips.len()
+                && key::text(table.words(place as usize, plan)) == EMPTY;
+            if !is_free {
+                return Err(input.damaged());
+            }
+            table.free.push(place);
+        }
+        table.hand = input.uint()? as usize;
+        let used = table.place_of.iter().filter(|place| **place != 0).count();
+        if used + table.free.len() != table.strips.len() || table.hand >= table.strips.len().max(1) {
+            return Err(input.damaged());
+        }
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests;

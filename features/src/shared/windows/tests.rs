@@ -1,0 +1,178 @@
+//! A table of keys against sums over all tiles that ever came.
+
+use proptest::prelude::*;
+use schemas::duration::Millis;
+use schemas::entity::{EntitySums, Rows};
+
+use super::*;
+use crate::config::{Config, EntityConfig};
+use crate::plan::Plan;
+
+const TILE_MS: i64 = 60_000;
+const KEYS: usize = 4;
+
+/// Windows of one entity with tiles of a minute, in seconds. At their tails are tiles of: a minute, and
+/// up; an hour alone, so that no window has the narrow ones; a window that ends within a tile.
+const WINDOWS: [&[i64]; 4] = [
+    &[60, 600, 3_600, 86_400, 604_800, 2_592_000],
+    &[86_400 * 2],
+    &[90, 150, 200_000],
+    &[3_600, 3_660, 14_400, 86_400],
+];
+
+fn plan(windows: &[i64], kinds: &[&str]) -> SharedPlan {
+    let names = kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let valued = names.iter().filter(|name| matches!(name.as_str(), "view" | "purchase" | "refund"));
+    let entity = EntityConfig {
+        count: names.clone(),
+        sum: valued.cloned().collect(),
+        seconds_since: names.clone(),
+        windows: windows.iter().map(|seconds| Millis(seconds * 1_000)).collect(),
+        ..EntityConfig::default()
+    };
+    let config = Config {
+        entities: [("item".to_owned(), entity)].into(),
+        shared_tile: Millis(TILE_MS),
+        ..Config::default()
+    };
+    let plan = Plan::compile(&config).unwrap_or_else(|error| panic!("{error}"));
+    plan.shared.into_iter().flatten().next().unwrap_or_else(|| panic!("an item is declared"))
+}
+
+/// What one version brings: how many tiles it goes on, and rows as (tiles back, key, kind, value).
+type Step = (i64, Vec<(i64, usize, usize, i16)>);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let gap = prop_oneof![6 => 1..3_i64, 3 => 1..90_i64, 1 => 1..20_000_i64];
+    let row = (0..90_i64, 0..KEYS, 0..KINDS, any::<i16>());
+    proptest::collection::vec((gap, proptest::collection::vec(row, 0..6)), 1..60)
+}
+
+/// Sums of a window at a version, and ages, over all that came.
+fn naive(all: &[(i64, usize, EntitySums)], key: usize, window: i64, size: i64, version: i64) -> EntitySums {
+    let mut total = EntitySums::default();
+    for (tile, _, sums) in all.iter().filter(|(_, of, _)| *of == key) {
+        let end = tile.div_euclid(size) * size + size;
+        if end * TILE_MS > version * TILE_MS - window {
+            total.merge(sums);
+        }
+    }
+    total
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is read in between, and with a restart after any version.
+    #[test]
+    fn windows_hold_what_came_and_has_not_left(
+        steps in steps(), windows in 0..WINDOWS.len(), alone: bool,
+        reads in proptest::collection::vec((any::<u8>(), 0..10_u8), 60),
+    ) {
+        let lengths = WINDOWS[windows];
+        let apart = ["view", "click", "cart", "refund"];
+        let kinds: &[&str] = if alone { &apart } else { &["view", "click", "purchase"] };
+        let plan = plan(lengths, kinds);
+        let mut texts = Interner::new();
+        let (mut table, mut version) = (Table::default(), 29_000_000);
+        let mut all = Vec::new();
+        for ((gap, rows), (read, restart)) in steps.iter().zip(&reads) {
+            let mut rows: Vec<_> = rows.iter().map(|(back, key, kind, value)| {
+                let mut sums = EntitySums::default();
+                crate::shared::add(&mut sums, *kind, f64::from(*value));
+                (version + gap - 1 - back % gap, *key, sums)
+            }).collect();
+            rows.sort_by_key(|(tile, key, _)| (*tile, *key));
+            for (tile, key, sums) in &rows {
+                let mut block = Vec::new();
+                Rows::push(&mut block, &format!("k{key}"), sums);
+                for row in Rows::new(&block) {
+                    table.add(tile * TILE_MS, &row, &plan, &mut texts);
+                }
+            }
+            all.extend(rows);
+            version += gap;
+            table.sweep(version, &plan, &mut texts);
+            let mut out = Writer(Vec::new());
+            table.write(version, &plan, &mut out);
+            let back = Table::read_from(&mut Reader::new(&out.0), texts.slots(), version, &plan);
+            let back = back.unwrap_or_else(|error| panic!("{error}"));
+            let mut again = Writer(Vec::new());
+            back.write(version, &plan, &mut again);
+            prop_assert_eq!(&out.0, &again.0, "one state, one snapshot");
+            if *restart == 0 {
+                table = back;
+            }
+            for key in (0..KEYS).filter(|key| read >> key & 1 == 1) {
+                let row = texts.find(&format!("k{key}")).and_then(|text| table.read(text, version, &plan));
+                let row = row.cloned().unwrap_or_else(|| SharedRow {
+                    windows: vec![Total::default(); lengths.len()],
+                    last_ms: [NEVER; KINDS],
+                });
+                for ((got, seconds), size) in row.windows.iter().zip(lengths).zip(&plan.sizes) {
+                    let want = naive(&all, key, seconds * 1_000, *size, version);
+                    for kind in kinds {
+                        let counted = |counts: [u64; KINDS]| match *kind {
+                            "view" => counts[0],
+                            "click" => counts[1] + counts[2],
+                            "cart" => counts[2],
+                            "purchase" => counts[3],
+                            _ => counts[4],
+                        };
+                        let (got, want) = (counted(got.counts.map(u64::from)), counted(want.counts));
+                        prop_assert_eq!(got, want, "{} {}", kind, seconds);
+                    }
+                    let value = |at: usize| want.values[at] as f64 / VALUE_PARTS;
+                    prop_assert_eq!(got.sums[0], value(0));
+                    prop_assert_eq!(got.sums[1], if alone { 0.0 } else { value(1) });
+                    prop_assert_eq!(got.sums[2], if alone { value(2) } else { 0.0 });
+                }
+                let longest_ms = lengths.last().map_or(0, |seconds| seconds * 1_000);
+                let of = all.iter().filter(|(_, of, sums)| *of == key && sums.counts[0] > 0);
+                let last = of.map(|(tile, ..)| (tile + 1) * TILE_MS).max();
+                let last = last.filter(|last| last + longest_ms > version * TILE_MS);
+                prop_assert_eq!(row.last_ms[0], last.unwrap_or(NEVER));
+            }
+        }
+        // Nothing stays of what has left all windows.
+        for _ in 0..KEYS {
+            table.sweep(version + 1_000_000, &plan, &mut texts);
+        }
+        prop_assert_eq!((table.len(), texts.len()), (0, 0));
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused_or_read() {
+    let plan = plan(WINDOWS[0], &["view", "click", "purchase"]);
+    let mut texts = Interner::new();
+    let mut table = Table::default();
+    for tile in 0..200 {
+        let mut block = Vec::new();
+        for key in ["a", "b"] {
+            let sums = EntitySums { counts: [tile, 1, 0, 0, 0], values: [300, -1, 0] };
+            Rows::push(&mut block, key, &sums);
+        }
+        for row in Rows::new(&block) {
+            table.add((29_000_000 + tile as i64) * TILE_MS, &row, &plan, &mut texts);
+        }
+    }
+    let version = 29_000_200;
+    let mut out = Writer(Vec::new());
+    table.write(version, &plan, &mut out);
+    for len in 0..out.0.len() {
+        let back = Table::read_from(&mut Reader::new(&out.0[..len]), texts.slots(), version, &plan);
+        assert!(back.is_err(), "{len} of {} bytes", out.0.len());
+    }
+    // A flipped bit may leave another state; it may not stop the process.
+    for bit in 0..out.0.len() * 8 {
+        let mut bytes = out.0.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(mut back) = Table::read_from(&mut Reader::new(&bytes), texts.slots(), version, &plan) {
+            for text in 0..texts.slots() as u32 {
+                back.read(text, version + 2_000, &plan);
+            }
+            back.write(version + 4_000, &plan, &mut Writer(Vec::new()));
+        }
+    }
+}
