@@ -12,9 +12,10 @@ use ops::pipeline::Service;
 use ops::session::Finished;
 use runtime::shutdown::Shutdown;
 
+use crate::args::bench::{BenchCommand, Quality, Speed};
 use crate::args::{
-    BenchCommand, Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Quality,
-    Replay, Simulate, Speed, TopicsCommand, Train, TrainCommand, Verify,
+    Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Replay, Simulate,
+    TopicsCommand, Train, TrainCommand, Verify,
 };
 
 /// Runs the command; its exit code.

@@ -3,7 +3,6 @@
 //! Knows no state. Two plans of one fingerprint make the same outputs of the same log.
 
 use schemas::duration::Millis;
-use schemas::entity::EntitySums;
 use schemas::{SharedEntity, VectorSchema};
 
 use crate::config::Config;
@@ -11,7 +10,7 @@ use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of
 use crate::evaluate::{Group, groups, needs};
 use crate::rates::{Declared, Rates};
 use crate::scan::Needs;
-use crate::totals::value_slot;
+use crate::shared::plan::SharedPlan;
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,27 +167,6 @@ pub(crate) struct Level {
     pub(crate) size_ms: i64,
     /// The longest window that reads them, ms.
     pub(crate) span_ms: i64,
-}
-
-/// What is kept of one shared entity. Times are in tiles of `tile_ms`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SharedPlan {
-    /// Width of the tiles that it is counted in, ms.
-    pub(crate) tile_ms: i64,
-    /// Its windows, ms, ascending.
-    pub(crate) windows_ms: Vec<i64>,
-    /// The same, rounded up: a window ends with a tile.
-    pub(crate) windows: Vec<i64>,
-    /// Per window: the width of the tiles at its tail; each is a multiple of the one before.
-    pub(crate) sizes: Vec<i64>,
-    /// How many sums are kept per window.
-    pub(crate) sums: usize,
-    /// Per number of [`EntitySums::numbers`]: which sum it adds to, if any.
-    pub(crate) sum_of: [Option<u8>; EntitySums::NUMBERS],
-    /// How many times of last events are kept.
-    pub(crate) lasts: usize,
-    /// Per kind: which of them it moves, if any.
-    pub(crate) last_of: [Option<u8>; KINDS],
 }
 
 /// Compiled declarations.
@@ -370,71 +348,9 @@ impl Plan {
     }
 }
 
-impl SharedPlan {
-    /// For the fields of the entity; `rated` is whether any rate reads it, of a child's fields too.
-    fn new(fields: &[Field], rated: bool, windows: &[i64], tile_ms: i64) -> Self {
-        let (levels, level_of) = levels_of(windows, tile_ms);
-        let mut numbers = [false; EntitySums::NUMBERS];
-        for kind in [VIEW, CLICK, CART] {
-            numbers[kind] = rated;
-        }
-        let mut kinds = [false; KINDS];
-        // Carts are kept apart from other clicks only where somebody asks for them alone.
-        let mut carts = [false; 2];
-        for field in fields {
-            let (counted, summed, last): (&[usize], &[usize], &[usize]) = match field {
-                Field::Count { kinds, .. } => (kinds.indices(), &[], &[]),
-                Field::Sum { kinds, .. } => (&[], kinds.indices(), &[]),
-                Field::Mean { kinds, .. } => (kinds.indices(), kinds.indices(), &[]),
-                Field::Since { kinds, .. } => (&[], &[], kinds.indices()),
-                Field::Rate { .. } | Field::Context(_) | Field::Number(_) => (&[], &[], &[]),
-            };
-            for kind in counted {
-                numbers[*kind] = true;
-            }
-            let slots = summed.iter().filter_map(|kind| value_slot(*kind));
-            slots.for_each(|slot| numbers[KINDS + slot] = true);
-            for kind in last {
-                kinds[*kind] = true;
-            }
-            carts[0] |= *counted == [CART];
-            carts[1] |= *last == [CART];
-        }
-        let (sums, sum_of) = places(numbers, carts[0]);
-        let (lasts, last_of) = places(kinds, carts[1]);
-        let in_tiles = |ms: i64| ms.div_euclid(tile_ms) + i64::from(ms.rem_euclid(tile_ms) > 0);
-        Self {
-            tile_ms,
-            windows_ms: windows.to_vec(),
-            windows: windows.iter().copied().map(in_tiles).collect(),
-            sizes: level_of.iter().map(|level| in_tiles(levels[*level].size_ms)).collect(),
-            sums,
-            sum_of,
-            lasts,
-            last_of,
-        }
-    }
-}
-
-/// How many places those that are used take, and the place of each; carts take that of clicks unless
-/// they are kept alone.
-fn places<const N: usize>(used: [bool; N], carts_alone: bool) -> (usize, [Option<u8>; N]) {
-    let mut count = 0_u8;
-    let mut place_of = [None; N];
-    for at in (0..N).filter(|at| used[*at]) {
-        if at == CART && used[CLICK] && !carts_alone {
-            place_of[CART] = place_of[CLICK];
-        } else {
-            place_of[at] = Some(count);
-            count += 1;
-        }
-    }
-    (usize::from(count), place_of)
-}
-
 /// The sizes of tiles that these windows read, none smaller than `least_ms`, and the place of each
 /// window's. Windows ascend.
-fn levels_of(windows: &[i64], least_ms: i64) -> (Vec<Level>, Vec<usize>) {
+pub(crate) fn levels_of(windows: &[i64], least_ms: i64) -> (Vec<Level>, Vec<usize>) {
     let mut levels: Vec<Level> = Vec::new();
     let mut level_of = Vec::new();
     for &window in windows {

@@ -8,8 +8,8 @@
 
 use schemas::entity::EntitySums;
 
+use super::plan::SharedPlan;
 use super::strip;
-use crate::plan::SharedPlan;
 
 /// No tile leaves. Reached in 2106 by tiles of a second.
 const NEVER: u32 = u32::MAX;

@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod merge;
 pub(crate) mod open;
 pub(crate) mod parts;
+pub(crate) mod plan;
 pub(crate) mod strip;
 pub(crate) mod versions;
 pub(crate) mod windows;

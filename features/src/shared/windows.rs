@@ -7,10 +7,11 @@ use std::hint::black_box;
 use schemas::entity::{Row, VALUE_PARTS};
 
 use super::key::{self, Key};
+use super::plan::SharedPlan;
 use crate::core::AHEAD;
 use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
-use crate::plan::{KINDS, SharedPlan};
+use crate::plan::KINDS;
 use crate::totals::Total;
 use crate::wire::{Reader, SnapshotError, Writer};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Of, Report, Value};
+use super::{Maker, Of, Report, Value};
 use crate::time;
 
 /// Events named of a value; the others are counted.
@@ -45,14 +45,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\n{} behaviours before it, newest first", self.behaviours.len())?;
         for past in &self.behaviours {
-            writeln!(
-                f,
-                "    {:<12}  {}  {:<8}  {}",
-                past.place,
-                time::show(past.event_time_ms),
-                past.kind,
-                past.item
-            )?;
+            event(f, past)?;
         }
         Ok(())
     }
@@ -74,17 +67,15 @@ fn line(f: &mut fmt::Formatter<'_>, value: &Value, width: usize) -> fmt::Result 
     let rounded = if value.rounded { ", the window rounded up at its tail" } else { "" };
     writeln!(f, "{:<width$}  {number:<12}  {of}{rounded}", value.column)?;
     for past in value.events.iter().take(NAMED) {
-        writeln!(
-            f,
-            "    {:<12}  {}  {:<8}  {}",
-            past.place,
-            time::show(past.event_time_ms),
-            past.kind,
-            past.item
-        )?;
+        event(f, past)?;
     }
     match value.events.len().saturating_sub(NAMED) {
         0 => Ok(()),
         more => writeln!(f, "    and {more} before (all with --json)"),
     }
+}
+
+fn event(f: &mut fmt::Formatter<'_>, event: &Maker) -> fmt::Result {
+    let Maker { place, kind, item, .. } = event;
+    writeln!(f, "    {place:<12}  {}  {kind:<8}  {item}", time::show(event.event_time_ms))
 }

@@ -1,0 +1,144 @@
+//! `salience bench ...`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Events per second through all hops, beside a plain copy of the same bytes. Uses the cluster
+    /// of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.
+    Pipeline {
+        /// Raw records.
+        #[arg(long, default_value_t = 150_000)]
+        events: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Examples per second of training the classic shape (50 tokens, a table of a million rows), beside
+    /// `PyTorch` on the same threads.
+    Train(Speed),
+    /// Milliseconds of batches of 1 to 1,024 through the same network, beside ONNX Runtime and `PyTorch`.
+    Infer(Speed),
+    /// The default network beside `LightGBM`, `AutoInt` and DIN on the same impressions and split: three
+    /// simulated markets, whose truth is known, and public logs. Takes hours at its full size.
+    Quality(Quality),
+    /// How faithful each way to explain a prediction is, on three simulated markets: by taking away
+    /// what it names, and by what truly drives the clicks there.
+    Explain {
+        /// Impressions of each market.
+        #[arg(long, default_value_t = 100_000)]
+        impressions: u64,
+        /// Only these markets: linear, crossed, drifting.
+        #[arg(long, value_delimiter = ',', value_name = "MARKETS")]
+        only: Vec<String>,
+        /// Seed of the markets.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Events that one core folds into features a second, and memory, snapshot and restore time a user.
+    ///
+    /// The events are made by a seed: 80 % views, 17 % clicks, 3 % purchases, users by Zipf's law with
+    /// exponent 0.8, items with 1.1, 2 % up to a minute late. Each view makes a vector of the user, of
+    /// the user under the view's campaign, of the item and of the campaign: counts and value over six
+    /// windows of 1m to 30d, click rates, ages, and the last 20 behaviours. Labels and hourly sums are made
+    /// too, and what users share is merged on the same thread. All vectors are compared with a count one
+    /// by one.
+    ///
+    /// `events_per_s` hands vectors over in memory, `unmerged_events_per_s` leaves the merge's time out,
+    /// `wire_events_per_s` decodes records and encodes vectors and labels as the service does.
+    Features {
+        /// Events folded over 7 days; there is a user for every 20.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: usize,
+        /// Users of 20 events each over 30 days, of whom memory, snapshot and restore are measured.
+        #[arg(long, default_value_t = 100_000)]
+        users: u32,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Records of history that `backfill` folds a second, and the most memory it takes, over a history
+    /// made by a seed in a temporary folder: 80 % views, 17 % clicks, 3 % purchases, users by Zipf's law
+    /// with exponent 0.8, one for every 20 events, 2 % up to a minute late.
+    Backfill {
+        /// Events of the history.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// Days that it lasts.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+        /// Partitions of `events`.
+        #[arg(long, default_value_t = 6)]
+        partitions: i32,
+        /// Partitions folded side by side; 0 takes all cores.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The classic network of neuromarketing (50 inputs, 256-128) on simulated viewings, with attention
+    /// over its inputs and without.
+    Classic {
+        /// Viewings; 70 % are trained on.
+        #[arg(long, default_value_t = 40_000)]
+        viewings: usize,
+        /// Seed of the viewings.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Writes both side by side as a page (HTML that needs nothing else).
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Speed {
+    /// The Python of the peers; else `TEST_PYTHON`, else the one that tests/peers/setup has made.
+    /// Without any there are no ratios.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// Threads of each side; 0 uses all cores.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quality {
+    /// Impressions of each simulated market.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) impressions: u64,
+    /// A folder with the public logs, in `rees46` and `open-bandit`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// The Python that tests/peers/setup has made; without it there are no peers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// Only these sets: linear, crossed, drifting, rees46, `open_bandit`.
+    #[arg(long, value_delimiter = ',', value_name = "SETS")]
+    pub(crate) only: Vec<String>,
+    /// Gives the rows the declared windows of entities that users share (item, campaign), too.
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// Seed of the markets.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keeps the rows and predictions there, as numpy files; peers whose predictions of the same rows
+    /// are there already are not trained again.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
