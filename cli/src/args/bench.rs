@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::option_option, reason = "--peers may stand alone or name a folder")]
 pub(crate) enum BenchCommand {
     /// Events per second through all hops, beside a plain copy of the same bytes. Uses the cluster
     /// of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.

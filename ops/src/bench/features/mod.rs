@@ -128,14 +128,13 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
     let mut engines = Vec::new();
     let checked = turns[0].checked;
     if let Some(peers) = &options.peers {
-        match peers.without_engines() {
-            Some(why) => without_peers.push(format!("Kafka Streams, Flink: {why}")),
-            None => {
-                engines = engines::run(peers, &rows, &checked, || {
-                    turns.push(fold(&plan, config.exact_events, &rows)?);
-                    Ok(())
-                })?;
-            }
+        if let Some(why) = peers.without_engines() {
+            without_peers.push(format!("Kafka Streams, Flink: {why}"));
+        } else {
+            engines = engines::run(peers, &rows, &checked, || {
+                turns.push(fold(&plan, config.exact_events, &rows)?);
+                Ok(())
+            })?;
         }
     } else {
         without_peers.push("none is asked for (--peers)".to_owned());
