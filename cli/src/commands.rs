@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ops::bench::peers::Peers;
 use ops::config::{Config, Sources};
 use ops::context::Context;
 use ops::pipeline::Service;
@@ -65,13 +66,17 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
             bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
         }
-        Command::Bench { command: BenchCommand::Features { events, users, json } } => {
-            load(global, None)?;
-            let options = ops::bench::features::Options { events, users };
-            print_measured(&ops::bench::features::run(&options)?, json)
+        Command::Bench { command: BenchCommand::Features { events, users, history, peers, json } } => {
+            let config = load(global, Some(ops::backfill::PRESET))?;
+            let peers = peers.map(Peers::new);
+            let options = ops::bench::features::Options { events, users, history, peers };
+            print_measured(&ops::bench::features::run(config, &options)?, json)
         }
-        Command::Bench { command: BenchCommand::Backfill { events, days, partitions, threads, json } } => {
-            let options = ops::bench::backfill::Options { events, days, partitions, threads };
+        Command::Bench {
+            command: BenchCommand::Backfill { events, days, partitions, threads, peers, json },
+        } => {
+            let peers = peers.map(Peers::new);
+            let options = ops::bench::backfill::Options { events, days, partitions, threads, peers };
             let config = load(global, Some(ops::backfill::PRESET))?;
             print_measured(&ops::bench::backfill::run(config, &options)?, json)
         }

@@ -5,8 +5,10 @@ pub mod backfill;
 pub mod classic;
 pub mod explain;
 pub mod features;
+pub mod peers;
 pub mod quality;
 pub mod speed;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

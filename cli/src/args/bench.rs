@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::option_option, reason = "--peers may stand alone or name a folder")]
 pub(crate) enum BenchCommand {
     /// Events per second through all hops, beside a plain copy of the same bytes. Uses the cluster
     /// of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.
@@ -58,6 +59,14 @@ pub(crate) enum BenchCommand {
         /// Users of 20 events each over 30 days, of whom memory, snapshot and restore are measured.
         #[arg(long, default_value_t = 100_000)]
         users: u32,
+        /// Events of the history that is backfilled as by `bench backfill`, with the same declarations.
+        #[arg(long, default_value_t = 100_000)]
+        history: u64,
+        /// Runs the same events through Kafka Streams and Flink, and the history through `DuckDB`, each on
+        /// one core in the same run, and says ratios: of what tests/peers/setup-streams has made in FOLDER,
+        /// by default where it makes it. Takes minutes.
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+        peers: Option<Option<PathBuf>>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -78,6 +87,10 @@ pub(crate) enum BenchCommand {
         /// Partitions folded side by side; 0 takes all cores.
         #[arg(long, default_value_t = 0)]
         threads: usize,
+        /// Runs the user's windows alone beside `DuckDB`, too, which tests/peers/setup-streams has put into
+        /// FOLDER, by default where it puts it; both on one core, by turns.
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+        peers: Option<Option<PathBuf>>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,

@@ -1,18 +1,24 @@
 //! `bench features`: what one core folds a second, what a user takes, and how long a snapshot and a
-//! restore last, for a declared set like that of the peers.
+//! restore last, for a declared set like that of the peers; beside these, where they are at hand.
 
+mod engines;
+mod show;
+mod state;
 mod workload;
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use features::{AHEAD, Config, Core, Merge, Plan, Sink, VectorView};
 use schemas::{Aggregate, Codec as _, Control, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 use serde::{Deserialize, Serialize};
 
-use workload::{DAY_MS, Oracle, Row, Users};
+use self::engines::{Engine, FLINK, KAFKA_STREAMS};
+use self::state::State;
+use self::workload::{Counted, DAY_MS, Oracle, Row, Users};
+use super::backfill;
+use super::peers::Peers;
+use super::watch::Watch;
 
 const REFERENCE: &str = include_str!("reference.toml");
 /// Rows made into entries at a time: making them is not measured, and they lie in the cache as
@@ -25,12 +31,16 @@ const EVENTS_PER_USER: usize = 20;
 const DAYS: (i64, i64) = (7, 30);
 
 /// What the command line says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Events folded to measure the throughput.
     pub events: usize,
     /// Users, of 20 events each, of which the state is measured.
     pub users: u32,
+    /// Events of the history that is backfilled.
+    pub history: u64,
+    /// What to compare with.
+    pub peers: Option<Peers>,
 }
 
 /// What was measured, on one thread.
@@ -53,6 +63,21 @@ pub struct Measured {
     pub snapshot_s_per_million_users: f64,
     /// Time to read it back.
     pub restore_s_per_million_users: f64,
+    /// Records that `backfill` folds a second of a core's time, from table to table, as `bench backfill`
+    /// measures it.
+    pub backfill_rows_per_s: f64,
+    /// `events_per_s` over that of Kafka Streams' best variant.
+    pub ratio_to_kafka_streams: Option<f64>,
+    /// The same over Flink's.
+    pub ratio_to_flink: Option<f64>,
+    /// Records that `backfill` folds to the user's windows alone a second of a core's time, over DuckDB's.
+    pub backfill_ratio_to_duckdb: Option<f64>,
+    /// The stream engines, each way that they were run.
+    pub engines: Vec<Engine>,
+    /// What was measured of `backfill`, and of `DuckDB` beside it.
+    pub backfill: backfill::Measured,
+    /// Why there is nothing to compare with.
+    pub without_peers: Vec<String>,
     /// Events behind `events_per_s`.
     pub events: usize,
     /// Events behind `wire_events_per_s`.
@@ -78,28 +103,62 @@ pub struct Checked {
     pub tiled: u64,
     /// Of these, vectors that differ, by less than a tile; others may not.
     pub rounded: u64,
+    /// Least and most that the sum of the stream engines may be, whose program counts in seconds and in
+    /// tiles of 24 minutes.
+    pub bounds: [u64; 2],
 }
 
-/// Runs it: the state, then the throughput.
+/// Runs it: the state, the throughput, the backfill.
 ///
 /// # Errors
-/// A vector that says something else than a count one by one.
-pub fn run(options: &Options) -> Result<Measured> {
+/// A vector that says something else than a count one by one; a peer that fails.
+pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
     ensure!(options.events > 0 && options.users > 0, "--events and --users must be at least 1");
     let config = reference()?;
     let plan = Arc::new(Plan::compile(&config)?);
     let state = State::measure(config.clone(), options.users)?;
     let users = Users::Drawn((options.events / EVENTS_PER_USER).max(1) as u32);
     let rows = workload::rows(options.events, DAYS.0, users, SEED)?;
-    let mut checked = Checked::default();
-    let (seconds, merge_seconds) = fold(&plan, config.exact_events, &rows, &mut checked)?;
+    let mut turns = vec![fold(&plan, config.exact_events, &rows)?];
     // Decoding and encoding cost the same whatever the state: a part of the events tells as much.
     let wire_events = rows.len().div_ceil(4);
     let wire_seconds = fold_wire(&plan, &rows[..wire_events])?;
+
+    let mut without_peers: Vec<String> = Vec::new();
+    let mut engines = Vec::new();
+    let checked = turns[0].checked;
+    if let Some(peers) = &options.peers {
+        if let Some(why) = peers.without_engines() {
+            without_peers.push(format!("Kafka Streams, Flink: {why}"));
+        } else {
+            engines = engines::run(peers, &rows, &checked, || {
+                turns.push(fold(&plan, config.exact_events, &rows)?);
+                Ok(())
+            })?;
+        }
+    } else {
+        without_peers.push("none is asked for (--peers)".to_owned());
+    }
+    drop(rows);
+    let history = backfill::Options {
+        events: options.history,
+        days: DAYS.1 as u32,
+        partitions: 2,
+        threads: 1,
+        peers: options.peers.clone(),
+    };
+    let backfill = backfill::run(crate::config::Config { features: config, ..ours }, &history)?;
+    let without_duckdb = backfill.without_peers.as_ref().filter(|_| options.peers.is_some());
+    without_peers.extend(without_duckdb.map(|why| format!("DuckDB: {why}")));
+
+    turns.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let Turn { seconds, merge_seconds, .. } = turns[turns.len() / 2];
+    let events_per_s = options.events as f64 / seconds;
+    let ratio = |name| engines::best(&engines, name).map(|theirs| events_per_s / theirs);
     let million = |seconds: f64| seconds * 1e6 / f64::from(options.users);
     let each = |bytes: usize| bytes as f64 / f64::from(options.users);
     Ok(Measured {
-        events_per_s: options.events as f64 / seconds,
+        events_per_s,
         unmerged_events_per_s: options.events as f64 / (seconds - merge_seconds),
         wire_events_per_s: wire_events as f64 / wire_seconds,
         bytes_per_user: each(state.bytes),
@@ -107,6 +166,13 @@ pub fn run(options: &Options) -> Result<Measured> {
         snapshot_bytes_per_user: each(state.snapshot_bytes),
         snapshot_s_per_million_users: million(state.snapshot_s),
         restore_s_per_million_users: million(state.restore_s),
+        backfill_rows_per_s: backfill.rows_per_core_s,
+        ratio_to_kafka_streams: ratio(KAFKA_STREAMS),
+        ratio_to_flink: ratio(FLINK),
+        backfill_ratio_to_duckdb: backfill.ratio_to_duckdb,
+        engines,
+        backfill,
+        without_peers,
         events: options.events,
         wire_events,
         users: options.users,
@@ -116,7 +182,7 @@ pub fn run(options: &Options) -> Result<Measured> {
 }
 
 /// The defaults with the reference set's declarations in their place.
-fn reference() -> Result<Config> {
+pub(super) fn reference() -> Result<Config> {
     #[derive(Deserialize)]
     struct File {
         features: toml::Table,
@@ -250,9 +316,16 @@ impl Feed {
     }
 }
 
-/// Seconds of folding the rows, and those of them that the merge took; their vectors are checked: up to `most_exact` events of a user they are
-/// exact.
-fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row], checked: &mut Checked) -> Result<(f64, f64)> {
+/// The rows folded once.
+struct Turn {
+    seconds: f64,
+    /// Of these, the merge's.
+    merge_seconds: f64,
+    checked: Checked,
+}
+
+/// Folds the rows and checks their vectors: up to `most_exact` events of a user they are exact.
+fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row]) -> Result<Turn> {
     let name = "user_views_1d";
     let position = plan.vector_schema().position(name).context("the reference set counts views")?;
     let tile = plan.tiles().into_iter().find(|(window, _)| window.0 == DAY_MS);
@@ -260,7 +333,7 @@ fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row], checked: &mut Checked
     let mut sink = InMemory { position, ..InMemory::default() };
     let mut feed = Feed::new(plan, &mut sink);
     let mut oracle = Oracle::default();
-    let mut seconds = 0.0;
+    let (mut seconds, mut checked) = (0.0, Checked::default());
     for (number, rows) in rows.chunks(BATCH).enumerate() {
         let entries = workload::entries(rows, number * BATCH, false);
         sink.checked.clear();
@@ -268,12 +341,12 @@ fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row], checked: &mut Checked
         feed.steps(&entries, &mut sink);
         seconds += watch.seconds();
         let counted = rows.iter().filter_map(|row| oracle.fold(row, tile.0));
-        for ((exact, most, events), &got) in counted.zip(&sink.checked) {
+        for (Counted { exact, rounded, events, bounds }, &got) in counted.zip(&sink.checked) {
             let is_tiled = events > most_exact;
             let got = got as usize;
             ensure!(
-                got == exact || is_tiled && (exact..=most).contains(&got),
-                "a vector has {name} {got}, counted one by one it is {exact} (a tile more: {most}) after \
+                got == exact || is_tiled && (exact..=rounded).contains(&got),
+                "a vector has {name} {got}, counted one by one it is {exact} (a tile more: {rounded}) after \
                  {events} events"
             );
             checked.vectors += 1;
@@ -281,9 +354,11 @@ fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row], checked: &mut Checked
             checked.exact_sum += exact as u64;
             checked.tiled += u64::from(is_tiled);
             checked.rounded += u64::from(got != exact);
+            checked.bounds[0] += bounds[0] as u64;
+            checked.bounds[1] += bounds[1] as u64;
         }
     }
-    Ok((seconds, feed.merge_seconds))
+    Ok(Turn { seconds, merge_seconds: feed.merge_seconds, checked })
 }
 
 /// Seconds of decoding the rows' records, folding them, and encoding what follows.
@@ -304,112 +379,25 @@ fn fold_wire(plan: &Arc<Plan>, rows: &[Row]) -> Result<f64> {
     Ok(seconds)
 }
 
-/// The state of users with 20 events each.
-struct State {
-    bytes: usize,
-    resident: Option<usize>,
-    snapshot_bytes: usize,
-    snapshot_s: f64,
-    restore_s: f64,
-}
-
-impl State {
-    fn measure(mut config: Config, users: u32) -> Result<Self> {
-        // What users share is no user's memory.
-        config.entities.retain(|name, _| name.starts_with("user"));
-        let plan = &Arc::new(Plan::compile(&config)?);
-        let count = users as usize * EVENTS_PER_USER;
-        let rows = workload::rows(count, DAYS.1, Users::InTurn(users), SEED)?;
-        let before = resident_bytes();
-        let mut sink = InMemory::default();
-        let mut feed = Feed::new(plan, &mut sink);
-        for (number, rows) in rows.chunks(BATCH).enumerate() {
-            feed.steps(&workload::entries(rows, number * BATCH, false), &mut sink);
-            sink.checked.clear();
-        }
-        let core = feed.core;
-        let resident = resident_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
-        let watch = Watch::start();
-        let snapshot = core.snapshot();
-        let snapshot_s = watch.seconds();
-        let watch = Watch::start();
-        let back = Core::restore(Arc::clone(plan), 0, &snapshot)?;
-        let restore_s = watch.seconds();
-        ensure!(back.snapshot() == snapshot, "a restored core writes another snapshot");
-        let (bytes, snapshot_bytes) = (core.state_bytes(), snapshot.len());
-        Ok(Self { bytes, resident, snapshot_bytes, snapshot_s, restore_s })
-    }
-}
-
-/// Time that this thread has had a core, where the system tells it, else the wall clock: other
-/// processes do not count.
-struct Watch {
-    cpu_ns: Option<u64>,
-    wall: Instant,
-}
-
-impl Watch {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-    fn start() -> Self {
-        Self { cpu_ns: cpu_ns(), wall: Instant::now() }
-    }
-
-    fn seconds(&self) -> f64 {
-        let cpu = self.cpu_ns.zip(cpu_ns()).map(|(from, to)| (to - from) as f64 / 1e9);
-        cpu.unwrap_or_else(|| self.wall.elapsed().as_secs_f64())
-    }
-}
-
-fn cpu_ns() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace().next()?.parse().ok()
-}
-
-fn resident_bytes() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
-}
-
-impl fmt::Display for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "features, one thread, vectors of {} numbers and 20 behaviours", self.numbers)?;
-        writeln!(f, "  events/s             {:>10.0}  of {} events", self.events_per_s, self.events)?;
-        writeln!(f, "  without the merge    {:>10.0}", self.unmerged_events_per_s)?;
-        writeln!(
-            f,
-            "  decoded and encoded  {:>10.0}  of {} events",
-            self.wire_events_per_s, self.wire_events
-        )?;
-        writeln!(
-            f,
-            "  bytes/user           {:>10.0}  {} users of {EVENTS_PER_USER} events, labels included",
-            self.bytes_per_user, self.users
-        )?;
-        if let Some(resident) = self.resident_bytes_per_user {
-            writeln!(f, "  resident bytes/user  {resident:>10.0}")?;
-        }
-        writeln!(f, "  snapshot bytes/user  {:>10.0}", self.snapshot_bytes_per_user)?;
-        writeln!(f, "  snapshot, s/million  {:>10.2}  users", self.snapshot_s_per_million_users)?;
-        writeln!(f, "  restore, s/million   {:>10.2}  users", self.restore_s_per_million_users)?;
-        let Checked { vectors, sum, exact_sum, tiled, rounded } = self.checked;
-        writeln!(f, "  views of the last day over {vectors} vectors: {sum}, one by one {exact_sum};")?;
-        writeln!(f, "  {rounded} differ by less than a tile, all of the {tiled} of users that are tiled")
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed setup is a failed test")]
     use super::*;
+    use crate::config::Sources;
 
     #[test]
     fn a_small_run_measures_and_agrees_with_the_count_one_by_one() {
-        let options = Options { events: 20_000, users: 500 };
-        let measured = run(&options).unwrap_or_else(|error| panic!("{error:#}"));
+        let options = Options { events: 20_000, users: 500, history: 2_000, peers: None };
+        let config = Sources::default().resolve().unwrap().extract().unwrap();
+        let measured = run(config, &options).unwrap_or_else(|error| panic!("{error:#}"));
         assert!(measured.events_per_s > 0.0 && measured.wire_events_per_s > 0.0);
         assert_eq!(measured.numbers, 132);
         assert!(measured.checked.vectors > 15_000, "{:?}", measured.checked);
         assert!(measured.checked.sum >= measured.checked.exact_sum);
         assert!(measured.bytes_per_user > 0.0 && measured.snapshot_bytes_per_user > 0.0);
+        assert!(measured.backfill_rows_per_s > 0.0);
+        let [least, most] = measured.checked.bounds;
+        assert!((least..=most).contains(&measured.checked.exact_sum));
+        assert!(measured.ratio_to_flink.is_none() && measured.without_peers[0].contains("--peers"));
     }
 }

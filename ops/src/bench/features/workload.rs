@@ -20,6 +20,8 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 const LATENESS_MS: i64 = 60_000;
 const ITEMS: u32 = 20_000;
 const CAMPAIGNS: u32 = 200;
+/// Tiles of a day in the stream engines' program, ms.
+const PEER_TILE_MS: i64 = 1_440_000;
 /// Events between two ticks of the clock.
 const TICK_EVERY: usize = 100;
 
@@ -121,6 +123,39 @@ fn event(row: &Row, number: usize, ids: bool) -> Event {
     }
 }
 
+impl Row {
+    /// As the stream engines read it: event time, user, item, campaign, kind, nothing, value.
+    pub(super) fn record(&self) -> [u8; 28] {
+        let user = u64::from(self.user).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(7);
+        let kind = match self.kind {
+            Kind::View => 0,
+            Kind::Click => 1,
+            _ => 2,
+        };
+        let mut record = [0; 28];
+        record[..8].copy_from_slice(&self.time_ms.to_le_bytes());
+        record[8..16].copy_from_slice(&user.to_le_bytes());
+        record[16..20].copy_from_slice(&self.item.to_le_bytes());
+        record[20..22].copy_from_slice(&((self.item % CAMPAIGNS) as u16).to_le_bytes());
+        record[22] = kind;
+        record[24..].copy_from_slice(&self.value.to_le_bytes());
+        record
+    }
+}
+
+/// Of a view: how many of the user's views that came before it lie within a day of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) exact: usize,
+    /// Within a day and a tile.
+    pub(super) rounded: usize,
+    /// Events of the user before it.
+    pub(super) events: usize,
+    /// Least and most by the stream engines' program: it counts in seconds, and in tiles of 24 minutes, of
+    /// which the newest may hold what came before a late view and lies behind it.
+    pub(super) bounds: [usize; 2],
+}
+
 /// How many views a user had within a day before each of the views, counted one by one.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
@@ -129,9 +164,8 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    /// For a view: how many of the user's views that came before it lie within a day of it, and
-    /// within a day and `tile_ms`; and how many events of the user there had been.
-    pub(super) fn fold(&mut self, row: &Row, tile_ms: i64) -> Option<(usize, usize, usize)> {
+    /// For a view, what was counted before it.
+    pub(super) fn fold(&mut self, row: &Row, tile_ms: i64) -> Option<Counted> {
         let events = self.events.entry(row.user).or_default();
         let before = *events;
         *events += 1;
@@ -139,11 +173,19 @@ impl Oracle {
             return None;
         }
         let views = self.views.entry(row.user).or_default();
-        let end = views.partition_point(|time| *time <= row.time_ms);
-        let since = |span: i64| end - views[..end].partition_point(|time| *time <= row.time_ms - span);
-        let counts = (since(DAY_MS), since(DAY_MS + tile_ms), before);
+        let to = |time_ms: i64| views.partition_point(|time| *time <= time_ms);
+        let (end, start) = (to(row.time_ms), row.time_ms - DAY_MS);
+        let counted = Counted {
+            exact: end - to(start),
+            rounded: end - to(start - tile_ms),
+            events: before,
+            bounds: [
+                end - to(start + PEER_TILE_MS).min(end),
+                to(row.time_ms + LATENESS_MS) - to(start - 1_000),
+            ],
+        };
         views.insert(end, row.time_ms);
-        Some(counts)
+        Some(counted)
     }
 }
 
@@ -169,10 +211,13 @@ mod tests {
             let row = Row { time_ms, arrives_ms: time_ms, value: 0.0, user: 1, item: 1, kind };
             oracle.fold(&row, 1_000)
         };
-        assert_eq!(fold(Kind::View, 0), Some((0, 0, 0)));
-        assert_eq!(fold(Kind::Click, 1), None);
-        assert_eq!(fold(Kind::View, DAY_MS - 1), Some((1, 1, 2)));
-        assert_eq!(fold(Kind::View, DAY_MS), Some((1, 2, 3)), "the window is open at its old end");
-        assert_eq!(fold(Kind::View, 5), Some((1, 1, 4)), "what is later is not seen");
+        let exact = |counted: Option<Counted>| counted.map(|it| (it.exact, it.rounded, it.events));
+        assert_eq!(exact(fold(Kind::View, 0)), Some((0, 0, 0)));
+        assert_eq!(exact(fold(Kind::Click, 1)), None);
+        assert_eq!(exact(fold(Kind::View, DAY_MS - 1)), Some((1, 1, 2)));
+        let last = fold(Kind::View, DAY_MS);
+        assert_eq!(last.as_ref().map(|it| it.bounds), Some([1, 2]), "a tile less, a second more");
+        assert_eq!(exact(last), Some((1, 2, 3)), "the window is open at its old end");
+        assert_eq!(exact(fold(Kind::View, 5)), Some((1, 1, 4)), "what is later is not seen");
     }
 }

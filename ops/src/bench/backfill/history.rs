@@ -1,23 +1,16 @@
-//! `bench backfill`: records of history folded to vectors in a table a second, and the most memory
-//! that it takes.
-//!
-//! The history is made by a seed, record by record, straight into the tables `events` and `control`.
+//! A history made by a seed, record by record, straight into the tables `events` and `control`.
 
-use std::fmt;
 use std::sync::Arc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use lake::Writer;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Zipf};
-use runtime::shutdown::Shutdown;
 use schemas::table::{self, TopicRecord};
 use schemas::{Codec as _, Control, Entry, Event, Kind, Origin, Protobuf, Source, SourceSet, Tick, Ticks};
-use serde::Serialize;
 
-use crate::backfill;
-use crate::config::Config;
+use super::Options;
 use crate::context::Context;
 
 /// When the history begins, ms.
@@ -30,80 +23,6 @@ const CAMPAIGNS: u32 = 200;
 const EVENTS_PER_USER: u64 = 20;
 /// Events between two ticks.
 const TICK_EVERY: u64 = 1_000;
-
-/// What the command line says.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Events of the history.
-    pub events: u64,
-    /// Days that it lasts.
-    pub days: u32,
-    /// Partitions of `events`.
-    pub partitions: i32,
-    /// Partitions folded side by side; 0 takes all cores.
-    pub threads: usize,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, Serialize)]
-pub struct Measured {
-    /// Records of `events` read, folded and their vectors written, a second of the wall clock.
-    pub backfill_rows_per_s: f64,
-    /// How long it took, seconds.
-    pub seconds: f64,
-    /// Most memory of the process while it ran, MiB; 0 where the system does not say.
-    pub peak_rss_mib: f64,
-    /// Events of the history.
-    pub events: u64,
-    /// Vectors in the table.
-    pub vectors: u64,
-    /// Numbers of a vector.
-    pub numbers: usize,
-    /// Partitions folded side by side.
-    pub threads: usize,
-}
-
-/// Makes a history in a temporary folder and folds it.
-///
-/// # Errors
-/// A folder that cannot be written; a view without a vector.
-pub fn run(mut config: Config, options: &Options) -> Result<Measured> {
-    ensure!(options.events > 0 && options.partitions > 0, "--events and --partitions must be at least 1");
-    let folder = std::env::temp_dir().join(format!("salience-bench-{}", crate::clock::wall_ms()));
-    config.storage.root = folder.display().to_string();
-    config.topics.internal_partitions = options.partitions;
-    let measured = measure(config, options);
-    // What is left of a run that failed is the system's to clear away.
-    let _removed = std::fs::remove_dir_all(&folder);
-    measured
-}
-
-fn measure(config: Config, options: &Options) -> Result<Measured> {
-    let context = Context::open(config)?;
-    runtime::kafka::record_partitions(&context.store, &context.names.events, options.partitions)?;
-    let views = make(&context, options)?;
-    forget_peak();
-    let job = backfill::Options {
-        from_ms: None,
-        to_ms: None,
-        warm_up: None,
-        out: "made".into(),
-        threads: options.threads,
-    };
-    let backfill::Outcome::Ended(report) = backfill::run(&context, &job, &Shutdown::new())? else {
-        bail!("stopped")
-    };
-    ensure!(report.vectors == views, "{views} views made {} vectors", report.vectors);
-    Ok(Measured {
-        backfill_rows_per_s: report.records_per_s,
-        seconds: report.seconds,
-        peak_rss_mib: super::peak_rss_mib(),
-        events: options.events,
-        vectors: report.vectors,
-        numbers: context.vector_schema.fields.len(),
-        threads: report.threads,
-    })
-}
 
 /// The history's tables while they are written.
 struct History<'a> {
@@ -142,7 +61,7 @@ impl History<'_> {
 }
 
 /// Writes the history; how many views it has.
-fn make(context: &Context, options: &Options) -> Result<u64> {
+pub(super) fn make(context: &Context, options: &Options) -> Result<u64> {
     let mut tables = Vec::new();
     for (name, encoder) in
         [(table::events::NAME, table::events::encoder()), (table::control::NAME, table::control::encoder())]
@@ -210,35 +129,4 @@ fn make(context: &Context, options: &Options) -> Result<u64> {
         context.tokio.block_on(writer.commit())?;
     }
     Ok(views)
-}
-
-/// What the process held so far no longer counts as its peak, where the system allows it.
-fn forget_peak() {
-    let _unsupported = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-impl fmt::Display for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backfill_rows_per_s, seconds, peak_rss_mib, events, vectors, numbers, threads } = self;
-        writeln!(
-            f,
-            "{events} events to {vectors} vectors of {numbers} numbers in {seconds:.1} s on {threads} threads: \
-             {backfill_rows_per_s:.0} records/s, at most {peak_rss_mib:.0} MiB"
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed setup is a failed test")]
-    use super::*;
-    use crate::config::Sources;
-
-    #[test]
-    fn every_view_of_a_small_history_has_its_vector() {
-        let config: Config = Sources::default().resolve().unwrap().extract().unwrap();
-        let options = Options { events: 5_000, days: 3, partitions: 3, threads: 2 };
-        let measured = run(config, &options).unwrap();
-        assert!(measured.vectors > 3_500 && measured.backfill_rows_per_s > 0.0, "{measured}");
-    }
 }
