@@ -5,6 +5,7 @@ where they differ. CREATE VIEW blocks define views for those that follow.
 Needs: pip install duckdb==1.5.5 duckdb-extension-delta==1.5.5 polars==2.1.0 deltalake pytz
 """
 
+import datetime
 import json
 import math
 import pathlib
@@ -15,7 +16,9 @@ import duckdb
 import duckdb_extension_delta
 import polars
 
-TABLES = ["events", "features", "labels", "predictions", "duplicates", "late_events", "dead_letters"]
+TABLES = [
+    "events", "features", "labels", "predictions", "duplicates", "aggregates", "late_events", "dead_letters",
+]
 
 
 def blocks(document):
@@ -39,6 +42,11 @@ def same(one, other):
     if isinstance(one, float) or isinstance(other, float):
         return math.isclose(float(one), float(other), rel_tol=1e-6, abs_tol=1e-9)
     return one == other
+
+
+def plain(value):
+    """Decimals as numbers, times as texts."""
+    return value.isoformat() if isinstance(value, datetime.datetime) else float(value)
 
 
 def main():
@@ -66,7 +74,7 @@ def main():
         ):
             wrong.append(f"{heading}: DuckDB {ours[:5]}, Polars {theirs[:5]}")
         answers[heading] = [list(row) for row in ours]
-    print(json.dumps(answers, default=float))
+    print(json.dumps(answers, default=plain))
     if wrong:
         sys.exit("\n".join(wrong))
 

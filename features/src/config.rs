@@ -34,7 +34,7 @@ pub struct Config {
     pub dedupe_by_content: bool,
     /// Events of a user held one by one before older ones go to tiles.
     pub exact_events: usize,
-    /// Due labels and aggregates written per record, at most.
+    /// Due labels written per record, at most.
     pub timers_per_record: usize,
     /// How long a closed hour can be corrected.
     pub aggregate_horizon: Millis,

@@ -1,4 +1,4 @@
-//! The fold: entries of one partition of `events` in, vectors, labels, duplicates and sums out.
+//! The fold: entries of one partition of `events` in, vectors, labels, duplicates and what it counted out.
 //!
 //! Knows no clock but the one in its input, no I/O and no randomness. Two cores that have folded
 //! the same log are the same to the byte, restarts or not.
@@ -11,7 +11,6 @@ use crate::block::Logged;
 use crate::dedupe::Identity;
 use crate::evaluate::evaluate;
 use crate::history::{Ids, NEVER, Read};
-use crate::hours::Hours;
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Labels};
 use crate::names::Names;
@@ -19,6 +18,7 @@ use crate::out::{Counts, Sink};
 use crate::plan::{Plan, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY};
 use crate::scan::Build;
 use crate::shared::Keys;
+use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::slab::NONE;
@@ -47,7 +47,8 @@ pub struct Core {
     pub(crate) names: Names,
     pub(crate) users: Users,
     pub(crate) labels: Labels,
-    pub(crate) hours: Hours,
+    /// What was counted by the hour and not sent.
+    pub(crate) hours: OpenHours,
     /// Tiles of shared entities that the clock has not passed.
     pub(crate) tiles: OpenTiles,
     /// What all partitions together counted of shared entities.
@@ -77,7 +78,7 @@ impl Core {
             names: Names::new(),
             users: Users::new(),
             labels: Labels::default(),
-            hours: Hours::default(),
+            hours: OpenHours::default(),
             tiles: OpenTiles::default(),
             versions: Versions::default(),
             hand: 0,
@@ -153,7 +154,7 @@ impl Core {
             + self.texts.bytes()
             + self.subjects.bytes()
             + self.names.bytes()
-            + self.hours.len() * 96
+            + self.hours.bytes()
             + self.tiles.bytes()
             + self.versions.bytes()
     }
@@ -190,7 +191,8 @@ impl Core {
         }
         if self.clock.fold(control) {
             let now = self.now();
-            self.hours.advance(now, self.plan.config.aggregate_horizon.0, &mut self.texts);
+            let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
+            self.counts.hours += self.hours.close(now, self.partition, &mut ids, out);
             if self.plan.shares() {
                 let (plan, texts) = (&self.plan, &mut self.texts);
                 self.counts.tiles += self.tiles.close(now, self.partition, plan, texts, out);
@@ -274,7 +276,9 @@ impl Core {
                 texts: &self.texts,
             });
         }
-        if !self.hours.add(event, campaign, now, self.plan.config.aggregate_horizon.0, &mut self.texts) {
+        let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
+        let corrected_ms = self.plan.config.aggregate_horizon.0;
+        if !self.hours.add(event, index, number, now, corrected_ms, &mut ids) {
             self.counts.uncorrected += 1;
         }
         if self.plan.shares() {
@@ -327,12 +331,6 @@ impl Core {
                 self.counts.labels += 1;
                 out.label(&self.label);
             }
-        }
-        while left > 0 {
-            let Some(aggregate) = self.hours.pop_due(now, self.partition, &self.texts) else { break };
-            left -= 1;
-            self.counts.aggregates += 1;
-            out.aggregate(aggregate);
         }
     }
 

@@ -2,7 +2,7 @@
 //! duplicates, labels and hourly sums.
 //!
 //! A pure core ([`Core`]) folds one partition of `events`; a thin shell ([`factory`]) gives it to
-//! the loop. What users share is merged by [`Merge`] behind [`merge_factory`]. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
+//! the loop. What users share is merged by [`Merge`] and [`Aggregates`] behind [`merge_factory`]. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
 //! Knows no model, no lake and no broker.
 
 mod answers;
@@ -15,7 +15,6 @@ mod dedupe;
 mod describe;
 mod evaluate;
 mod history;
-mod hours;
 mod interner;
 mod labels;
 mod labels_state;
@@ -50,6 +49,7 @@ pub use crate::merge_processor::{MergeFactory, merge_factory};
 pub use crate::out::{Counts, Out, Output, Sink};
 pub use crate::plan::{DeclarationError, Plan};
 pub use crate::processor::{Factory, factory};
+pub use crate::shared::aggregates::{AggregateCounts, Aggregates};
 pub use crate::shared::merge::{Merge, MergeCounts};
 pub use crate::snapshot::FORMAT;
 pub use crate::vector::VectorView;

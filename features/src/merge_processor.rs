@@ -1,5 +1,5 @@
 //! The merge as the loop drives it: records of `entity-tiles` in, versions to every partition of
-//! `events` out.
+//! `events` and hourly sums to `aggregates` out.
 //!
 //! One unit over the topic's one partition. Knows neither the broker nor the clock.
 
@@ -10,12 +10,14 @@ use runtime::processor::{
     Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
 };
 use schemas::topic::Names;
-use schemas::{Codec, Control, EntityTiles, Entry, Protobuf};
+use schemas::{Aggregate, Codec, Control, EntityTiles, EntityVersion, Entry, Protobuf};
 
 use crate::config::Config;
 use crate::plan::{DeclarationError, Plan};
-use crate::shared::merge::{FORMAT, Merge, MergeCounts};
+use crate::shared::aggregates::{self, AggregateCounts, Aggregates};
+use crate::shared::merge::{self, Merge, MergeCounts};
 use crate::telemetry;
+use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Makes the merge.
 #[derive(Debug, Clone)]
@@ -38,13 +40,22 @@ pub fn merge_factory(
     Ok(MergeFactory { plan, names: Arc::new(names.clone()), events_partitions })
 }
 
+impl MergeFactory {
+    fn restore(&self, bytes: &[u8]) -> Result<(Merge, Aggregates), SnapshotError> {
+        let mut input = Reader::new(bytes);
+        let merge = Merge::restore(Arc::clone(&self.plan), self.events_partitions, input.bytes()?)?;
+        let aggregates = Aggregates::restore(&self.plan, self.events_partitions, input.bytes()?)?;
+        if input.at_end() { Ok((merge, aggregates)) } else { Err(input.damaged()) }
+    }
+}
+
 impl ProcessorFactory for MergeFactory {
     fn inputs(&self) -> Vec<Arc<str>> {
         vec![Arc::clone(&self.names.entity_tiles)]
     }
 
     fn outputs(&self) -> Vec<Arc<str>> {
-        vec![Arc::clone(&self.names.events)]
+        vec![Arc::clone(&self.names.events), Arc::clone(&self.names.aggregates)]
     }
 
     fn unit(&self, _: &TopicPartition) -> UnitId {
@@ -52,23 +63,29 @@ impl ProcessorFactory for MergeFactory {
     }
 
     fn state_fingerprint(&self) -> Option<u64> {
-        let parts = [self.plan.shared_layout(), self.events_partitions as u64, u64::from(FORMAT)];
+        let parts = [
+            self.plan.shared_layout(),
+            self.plan.config.aggregate_horizon.0 as u64,
+            self.events_partitions as u64,
+            u64::from(merge::FORMAT),
+            u64::from(aggregates::FORMAT),
+        ];
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
         Some(xxhash_rust::xxh3::xxh3_64(&bytes))
     }
 
     fn create(&self, _: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
-        let plan = Arc::clone(&self.plan);
-        let merge = match snapshot {
-            Some(bytes) => Merge::restore(plan, self.events_partitions, bytes).map_err(StepError::new)?,
-            None => Merge::new(plan, self.events_partitions),
+        let partitions = self.events_partitions;
+        let (merge, aggregates) = match snapshot {
+            Some(bytes) => self.restore(bytes).map_err(StepError::new)?,
+            None => (Merge::new(Arc::clone(&self.plan), partitions), Aggregates::new(&self.plan, partitions)),
         };
-        let held_back = vec![false; self.events_partitions];
         Ok(Box::new(Merger {
             merge,
+            aggregates,
             names: Arc::clone(&self.names),
-            told: MergeCounts::default(),
-            held_back,
+            told: (MergeCounts::default(), AggregateCounts::default()),
+            held_back: vec![false; partitions],
             first_closed_ms: None,
         }))
     }
@@ -76,9 +93,10 @@ impl ProcessorFactory for MergeFactory {
 
 struct Merger {
     merge: Merge,
+    aggregates: Aggregates,
     names: Arc<Names>,
     /// What telemetry has been told.
-    told: MergeCounts,
+    told: (MergeCounts, AggregateCounts),
     /// Per partition of `events`: whether it has been named as holding versions back.
     held_back: Vec<bool>,
     /// The first time that a partition was seen to have closed.
@@ -88,6 +106,7 @@ struct Merger {
 impl Processor for Merger {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, .. } = input else { return Ok(()) };
+        let partitions = self.held_back.len();
         for record in records {
             let place = record.record.place();
             let topic = &record.topic;
@@ -98,27 +117,52 @@ impl Processor for Merger {
                 .ok_or_else(|| StepError::new(format!("{topic} {place} has no value")))?;
             let tiles: EntityTiles = Protobuf::decode(value)
                 .map_err(|error| StepError::new(format!("{topic} {place} cannot be read: {error}")))?;
-            for version in self.merge.step(&tiles) {
-                let value: Bytes = Protobuf::to_vec(&Entry::Control(Control::Entities(version))).into();
-                out.records.extend((0..self.held_back.len()).map(|partition| OutRecord {
-                    topic: Arc::clone(&self.names.events),
-                    partition: Some(partition as i32),
-                    key: None,
-                    value: Some(value.clone()),
-                    headers: Vec::new(),
-                }));
+            if tiles.layout != EntityTiles::HOURS {
+                for version in self.merge.step(&tiles) {
+                    mark(version, &self.names.events, partitions, &mut out.records);
+                }
             }
+            let topic = &self.names.aggregates;
+            self.aggregates.step(&tiles, |row| out.records.push(written(&row, topic, partitions)));
         }
-        let counts = self.merge.counts();
-        telemetry::merged(self.told, counts, self.merge.version_ms());
+        let counts = (self.merge.counts(), self.aggregates.counts());
+        telemetry::merged(self.told.0, counts.0, self.merge.version_ms());
+        telemetry::aggregated(self.told.1, counts.1);
         telemetry::closed(&self.merge.closed_ms(), &mut self.first_closed_ms, &mut self.held_back);
         self.told = counts;
         Ok(())
     }
 
     fn snapshot(&self) -> Option<Vec<u8>> {
-        let bytes = self.merge.snapshot();
-        telemetry::merge_snapshot_taken(self.merge.pending_bytes(), bytes.len());
-        Some(bytes)
+        let mut out = Writer(Vec::new());
+        out.bytes(&self.merge.snapshot());
+        out.bytes(&self.aggregates.snapshot());
+        telemetry::merge_snapshot_taken(self.merge.pending_bytes(), &self.aggregates, out.0.len());
+        Some(out.0)
+    }
+}
+
+/// A version in every partition of `events`.
+fn mark(version: EntityVersion, events: &Arc<str>, partitions: usize, out: &mut Vec<OutRecord>) {
+    let value: Bytes = Protobuf::to_vec(&Entry::Control(Control::Entities(version))).into();
+    out.extend((0..partitions).map(|partition| OutRecord {
+        topic: Arc::clone(events),
+        partition: Some(partition as i32),
+        key: None,
+        value: Some(value.clone()),
+        headers: Vec::new(),
+    }));
+}
+
+/// A row in the partition of its campaign: revisions of one key stand in order. `aggregates` has as many
+/// partitions as `events`.
+fn written(row: &Aggregate, topic: &Arc<str>, partitions: usize) -> OutRecord {
+    let partition = xxhash_rust::xxh3::xxh3_64(row.campaign.as_bytes()) % partitions as u64;
+    OutRecord {
+        topic: Arc::clone(topic),
+        partition: Some(partition as i32),
+        key: Some(Bytes::copy_from_slice(row.campaign.as_bytes())),
+        value: Some(Protobuf::to_vec(row).into()),
+        headers: Vec::new(),
     }
 }

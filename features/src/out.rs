@@ -1,6 +1,6 @@
 //! What a step puts out, and what it counts.
 
-use schemas::{Aggregate, Duplicate, EntityTiles, FeatureVector, Label};
+use schemas::{Duplicate, EntityTiles, FeatureVector, Label};
 
 use crate::vector::VectorView;
 
@@ -12,10 +12,10 @@ pub trait Sink {
     fn label(&mut self, label: &Label);
     /// A dropped duplicate.
     fn duplicate(&mut self, duplicate: Duplicate);
-    /// An hourly sum.
-    fn aggregate(&mut self, aggregate: Aggregate);
     /// Tiles of shared entities that have closed.
     fn tiles(&mut self, tiles: EntityTiles);
+    /// What was counted by the hour since the last.
+    fn hours(&mut self, hours: EntityTiles);
 }
 
 /// One output.
@@ -27,10 +27,10 @@ pub enum Output {
     Label(Label),
     /// To `duplicates`.
     Duplicate(Duplicate),
-    /// To `aggregates`.
-    Aggregate(Aggregate),
     /// To `entity-tiles`.
     Tiles(EntityTiles),
+    /// To `entity-tiles`, too.
+    Hours(EntityTiles),
 }
 
 /// A sink that keeps everything, in order.
@@ -53,12 +53,12 @@ impl Sink for Out {
         self.records.push(Output::Duplicate(duplicate));
     }
 
-    fn aggregate(&mut self, aggregate: Aggregate) {
-        self.records.push(Output::Aggregate(aggregate));
-    }
-
     fn tiles(&mut self, tiles: EntityTiles) {
         self.records.push(Output::Tiles(tiles));
+    }
+
+    fn hours(&mut self, hours: EntityTiles) {
+        self.records.push(Output::Hours(hours));
     }
 }
 
@@ -73,8 +73,6 @@ pub struct Counts {
     pub labels: u64,
     /// Duplicates dropped.
     pub duplicates: u64,
-    /// Hourly sums written, all revisions.
-    pub aggregates: u64,
     /// Events behind the clock.
     pub behind_clock: u64,
     /// Of these, events whose hour could no longer be corrected.
@@ -83,6 +81,8 @@ pub struct Counts {
     pub untiled: u64,
     /// Records of closed tiles written.
     pub tiles: u64,
+    /// Records of what was counted by the hour written.
+    pub hours: u64,
     /// Versions of shared entities that came into force.
     pub versions: u64,
     /// Vectors that could read no version, where shared entities are declared.

@@ -1,7 +1,7 @@
 //! The core as the loop drives it: records of a partition of `events` in, encoded records out.
 //!
-//! Each output goes to the partition of the same number, but for tiles of shared entities, which
-//! all go to the one partition of their topic. Knows neither the broker nor the clock.
+//! Each output goes to the partition of the same number, but for what the merge adds up, which all goes
+//! to the one partition of its topic. Knows neither the broker nor the clock.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use runtime::processor::{
     Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord, UnitId,
 };
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
+use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 
 use crate::config::Config;
 use crate::core::{AHEAD, Core};
@@ -49,7 +49,7 @@ impl ProcessorFactory for Factory {
 
     fn outputs(&self) -> Vec<Arc<str>> {
         let names = &self.names;
-        [&names.feature_vectors, &names.labels, &names.duplicates, &names.aggregates, &names.entity_tiles]
+        [&names.feature_vectors, &names.labels, &names.duplicates, &names.entity_tiles]
             .map(Arc::clone)
             .to_vec()
     }
@@ -177,11 +177,11 @@ impl Sink for Encoder<'_> {
         self.push(&self.names.duplicates, &duplicate.user, Protobuf::to_vec(&duplicate));
     }
 
-    fn aggregate(&mut self, aggregate: Aggregate) {
-        self.push(&self.names.aggregates, &aggregate.campaign, Protobuf::to_vec(&aggregate));
-    }
-
     fn tiles(&mut self, tiles: EntityTiles) {
         self.push_to(0, &self.names.entity_tiles, None, Protobuf::to_vec(&tiles));
+    }
+
+    fn hours(&mut self, hours: EntityTiles) {
+        self.tiles(hours);
     }
 }

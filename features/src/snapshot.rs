@@ -10,11 +10,11 @@ use schemas::EventClock;
 use crate::answers::Answers;
 use crate::core::Core;
 use crate::dedupe::Seen;
-use crate::hours::Hours;
 use crate::interner::Interner;
 use crate::labels::Labels;
 use crate::names::Names;
 use crate::plan::Plan;
+use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::subjects::Subjects;
@@ -22,7 +22,7 @@ use crate::users::{Extra, Users};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 5;
+pub const FORMAT: u8 = 6;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
@@ -93,7 +93,7 @@ impl Core {
             }
         }
         let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
-        let hours = Hours::read_from(&mut input, texts.slots())?;
+        let hours = OpenHours::read_from(&mut input, &texts, &subjects)?;
         let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
         let versions = Versions::read_from(&mut input, texts.slots(), &plan)?;
         let hand = input.uint()? as usize;

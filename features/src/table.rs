@@ -71,6 +71,12 @@ impl Table {
         self.entries[position] = entry;
     }
 
+    /// Takes all out.
+    pub(crate) fn clear(&mut self) {
+        self.entries.fill(0);
+        self.used = 0;
+    }
+
     /// Takes a number out that is there, and moves back what had been pushed past it.
     pub(crate) fn remove(&mut self, hash: u32, number: u32) {
         let mask = self.mask();

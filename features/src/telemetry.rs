@@ -3,6 +3,7 @@
 use schemas::Source;
 
 use crate::out::Counts;
+use crate::shared::aggregates::{AggregateCounts, Aggregates};
 use crate::shared::merge::MergeCounts;
 
 /// So far behind in event time, a version or a partition is named in a warning, ms; again only after
@@ -17,11 +18,11 @@ pub(crate) fn folded(partition: i32, before: Counts, after: Counts) {
         ("salience_features_vectors_total", before.vectors, after.vectors),
         ("salience_features_labels_total", before.labels, after.labels),
         ("salience_features_duplicates_total", before.duplicates, after.duplicates),
-        ("salience_features_aggregates_total", before.aggregates, after.aggregates),
         ("salience_features_events_behind_clock_total", before.behind_clock, after.behind_clock),
         ("salience_features_events_uncorrected_total", before.uncorrected, after.uncorrected),
         ("salience_features_events_untiled_total", before.untiled, after.untiled),
         ("salience_features_entity_tiles_total", before.tiles, after.tiles),
+        ("salience_features_entity_hours_total", before.hours, after.hours),
         ("salience_features_entity_versions_total", before.versions, after.versions),
         ("salience_features_vectors_without_version_total", before.without_version, after.without_version),
         ("salience_features_events_unknown_kind_total", before.unknown_kind, after.unknown_kind),
@@ -99,6 +100,20 @@ pub(crate) fn merged(before: MergeCounts, after: MergeCounts, version_ms: Option
     }
 }
 
+/// What has been written of hourly sums since it was last told.
+pub(crate) fn aggregated(before: AggregateCounts, after: AggregateCounts) {
+    for (name, before, after) in [
+        ("salience_merge_aggregates_total", before.rows, after.rows),
+        ("salience_merge_aggregates_corrected_total", before.corrections, after.corrections),
+        ("salience_merge_hours_passed_over_total", before.passed_over, after.passed_over),
+        ("salience_merge_events_uncorrected_total", before.uncorrected, after.uncorrected),
+    ] {
+        if after > before {
+            metrics::counter!(name).increment(after - before);
+        }
+    }
+}
+
 /// How far each partition of `events` has closed its tiles, against the one that has come farthest.
 /// One that is far behind holds versions back: it is named once, in `named`.
 ///
@@ -124,10 +139,13 @@ pub(crate) fn closed(closed_ms: &[Option<i64>], first_ms: &mut Option<i64>, name
 }
 
 /// A snapshot of the merge was taken; so many bytes of tiles wait for other partitions.
-pub(crate) fn merge_snapshot_taken(pending_bytes: usize, snapshot_bytes: usize) {
+pub(crate) fn merge_snapshot_taken(pending_bytes: usize, aggregates: &Aggregates, snapshot_bytes: usize) {
+    let (rows, bytes) = (aggregates.rows(), aggregates.bytes());
+    metrics::gauge!("salience_merge_hourly_rows").set(rows as f64);
+    metrics::gauge!("salience_merge_hourly_bytes").set(bytes as f64);
     metrics::gauge!("salience_merge_pending_bytes").set(pending_bytes as f64);
     metrics::gauge!("salience_merge_snapshot_bytes").set(snapshot_bytes as f64);
-    tracing::debug!(pending_bytes, snapshot_bytes, "the merge's state written as a snapshot");
+    tracing::debug!(pending_bytes, rows, bytes, snapshot_bytes, "the merge's state written as a snapshot");
 }
 
 #[cfg(test)]

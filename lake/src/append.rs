@@ -123,7 +123,7 @@ impl Table {
             by_date(&name, &rows)?
                 .into_iter()
                 .map(|(date, rows)| {
-                    let mut encoder = Encoder::new(&name, &schema, date, zstd_level)?;
+                    let mut encoder = Encoder::new(&name, &schema, date, zstd_level, &[])?;
                     encoder.write(&rows)?;
                     encoder.finish(&unique(), now_ms())
                 })

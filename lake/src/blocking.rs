@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
 use crate::scan::{Batches, ScanOptions};
-use crate::{Compacted, Config, Table, Vacuumed};
+use crate::{Table, Vacuumed};
 
 /// Threads that wait for stores, for all callers of this module; started by the first.
 static IO: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
@@ -36,18 +36,6 @@ fn io() -> Result<&'static Runtime> {
 /// When called from within an async task.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     io()?.block_on(future)
-}
-
-/// Compacts tables, one after the other; what was done, by table.
-///
-/// # Errors
-/// As [`Table::compact`]; the tables before are done.
-pub fn compact(root: &str, tables: &[String], config: &Config) -> Result<Vec<(String, Compacted)>> {
-    let one = |name: &String| {
-        let done = block_on(async { Table::open(root, name).await?.compact(config).await })?;
-        Ok((name.clone(), done))
-    };
-    tables.iter().map(one).collect()
 }
 
 /// Vacuums tables, one after the other, leaving the versions that are pinned (by kept models) of

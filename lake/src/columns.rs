@@ -116,11 +116,14 @@ pub(crate) fn with_statistics(schema: &Schema) -> Vec<String> {
     schema.fields().iter().filter(|field| measured(field)).map(|field| field.name().clone()).collect()
 }
 
+/// Names of ids that do not say so.
+const IDS: [&str; 3] = ["id", "user", "item"];
+
 /// The columns that get a bloom filter: texts and bytes that are ids by their name.
 pub(crate) fn ids(schema: &Schema) -> Vec<String> {
     let is_id = |field: &Field| {
         matches!(field.data_type(), DataType::Utf8 | DataType::Binary)
-            && (field.name() == "id" || field.name().ends_with("_id"))
+            && (IDS.contains(&field.name().as_str()) || field.name().ends_with("_id"))
     };
     schema.fields().iter().filter(|field| is_id(field)).map(|field| field.name().clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! Small files of a date into large ones: the same rows in the order of their topic.
+//! Small files of a date into large ones: the same rows in the order of their topic, or clustered.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -32,17 +32,19 @@ pub struct Compacted {
 }
 
 impl Table {
-    /// Merges the small files of every date that has at least `compact_min_files` of them. Safe
+    /// Merges the small files of every date that has at least `compact_min_files` of them. Rows of a row
+    /// group are sorted by the columns of `clustered_by`; where there are none, all stay in the order of the
+    /// topic. Row groups do in any case, so that a scan in that order has one of each file in memory. Safe
     /// beside writers and beside another compaction: whoever comes second finds a file gone and
     /// drops its own.
     ///
     /// # Errors
     /// What the store says; a file that is missing or damaged, by name.
-    pub async fn compact(&mut self, config: &Config) -> Result<Compacted> {
+    pub async fn compact(&mut self, config: &Config, clustered_by: &[&str]) -> Result<Compacted> {
         self.refresh().await?;
         let mut total = Compacted::default();
         for files in candidates(self.files()?, config) {
-            let done = self.compact_files(files, config).await?;
+            let done = self.compact_files(files, config, clustered_by).await?;
             total.removed += done.removed;
             total.added += done.added;
             total.rows += done.rows;
@@ -51,8 +53,13 @@ impl Table {
         Ok(total)
     }
 
-    async fn compact_files(&mut self, old: Vec<DataFile>, config: &Config) -> Result<Compacted> {
-        let new = self.rewrite(&old, config).await?;
+    async fn compact_files(
+        &mut self,
+        old: Vec<DataFile>,
+        config: &Config,
+        clustered_by: &[&str],
+    ) -> Result<Compacted> {
+        let new = self.rewrite(&old, config, clustered_by).await?;
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
         if rows(&old) != rows(&new) {
             self.discard(&new).await;
@@ -77,13 +84,18 @@ impl Table {
         })
     }
 
-    /// The rows of the files, in order, in files of about the target's size.
-    async fn rewrite(&self, old: &[DataFile], config: &Config) -> Result<Vec<DataFile>> {
+    /// The rows of the files, in files of about the target's size.
+    async fn rewrite(
+        &self,
+        old: &[DataFile],
+        config: &Config,
+        clustered_by: &[&str],
+    ) -> Result<Vec<DataFile>> {
         let Some(date) = old.first().map(|file| file.date) else { return Ok(Vec::new()) };
         let options = ScanOptions { order: Order::Place, ..ScanOptions::default() };
         let mut scan = Scan::new(self.clone(), old.to_vec(), &options)?;
         let mut new = Vec::new();
-        let fresh = || Encoder::new(&self.name, &self.schema, date, config.zstd_level);
+        let fresh = || Encoder::new(&self.name, &self.schema, date, config.zstd_level, clustered_by);
         let mut encoder = fresh()?;
         while let Some(batch) = scan.next().await? {
             encoder = blocking(move || encoder.write(&batch).map(|()| encoder)).await?;

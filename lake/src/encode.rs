@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray as _;
 use arrow::array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use parquet::arrow::ArrowWriter;
@@ -23,14 +23,19 @@ use crate::error::{Error, Result};
 use crate::file::{DataFile, date_text};
 
 /// Rows of a row group: large enough to compress, small enough to read one at a time.
-const ROW_GROUP: usize = 128 * 1024;
+pub(crate) const ROW_GROUP: usize = 128 * 1024;
 
-/// A Parquet file in the making: rows of one date, in (partition, offset) order.
+/// A Parquet file in the making: rows of one date, in (partition, offset) order; of a clustered file the
+/// row groups, each sorted by the columns that it is clustered by.
 pub(crate) struct Encoder {
     table: String,
     date: i32,
     schema: SchemaRef,
     writer: ArrowWriter<Vec<u8>>,
+    /// Columns that rows of a row group are sorted by before their place; none for the topic's order.
+    clustered_by: Vec<String>,
+    /// Of a clustered file, rows of the next row group.
+    waiting: Vec<RecordBatch>,
     rows: u64,
     places: BTreeMap<i32, (i64, i64)>,
     times: BTreeMap<String, Times>,
@@ -44,9 +49,18 @@ struct Times {
 }
 
 impl Encoder {
-    /// `schema` is the table's; the file gets all its columns but `date`.
-    pub(crate) fn new(table: &str, schema: &SchemaRef, date: i32, zstd_level: i32) -> Result<Self> {
+    /// `schema` is the table's; the file gets all its columns but `date`. Columns to cluster by that the
+    /// table lacks are left out.
+    pub(crate) fn new(
+        table: &str,
+        schema: &SchemaRef,
+        date: i32,
+        zstd_level: i32,
+        clustered_by: &[&str],
+    ) -> Result<Self> {
         let schema = columns::in_file(schema);
+        let clustered_by = clustered_by.iter().filter(|name| schema.field_with_name(name).is_ok());
+        let clustered_by = clustered_by.map(|name| (*name).to_owned()).collect();
         let level = ZstdLevel::try_new(zstd_level).map_err(Error::parquet(table))?;
         let mut properties = WriterProperties::builder()
             .set_writer_version(WriterVersion::PARQUET_1_0)
@@ -65,7 +79,17 @@ impl Encoder {
             .filter(|name| name != PARTITION_COLUMN && name != OFFSET_COLUMN)
             .map(|name| (name, Times::default()))
             .collect();
-        Ok(Self { table: table.to_owned(), date, schema, writer, rows: 0, places: BTreeMap::new(), times })
+        Ok(Self {
+            table: table.to_owned(),
+            date,
+            schema,
+            writer,
+            clustered_by,
+            waiting: Vec::new(),
+            rows: 0,
+            places: BTreeMap::new(),
+            times,
+        })
     }
 
     /// Appends rows, which follow those before in (partition, offset) order.
@@ -96,7 +120,28 @@ impl Encoder {
             times.least = fold(times.least, arrow::compute::min(micros), i64::min);
             times.greatest = fold(times.greatest, arrow::compute::max(micros), i64::max);
         }
-        self.writer.write(&batch).map_err(Error::parquet(&self.table))
+        if self.clustered_by.is_empty() {
+            return self.writer.write(&batch).map_err(Error::parquet(&self.table));
+        }
+        self.waiting.push(batch);
+        while self.waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= ROW_GROUP {
+            let rows = self.take_waiting()?;
+            self.row_group(&rows.slice(0, ROW_GROUP))?;
+            self.waiting = vec![rows.slice(ROW_GROUP, rows.num_rows() - ROW_GROUP)];
+        }
+        Ok(())
+    }
+
+    fn take_waiting(&mut self) -> Result<RecordBatch> {
+        concat_batches(&self.schema, &std::mem::take(&mut self.waiting)).map_err(Error::arrow(&self.table))
+    }
+
+    /// Writes rows as a row group of a clustered file.
+    fn row_group(&mut self, rows: &RecordBatch) -> Result<()> {
+        let by = self.clustered_by.iter().map(String::as_str).chain([PARTITION_COLUMN, OFFSET_COLUMN]);
+        let sorted = sorted(&self.table, rows, by)?;
+        self.writer.write(&sorted).map_err(Error::parquet(&self.table))?;
+        self.writer.flush().map_err(Error::parquet(&self.table))
     }
 
     /// Bytes so far: written and an estimate of what waits.
@@ -110,7 +155,11 @@ impl Encoder {
     }
 
     /// The file's bytes and its description. `unique` makes its name unlike any other's.
-    pub(crate) fn finish(self, unique: &str, now_ms: i64) -> Result<(DataFile, Vec<u8>)> {
+    pub(crate) fn finish(mut self, unique: &str, now_ms: i64) -> Result<(DataFile, Vec<u8>)> {
+        let rest = self.take_waiting()?;
+        if rest.num_rows() > 0 {
+            self.row_group(&rest)?;
+        }
         let stats = self.stats();
         let bytes = self.writer.into_inner().map_err(Error::parquet(&self.table))?;
         let (partition, offset) =
@@ -126,6 +175,7 @@ impl Encoder {
             places: self.places,
             checksum: Some(blake3::hash(&bytes).to_hex().to_string()),
             written_ms: now_ms,
+            clustered_by: self.clustered_by,
             stats: Some(stats.to_string()),
         };
         Ok((file, bytes))
@@ -187,8 +237,17 @@ pub(crate) fn places<'a>(table: &str, batch: &'a RecordBatch) -> Result<(&'a [i3
     Ok((partitions.values(), offsets.values()))
 }
 
-/// The rows by date, each date's in (partition, offset) order.
-pub(crate) fn by_date(table: &str, batch: &RecordBatch) -> Result<Vec<(i32, RecordBatch)>> {
+/// The rows in (partition, offset) order.
+pub(crate) fn by_place(table: &str, batch: &RecordBatch) -> Result<RecordBatch> {
+    sorted(table, batch, [PARTITION_COLUMN, OFFSET_COLUMN])
+}
+
+/// The rows, sorted by columns.
+fn sorted<'a>(
+    table: &str,
+    batch: &RecordBatch,
+    by: impl IntoIterator<Item = &'a str>,
+) -> Result<RecordBatch> {
     let column = |name: &str| {
         let values = batch.column_by_name(name).cloned().ok_or_else(|| Error::Schema {
             table: table.to_owned(),
@@ -197,9 +256,14 @@ pub(crate) fn by_date(table: &str, batch: &RecordBatch) -> Result<Vec<(i32, Reco
         })?;
         Ok::<_, Error>(SortColumn { values, options: None })
     };
-    let order = [column(DATE_COLUMN)?, column(PARTITION_COLUMN)?, column(OFFSET_COLUMN)?];
+    let order = by.into_iter().map(column).collect::<Result<Vec<_>>>()?;
     let indices: UInt32Array = lexsort_to_indices(&order, None).map_err(Error::arrow(table))?;
-    let sorted = take_record_batch(batch, &indices).map_err(Error::arrow(table))?;
+    take_record_batch(batch, &indices).map_err(Error::arrow(table))
+}
+
+/// The rows by date, each date's in (partition, offset) order.
+pub(crate) fn by_date(table: &str, batch: &RecordBatch) -> Result<Vec<(i32, RecordBatch)>> {
+    let sorted = sorted(table, batch, [DATE_COLUMN, PARTITION_COLUMN, OFFSET_COLUMN])?;
     let dates = sorted
         .column_by_name(DATE_COLUMN)
         .and_then(|array| array.as_primitive_opt::<arrow::array::types::Date32Type>())

@@ -14,6 +14,9 @@ const PLACES: &str = "salience.places";
 /// Tag of a file's entry: BLAKE3 of its bytes, hex.
 const CHECKSUM: &str = "salience.blake3";
 
+/// Tag of a file's entry: the columns that rows are sorted by within a row group, comma-separated.
+const CLUSTERED_BY: &str = "salience.clusteredBy";
+
 /// A file of one version of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
@@ -31,6 +34,9 @@ pub struct DataFile {
     pub checksum: Option<String>,
     /// When it was written, ms since 1970 UTC.
     pub written_ms: i64,
+    /// Columns that rows are sorted by within a row group; none for the topic's order. Row groups follow
+    /// one another in that.
+    pub clustered_by: Vec<String>,
     pub(crate) stats: Option<String>,
 }
 
@@ -75,6 +81,9 @@ impl DataFile {
             places,
             checksum: tag(CHECKSUM).map(str::to_owned),
             written_ms: add.modification_time,
+            clustered_by: tag(CLUSTERED_BY)
+                .map(|columns| columns.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             stats: add.stats.clone(),
             path: add.path,
         })
@@ -85,6 +94,9 @@ impl DataFile {
         let mut tags = HashMap::from([(PLACES.to_owned(), Some(format_places(&self.places)))]);
         if let Some(checksum) = &self.checksum {
             tags.insert(CHECKSUM.to_owned(), Some(checksum.clone()));
+        }
+        if !self.clustered_by.is_empty() {
+            tags.insert(CLUSTERED_BY.to_owned(), Some(self.clustered_by.join(",")));
         }
         Add {
             path: self.path.clone(),

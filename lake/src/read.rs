@@ -21,6 +21,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use schemas::table::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN};
 
+use crate::encode::{ROW_GROUP, by_place};
 use crate::error::{Error, Result};
 use crate::file::DataFile;
 use crate::{Table, columns};
@@ -36,6 +37,9 @@ pub(crate) struct Want {
     pub(crate) offsets: Option<Range<i64>>,
     /// Rows of a batch.
     pub(crate) batch_rows: usize,
+    /// Whether the rows are wanted in the order of the topic: a clustered file is then read a row group at
+    /// a time.
+    pub(crate) in_order: bool,
 }
 
 /// A file as it is being read.
@@ -44,6 +48,8 @@ pub(crate) struct FileBatches {
     version: u64,
     file: Arc<DataFile>,
     schema: SchemaRef,
+    /// Whether batches are to be sorted by place.
+    sorts: bool,
     inner: ParquetRecordBatchStream<Reader>,
 }
 
@@ -81,8 +87,10 @@ impl FileBatches {
                 .collect();
             ProjectionMask::roots(&parquet_schema, picked)
         };
+        let sorts = want.in_order && !file.clustered_by.is_empty();
+        let batch_rows = if sorts { ROW_GROUP } else { want.batch_rows.max(1) };
         builder = builder
-            .with_batch_size(want.batch_rows.max(1))
+            .with_batch_size(batch_rows)
             .with_projection(roots(&|name| name != DATE_COLUMN && want.schema.field_with_name(name).is_ok()));
         if let Some(filter) = filter {
             let mask = roots(&|name| name == PARTITION_COLUMN || name == OFFSET_COLUMN);
@@ -94,6 +102,7 @@ impl FileBatches {
             version: table.version(),
             file: Arc::clone(file),
             schema: Arc::clone(&want.schema),
+            sorts,
             inner,
         })
     }
@@ -106,8 +115,8 @@ impl FileBatches {
                 Some(Err(error)) => return Err(damage(&self.table, self.version, &self.file, &error)),
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
-                    return columns::conform(&self.table, &batch, &self.schema, Some(self.file.date))
-                        .map(Some);
+                    let rows = columns::conform(&self.table, &batch, &self.schema, Some(self.file.date))?;
+                    return if self.sorts { by_place(&self.table, &rows) } else { Ok(rows) }.map(Some);
                 }
             }
         }

@@ -19,7 +19,8 @@ use crate::read::{FileBatches, Want};
 /// The order of a scan's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// One file after the other, by first place; each file in (partition, offset) order.
+    /// One file after the other, by first place; each file in (partition, offset) order, or as it is
+    /// clustered.
     #[default]
     Files,
     /// (partition, offset) over the whole table, as the topic had them: files of different dates
@@ -113,6 +114,7 @@ impl Scan {
             partitions: options.partitions.clone(),
             offsets: options.offsets.clone(),
             batch_rows: options.batch_rows,
+            in_order: options.order == Order::Place,
         };
         let (order, batch_rows) = (options.order, options.batch_rows.max(1));
         Ok(Self { table, want, order, batch_rows, project, steps, file: None, merge: None })

@@ -37,6 +37,8 @@ pub struct TableSpec {
     pub topic: Arc<str>,
     /// What makes rows of the topic's records.
     pub encoder: Box<dyn RowEncoder>,
+    /// What compaction clusters it by; nothing: it keeps the topic's order.
+    pub clustered_by: &'static [&'static str],
 }
 
 /// Runs the service against a cluster until shutdown. A last commit is made when stopping.
@@ -162,6 +164,7 @@ impl Stop<'_> {
 struct Keeper<'a, S> {
     name: String,
     topic: Arc<str>,
+    clustered_by: &'static [&'static str],
     writer: Writer,
     source: S,
     config: &'a Config,
@@ -196,7 +199,7 @@ impl<'a, S: Source> Keeper<'a, S> {
     where
         F: Fn(&str) -> Result<S, SourceError>,
     {
-        let TableSpec { table: name, topic, encoder } = spec;
+        let TableSpec { table: name, topic, encoder, clustered_by } = spec;
         let source = open(&name).map_err(|source| Error::Kafka {
             table: name.clone(),
             topic: topic.to_string(),
@@ -206,6 +209,7 @@ impl<'a, S: Source> Keeper<'a, S> {
         let mut keeper = Self {
             name,
             topic,
+            clustered_by,
             writer,
             source,
             config,
@@ -348,7 +352,7 @@ impl<'a, S: Source> Keeper<'a, S> {
         if !worth {
             return;
         }
-        match self.io.block_on(self.writer.table_mut().compact(self.config)) {
+        match self.io.block_on(self.writer.table_mut().compact(self.config, self.clustered_by)) {
             Ok(done) => telemetry::compacted(&self.name, &done),
             Err(error) => tracing::warn!(table = self.name, %error, "cannot compact"),
         }

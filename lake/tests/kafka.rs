@@ -124,7 +124,12 @@ fn becomes_a_table(kafka: &Kafka) {
             let (kafka, store, things) = (kafka.clone(), store.clone(), Arc::clone(&things));
             let (shutdown, status) = (shutdown.clone(), status.clone());
             std::thread::spawn(move || {
-                let spec = TableSpec { table: "things".to_owned(), topic: things, encoder: Things::boxed() };
+                let spec = TableSpec {
+                    table: "things".to_owned(),
+                    topic: things,
+                    encoder: Things::boxed(),
+                    clustered_by: &[],
+                };
                 let config = Config {
                     commit_interval: Millis(100),
                     idle_commit_interval: Millis(300),

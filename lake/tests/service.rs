@@ -107,7 +107,12 @@ fn fast() -> Config {
 }
 
 fn spec(table: &str) -> TableSpec {
-    TableSpec { table: table.to_owned(), topic: common::TOPIC.into(), encoder: Things::boxed() }
+    TableSpec {
+        table: table.to_owned(),
+        topic: common::TOPIC.into(),
+        encoder: Things::boxed(),
+        clustered_by: &[],
+    }
 }
 
 /// Runs the service on a thread of its own; gives its end.

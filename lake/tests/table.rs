@@ -3,7 +3,8 @@
 
 mod common;
 
-use arrow::array::Array as _;
+use arrow::array::cast::AsArray as _;
+use arrow::array::{Array as _, RecordBatch};
 use common::{append, config, day, expected, folder, places, places_of, progress, read, rows, schema, table};
 use lake::{Config, Error, Order, ScanOptions, Table, app_id};
 use schemas::duration::Millis;
@@ -182,7 +183,7 @@ async fn compaction_keeps_rows_order_and_old_versions() {
     let before = table.version();
     let old_files = table.files().unwrap();
     assert_eq!(old_files.len(), 24);
-    let done = table.compact(&config()).await.unwrap();
+    let done = table.compact(&config(), &[]).await.unwrap();
     assert_eq!((done.removed, done.added, done.rows), (24, 2, 72));
     assert_eq!(table.files().unwrap().len(), 2);
 
@@ -198,7 +199,7 @@ async fn compaction_keeps_rows_order_and_old_versions() {
     assert_eq!(past.files().unwrap(), old_files);
     assert_eq!(places(&past).await, expected(0..3, 0..24));
     // Nothing is left to do, and writing goes on.
-    assert_eq!(table.compact(&config()).await.unwrap().removed, 0);
+    assert_eq!(table.compact(&config(), &[]).await.unwrap().removed, 0);
     append(&mut table, 0, 24..30).await;
     assert_eq!(places(&table).await.len(), 78);
 }
@@ -217,11 +218,54 @@ async fn compaction_and_writers_do_not_lose_or_double_rows() {
         }
     };
     let small = config();
-    let (a_done, b_done, ()) = tokio::join!(a.compact(&small), b.compact(&small), write);
+    let (a_done, b_done, ()) = tokio::join!(a.compact(&small, &[]), b.compact(&small, &[]), write);
     a_done.unwrap();
     b_done.unwrap();
     let table = Table::open(&root, "things").await.unwrap();
     assert_eq!(places(&table).await, expected(0..1, 0..35));
+}
+
+#[tokio::test]
+async fn a_clustered_table_is_sorted_by_row_group_and_scanned_in_order_all_the_same() {
+    let (_folder, root) = folder();
+    let mut table = table(&root).await;
+    // More than a row group of each of two days.
+    append(&mut table, 0, 0..150_000).await;
+    append(&mut table, 1, 0..30).await;
+    append(&mut table, 0, 150_000..300_000).await;
+    let by = ["thing_id", "event_time", "not there"];
+    let done = table.compact(&config(), &by).await.unwrap();
+    assert_eq!((done.removed, done.added, done.rows), (6, 2, 300_030));
+    let files = table.files().unwrap();
+    assert!(files.iter().all(|file| file.clustered_by == ["thing_id", "event_time"]), "{files:?}");
+
+    // Batches that end with row groups, as the rows lie in the file.
+    let as_it_lies =
+        ScanOptions { batch_rows: 131_072, columns: Some(vec!["thing_id".into()]), ..ScanOptions::default() };
+    let groups = read(&table, &as_it_lies).await;
+    assert_eq!(
+        groups.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
+        [131_072, 18_943, 131_072, 18_943]
+    );
+    for group in &groups {
+        let ids = group.column(0).as_string::<i32>();
+        assert!(ids.iter().is_sorted(), "a row group is sorted by what it is clustered by");
+    }
+    let in_order = |partitions| ScanOptions { order: Order::Place, partitions, ..ScanOptions::default() };
+    let all: Vec<_> = expected(0..1, 0..300_000).into_iter().chain(expected(1..2, 0..30)).collect();
+    assert_eq!(places_of(&read(&table, &in_order(None)).await), all);
+    let some = ScanOptions { offsets: Some(20..1_000), ..in_order(Some(vec![0])) };
+    assert_eq!(places_of(&read(&table, &some).await), expected(0..1, 20..1_000));
+
+    // Beside files in the topic's order, and again.
+    for start in [300_000, 300_100] {
+        append(&mut table, 0, start..start + 100).await;
+    }
+    let all: Vec<_> = expected(0..1, 0..300_200).into_iter().chain(expected(1..2, 0..30)).collect();
+    assert_eq!(places_of(&read(&table, &in_order(None)).await), all);
+    assert!(table.compact(&config(), &by).await.unwrap().removed > 4);
+    assert_eq!(places_of(&read(&table, &in_order(None)).await), all);
+    assert_eq!(table.check_files().await.unwrap().good, 2);
 }
 
 #[tokio::test]
@@ -235,7 +279,7 @@ async fn large_files_are_split_at_the_target() {
     // Files above half the target are left alone, so make all of them count as small first.
     let most = table.files().unwrap().iter().map(|file| file.bytes).max().unwrap();
     let small = Config { target_file_bytes: (most * 2 + 2).max(small.target_file_bytes), ..small };
-    let done = table.compact(&small).await.unwrap();
+    let done = table.compact(&small, &[]).await.unwrap();
     assert!(done.added >= 2, "{done:?}");
     let options = ScanOptions { order: Order::Place, ..ScanOptions::default() };
     assert_eq!(places_of(&read(&table, &options).await), expected(0..1, 0..9_000));
@@ -248,11 +292,11 @@ async fn vacuum_leaves_what_is_pinned_and_what_is_recent() {
     append(&mut table, 0, 0..6).await;
     append(&mut table, 0, 6..12).await;
     let pinned = table.version();
-    table.compact(&config()).await.unwrap();
+    table.compact(&config(), &[]).await.unwrap();
     append(&mut table, 0, 12..18).await;
     append(&mut table, 0, 18..24).await;
     let unpinned = table.version();
-    table.compact(&config()).await.unwrap();
+    table.compact(&config(), &[]).await.unwrap();
     let all = parquet_files(&root).len();
 
     // Removed a moment ago: within the retention nothing goes.

@@ -15,6 +15,7 @@ pub fn specs(context: &Context) -> Vec<lake::TableSpec> {
                 table: spec.table.to_owned(),
                 topic: format!("{prefix}{}", spec.topic).into(),
                 encoder: schemas::table::encoder(spec.table, Some(&context.vector_schema))?,
+                clustered_by: spec.clustered_by,
             })
         })
         .collect()
@@ -37,7 +38,9 @@ fn open(context: &Context, names: &[String]) -> Result<Vec<Table>> {
 pub fn compact(context: &Context, names: &[String]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for mut table in open(context, names)? {
-        let done = context.tokio.block_on(table.compact(&context.config.lake))?;
+        let spec = schemas::table::spec().iter().find(|spec| spec.table == table.name());
+        let clustered_by = spec.map_or(&[][..], |spec| spec.clustered_by);
+        let done = context.tokio.block_on(table.compact(&context.config.lake, clustered_by))?;
         lines.push(format!(
             "{}: {} files became {} ({} rows, {} bytes)",
             table.name(),

@@ -2,39 +2,46 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one partition of `events` saw of one campaign in one hour. The partitions' rows of an
-/// hour add up to the campaign's; of several rows of one (partition, campaign, currency, hour) the highest
-/// `revision` counts and replaces the others.
-#[derive(Clone, PartialEq, Serialize, Deserialize, prost::Message)]
+/// What all partitions of `events` together saw in one hour of one campaign, category, item and currency.
+/// Of several rows of one such key and hour the highest `revision` counts and replaces the others.
+///
+/// Rates are not in it: those of several rows are no rate of their sum.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
 pub struct Aggregate {
-    /// Partition of `events` that was summed.
-    #[prost(int32, tag = "1")]
-    pub partition: i32,
-    /// The campaign.
-    #[prost(string, tag = "2")]
+    /// The campaign; empty where the events had none.
+    #[prost(string, tag = "1")]
     pub campaign: String,
+    /// The item's category.
+    #[prost(string, tag = "2")]
+    pub category: String,
+    /// The item.
+    #[prost(string, tag = "3")]
+    pub item: String,
+    /// ISO 4217 code of `revenue`.
+    #[prost(string, tag = "4")]
+    pub currency: String,
     /// Start of the hour, ms since 1970 UTC.
-    #[prost(int64, tag = "3")]
+    #[prost(int64, tag = "5")]
     pub hour_ms: i64,
-    /// 0 when the clock passed the hour; one more each time events behind the clock changed it.
-    #[prost(uint32, tag = "4")]
+    /// 0 when all partitions had passed the hour; one more each time that later events changed it.
+    #[prost(uint32, tag = "6")]
     pub revision: u32,
     /// Views.
-    #[prost(uint64, tag = "5")]
-    pub impressions: u64,
-    /// Clicks and carts.
-    #[prost(uint64, tag = "6")]
-    pub clicks: u64,
-    /// Purchase lines.
     #[prost(uint64, tag = "7")]
+    pub impressions: u64,
+    /// Clicks, carts too.
+    #[prost(uint64, tag = "8")]
+    pub clicks: u64,
+    /// Of these, carts.
+    #[prost(uint64, tag = "9")]
+    pub carts: u64,
+    /// Purchase lines.
+    #[prost(uint64, tag = "10")]
     pub purchases: u64,
     /// Refund lines.
-    #[prost(uint64, tag = "8")]
+    #[prost(uint64, tag = "11")]
     pub refunds: u64,
-    /// Value of purchases less value of refunds.
-    #[prost(double, tag = "9")]
-    pub revenue: f64,
-    /// ISO 4217 code of `revenue`; empty where no event of the hour had one.
-    #[prost(string, tag = "10")]
-    pub currency: String,
+    /// Value of purchases less value of refunds, in parts ([`crate::entity::VALUE_PARTS`]).
+    #[prost(int64, tag = "12")]
+    pub revenue: i64,
 }

@@ -182,8 +182,16 @@ protobuf_records! {
     FeatureVector => "feature vector" v 1,
     Label => "label" v 1,
     Duplicate => "duplicate" v 1,
-    Aggregate => "aggregate" v 1,
 }
+
+impl Record for Aggregate {
+    const NAME: &'static str = "aggregate";
+    const VERSION: u8 = 2;
+    // The first held sums of one partition, for whoever reads them to add up.
+    const OLDEST: u8 = 2;
+}
+
+impl ProtobufRecord for Aggregate {}
 
 impl Record for EntityTiles {
     const NAME: &'static str = "entity tiles";
@@ -194,7 +202,7 @@ impl Record for EntityTiles {
 
 impl ProtobufRecord for EntityTiles {
     fn check(&self) -> Result<(), &'static str> {
-        crate::entity::check(&self.blocks)
+        crate::entity::check_tiles(self)
     }
 }
 

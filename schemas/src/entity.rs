@@ -1,13 +1,17 @@
 //! Entities that many users share: what each partition of `events` counted of them, and what all
 //! partitions together counted, as it is marked in `events`.
 //!
+//! What is counted by the hour goes the same way from the partitions to the merge.
+//!
 //! Everything that is added up is an integer, so that a sum does not depend on the order.
 
+mod hours;
 mod rows;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use hours::{HourBlock, HourKey, HourRow, HourRows};
 pub use rows::{EntityRow, EntitySums, Row, Rows};
 
 /// How many parts of a currency unit a sum of values counts in: a ten-thousandth. A sum is exact up
@@ -75,6 +79,9 @@ pub struct TileBlock {
 /// What one partition of `events` counted of shared entities, written when its event clock has
 /// passed tiles: all that end at `closed_ms` or before, and later than the time closed before. Many
 /// keys take several records; the tiles are closed with the last.
+///
+/// Or, where the layout is [`EntityTiles::HOURS`], what it counted by the hour since the records of that
+/// layout before, whatever the hours; all that end at `closed_ms` or before have passed with the last.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
 pub struct EntityTiles {
     /// Partition of `events` that was summed.
@@ -95,6 +102,15 @@ pub struct EntityTiles {
     /// By tile, then entity; none is empty.
     #[prost(message, repeated, tag = "6")]
     pub blocks: Vec<TileBlock>,
+    /// By hour; none is empty.
+    #[prost(message, repeated, tag = "7")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<HourBlock>,
+}
+
+impl EntityTiles {
+    /// The layout of records that hold hours and no tiles: it depends on no declaration.
+    pub const HOURS: u64 = 0;
 }
 
 /// What all partitions together counted of shared entities in the tiles that have closed since the
@@ -117,6 +133,12 @@ pub struct EntityVersion {
     /// By tile, then entity; none is empty.
     #[prost(message, repeated, tag = "5")]
     pub blocks: Vec<TileBlock>,
+}
+
+/// Whether these are a record's blocks as they are written.
+pub(crate) fn check_tiles(tiles: &EntityTiles) -> Result<(), &'static str> {
+    check(&tiles.blocks)?;
+    hours::check(&tiles.hours)
 }
 
 /// Whether these are blocks as they are written: in order, none empty, rows whole and in order.

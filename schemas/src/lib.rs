@@ -23,7 +23,7 @@ pub use announcement::ModelAnnouncement;
 pub use clock::EventClock;
 pub use codec::{Codec, DecodeError, Json, Protobuf, Record};
 pub use dead_letter::{DeadLetter, Reason};
-pub use entity::{EntityRow, EntitySums, EntityTiles, EntityVersion, SharedEntity, TileBlock};
+pub use entity::{EntityRow, EntitySums, EntityTiles, EntityVersion, HourBlock, SharedEntity, TileBlock};
 pub use event::{Control, Entry, Event, Kind, LateEvent, Origin, Source, SourceSet, Tick, Ticks};
 pub use id::{EventTimeMs, Offset, Partition, Place};
 pub use label::{Duplicate, Label};

@@ -92,22 +92,29 @@ pub struct Spec {
     pub table: &'static str,
     /// One of the constants of [`crate::topic`].
     pub topic: &'static str,
+    /// Columns that its rows are clustered by when small files are merged: the entity, then the time. None
+    /// for what is read in the order of its topic.
+    pub clustered_by: &'static [&'static str],
 }
 
 /// All tables, each once. `events` and `control` share a topic: together they hold each of its
 /// records once.
 pub const fn spec() -> &'static [Spec] {
+    const fn of(table: &'static str, topic: &'static str, clustered_by: &'static [&'static str]) -> Spec {
+        Spec { table, topic, clustered_by }
+    }
+    const USER: &[&str] = &["user", "event_time"];
     const SPEC: &[Spec] = &[
-        Spec { table: events::NAME, topic: topic::EVENTS },
-        Spec { table: control::NAME, topic: topic::EVENTS },
-        Spec { table: features::NAME, topic: topic::FEATURE_VECTORS },
-        Spec { table: labels::NAME, topic: topic::LABELS },
-        Spec { table: predictions::NAME, topic: topic::PREDICTIONS },
-        Spec { table: late_events::NAME, topic: topic::LATE_EVENTS },
-        Spec { table: dead_letters::NAME, topic: topic::DEAD_LETTERS },
-        Spec { table: duplicates::NAME, topic: topic::DUPLICATES },
-        Spec { table: aggregates::NAME, topic: topic::AGGREGATES },
-        Spec { table: entity_tiles::NAME, topic: topic::ENTITY_TILES },
+        of(events::NAME, topic::EVENTS, &[]),
+        of(control::NAME, topic::EVENTS, &[]),
+        of(features::NAME, topic::FEATURE_VECTORS, &[]),
+        of(labels::NAME, topic::LABELS, USER),
+        of(predictions::NAME, topic::PREDICTIONS, USER),
+        of(late_events::NAME, topic::LATE_EVENTS, USER),
+        of(dead_letters::NAME, topic::DEAD_LETTERS, &[]),
+        of(duplicates::NAME, topic::DUPLICATES, USER),
+        of(aggregates::NAME, topic::AGGREGATES, &["campaign", "item", "hour"]),
+        of(entity_tiles::NAME, topic::ENTITY_TILES, &[]),
     ];
     SPEC
 }

@@ -15,7 +15,9 @@ use schemas::{
     Aggregate, Behaviour, Codec, Control, DeadLetter, Duplicate, EntitySums, EntityTiles, EntityVersion,
     Entry, Event, FeatureVector, Json, Kind, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction,
     Protobuf, RawEvent, Reason, Record, SharedEntity, Source, SourceSet, Tick, Ticks, TileBlock,
-    VectorSchema, entity::Rows, table,
+    VectorSchema,
+    entity::{HourBlock, HourKey, HourRows, Rows},
+    table,
 };
 use serde::Serialize;
 
@@ -134,8 +136,18 @@ fn entity_tiles() {
         part: 0,
         last: true,
         blocks: blocks(),
+        hours: Vec::new(),
     };
     check::<Protobuf, _>("entity_tiles", "bin", &tiles);
+    let mut rows = Vec::new();
+    let key = HourKey { campaign: "campaign-2", category: "shoes", item: "item-1", currency: "EUR" };
+    let sums = EntitySums { counts: [100, 10, 1, 2, 1], values: [0, 399_800, 199_900] };
+    HourRows::push(&mut rows, &key, &sums);
+    let key = HourKey { campaign: "", category: "Ää", item: "item-2", currency: "" };
+    HourRows::push(&mut rows, &key, &EntitySums { counts: [1, 0, 0, 0, 0], values: [0; 3] });
+    let hour = HourBlock { hour_ms: 1_767_571_200_000, rows: rows.into() };
+    let hours = EntityTiles { layout: EntityTiles::HOURS, blocks: Vec::new(), hours: vec![hour], ..tiles };
+    check::<Protobuf, _>("entity_hours", "bin", &hours);
 }
 
 #[test]
@@ -215,16 +227,18 @@ fn duplicates_and_aggregates() {
     };
     check::<Protobuf, _>("duplicate", "bin", &duplicate);
     let aggregate = Aggregate {
-        partition: 5,
         campaign: "campaign-2".into(),
+        category: "shoes".into(),
+        item: "item-1".into(),
+        currency: "EUR".into(),
         hour_ms: 1_767_571_200_000,
         revision: 1,
         impressions: 1_000,
         clicks: 100,
+        carts: 10,
         purchases: 20,
         refunds: 1,
-        revenue: -0.5,
-        currency: "EUR".into(),
+        revenue: -5_000,
     };
     check::<Protobuf, _>("aggregate", "bin", &aggregate);
 }

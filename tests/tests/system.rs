@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use runtime::kafka::{Isolation, Reader, Sender};
 use runtime::processor::{InRecord, OutRecord, TopicPartition};
-use schemas::{Codec, Control, Entry, FeatureVector, Json, Prediction, Protobuf};
+use schemas::{Aggregate, Codec, Control, Entry, FeatureVector, Json, Prediction, Protobuf};
 use serde_json::Value;
 use support::{Deployment, Service, cluster, wait_for};
 
@@ -206,6 +206,13 @@ fn forged_records_are_named(deployment: &Deployment) {
     let said = broken(deployment, "I2");
     assert!(said.contains("feature-vectors") && said.contains("no event makes it"), "{said}");
 
+    let record = pick(deployment, "aggregates", |_| true);
+    let mut row: Aggregate = Protobuf::decode(record.record.value.as_ref().unwrap()).unwrap();
+    row.revenue += 1;
+    forge(deployment, &record, Protobuf::to_vec(&row));
+    let said = broken(deployment, "I2");
+    assert!(said.contains("aggregates") && said.contains("entity-tiles makes it"), "{said}");
+
     // Last: what stands in events beyond what features have read ends the check above.
     let version = |record: &InRecord| match Protobuf::decode(record.record.value.as_ref()?).ok()? {
         Entry::Control(Control::Entities(version)) => Some(version),
@@ -216,7 +223,7 @@ fn forged_records_are_named(deployment: &Deployment) {
     forged.version_ms += 1;
     forge(deployment, &record, Protobuf::to_vec(&Entry::Control(Control::Entities(forged))));
     let said = broken(deployment, "I2");
-    assert!(said.contains("events") && said.contains("no tile makes this version"), "{said}");
+    assert!(said.contains("events") && said.contains("entity-tiles makes it"), "{said}");
 }
 
 fn a_damaged_table_is_named(deployment: &Deployment) {

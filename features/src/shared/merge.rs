@@ -90,7 +90,7 @@ impl Merge {
 
     /// Folds one record; the records of the version that it completes, in order.
     pub fn step(&mut self, record: &EntityTiles) -> Vec<EntityVersion> {
-        let &EntityTiles { partition, closed_ms, layout, part, last, ref blocks } = record;
+        let &EntityTiles { partition, closed_ms, layout, part, last, ref blocks, .. } = record;
         let partition = usize::try_from(partition).ok().and_then(|at| self.partitions.get_mut(at));
         let partition = partition.filter(|partition| closed_ms > partition.closed_ms);
         let Some(partition) = partition.filter(|_| layout == self.plan.shared_layout()) else {

@@ -6,7 +6,12 @@
 //! closed a tile, and publishes that as a version. A partition adds up versions to windows
 //! ([`versions::Versions`]) as they stand in its own log. All sums are integers: no order of adding
 //! changes one.
+//!
+//! What is counted by the hour takes the same way ([`hours::OpenHours`]), to be added up over all partitions
+//! in the merge ([`aggregates::Aggregates`]) and written for analysts.
 
+pub(crate) mod aggregates;
+pub(crate) mod hours;
 pub(crate) mod key;
 pub(crate) mod merge;
 pub(crate) mod open;

@@ -160,7 +160,8 @@ impl OpenTiles {
         let layout = plan.shared_layout();
         let mut records = 0;
         for (part, last, blocks) in packer.finish() {
-            out.tiles(EntityTiles { partition, closed_ms, layout, part, last, blocks });
+            let hours = Vec::new();
+            out.tiles(EntityTiles { partition, closed_ms, layout, part, last, blocks, hours });
             records += 1;
         }
         records

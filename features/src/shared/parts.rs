@@ -10,7 +10,7 @@ use schemas::entity::{EntitySums, Rows};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// So many bytes of rows close a record: well below what a broker takes by default.
-const RECORD_BYTES: usize = 256 * 1_024;
+pub(super) const RECORD_BYTES: usize = 256 * 1_024;
 
 /// Puts rows into blocks, and blocks into records.
 #[derive(Debug, Default)]

@@ -44,6 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) marked: Vec<u64>,
     pub(crate) vectors: Vec<(FeatureVector, u64)>,
     pub(crate) tiles: Vec<EntityTiles>,
+    pub(crate) hours: Vec<EntityTiles>,
     pub(crate) versions: Vec<EntityVersion>,
 }
 
@@ -58,6 +59,7 @@ impl Cluster {
             marked: vec![0; PARTITIONS],
             vectors: Vec::new(),
             tiles: Vec::new(),
+            hours: Vec::new(),
             versions: Vec::new(),
             plan,
         }
@@ -80,6 +82,7 @@ impl Cluster {
                     self.tiles.push(tiles.clone());
                     self.sent[partition].push_back(tiles);
                 }
+                Output::Hours(hours) => self.hours.push(hours),
                 _ => {}
             }
         }

@@ -1,6 +1,7 @@
 //! The feature core against naive oracles: windows, labels, state, declarations, the shell.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aggregates;
 mod cluster;
 mod common;
 mod declarations;

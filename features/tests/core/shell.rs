@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, ProcessorFactory, TopicPartition, UnitId};
 use schemas::table::TopicRecord;
 use schemas::topic::Names;
-use schemas::{Aggregate, Codec, Duplicate, EntityTiles, Entry, Kind, Label, Protobuf};
+use schemas::{Codec, Duplicate, EntityTiles, Entry, Kind, Label, Protobuf};
 
 use crate::common::*;
 
@@ -24,8 +24,8 @@ impl Sink for Compare {
     }
     fn label(&mut self, _: &Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
-    fn aggregate(&mut self, _: Aggregate) {}
     fn tiles(&mut self, _: EntityTiles) {}
+    fn hours(&mut self, _: EntityTiles) {}
 }
 
 proptest! {
@@ -66,8 +66,7 @@ fn value_of(output: &Output) -> (&'static str, Vec<u8>, Option<String>) {
         Output::Vector(v) => ("t-feature-vectors", Protobuf::to_vec(&**v), Some(v.user.clone())),
         Output::Label(l) => ("t-labels", Protobuf::to_vec(l), Some(l.user.clone())),
         Output::Duplicate(d) => ("t-duplicates", Protobuf::to_vec(d), Some(d.user.clone())),
-        Output::Aggregate(a) => ("t-aggregates", Protobuf::to_vec(a), Some(a.campaign.clone())),
-        Output::Tiles(t) => ("t-entity-tiles", Protobuf::to_vec(t), None),
+        Output::Tiles(t) | Output::Hours(t) => ("t-entity-tiles", Protobuf::to_vec(t), None),
     }
 }
 
@@ -100,11 +99,11 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
             headers: Vec::new(),
         })
         .collect();
-    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 1, "vectors, a duplicate, labels, a sum, and tiles");
+    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 1, "vectors, a duplicate, labels, tiles, and hours");
 
     let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
     assert_eq!(factory.inputs(), ["t-events".into()]);
-    assert_eq!(factory.outputs().len(), 5);
+    assert_eq!(factory.outputs().len(), 4);
     let unit = factory.unit(&TopicPartition { topic: "t-events".into(), partition: 3 });
     let input = records(&entries);
     let mut got = Vec::new();

@@ -1,9 +1,8 @@
-//! Snapshots, sums by hour, and what is forgotten.
+//! Snapshots, and what is forgotten.
 
-use features::{Config, Core, Out, Output, SnapshotError};
+use features::{Config, Core, Out, SnapshotError};
 use proptest::prelude::*;
-use schemas::duration::Millis;
-use schemas::{Aggregate, Entry, Kind};
+use schemas::{Entry, Kind};
 
 use crate::common::*;
 
@@ -72,67 +71,6 @@ proptest! {
         }
         prop_assert_eq!((core.users(), core.timers(), core.texts()), (0, 0, 0));
     }
-
-    #[test]
-    fn hours_add_up(moves in moves(150)) {
-        let entries = stream(&moves);
-        let mut core = Core::new(plan(&config()), 3);
-        let mut outputs = run(&mut core, &entries);
-        let mut out = Out::default();
-        for late in 0..5 {
-            core.step(&tick(START + 500_000_000_000 + late), place(1_000 + late as usize), &mut out);
-        }
-        outputs.append(&mut out.records);
-        let rows: Vec<&Aggregate> =
-            outputs.iter().filter_map(|o| if let Output::Aggregate(a) = o { Some(a) } else { None }).collect();
-        let (kept, _) = without_repeats(&entries, config().dedupe_horizon.0);
-        for (_, event) in &kept {
-            let hour = event.event_time_ms / 3_600_000 * 3_600_000;
-            let of: Vec<_> = kept.iter().map(|(_, e)| e)
-                .filter(|e| e.campaign == event.campaign && e.event_time_ms / 3_600_000 * 3_600_000 == hour).collect();
-            let row: Vec<_> = rows.iter().filter(|r| r.campaign == event.campaign && r.hour_ms == hour).collect();
-            prop_assert_eq!(row.len(), 1, "once, where nothing comes behind the clock");
-            let count = |kinds: &[Kind]| of.iter().filter(|e| kinds.contains(&e.kind_or_unknown())).count() as u64;
-            let value = |kind| of.iter().filter(|e| e.kind_or_unknown() == kind).map(|e| e.value).sum::<f64>();
-            prop_assert_eq!(
-                (row[0].impressions, row[0].clicks, row[0].purchases, row[0].refunds),
-                (count(&[Kind::View]), count(&[Kind::Click, Kind::Cart]), count(&[Kind::Purchase]), count(&[Kind::Refund]))
-            );
-            prop_assert_eq!(row[0].revenue, value(Kind::Purchase) - value(Kind::Refund));
-            prop_assert_eq!((row[0].revision, row[0].partition), (0, 3));
-        }
-    }
-}
-
-#[test]
-fn an_event_behind_the_clock_raises_the_revision_at_the_next_move() {
-    let hour = START / 3_600_000 * 3_600_000;
-    let next = hour + 3_600_000;
-    let late = |id: &str| entry(event(Kind::View, id, hour + 5, "u", "i", "c"));
-    let entries = [
-        sources(),
-        tick(hour),
-        entry(event(Kind::View, "v1", hour + 10, "u", "i", "c")),
-        tick(next),
-        late("v2"),
-        late("v3"),
-        tick(next + 1_000),
-        tick(next + 2 * 86_400_000 - 1),
-        late("v4"),
-        tick(next + 2 * 86_400_000),
-        late("v5"),
-        tick(next + 2 * 86_400_000 + 1),
-    ];
-    let mut config = config();
-    config.aggregate_horizon = Millis(2 * 86_400_000);
-    let mut core = Core::new(plan(&config), 3);
-    let outputs = run(&mut core, &entries);
-    let got: Vec<_> = outputs
-        .iter()
-        .filter_map(|o| if let Output::Aggregate(a) = o { Some((a.revision, a.impressions)) } else { None })
-        .collect();
-    assert_eq!(got, [(0, 1), (1, 3), (2, 4)]);
-    assert_eq!(core.counts().uncorrected, 1, "the last came after the horizon");
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use features::{Core, Plan, Sink, VectorView};
 use schemas::{
-    Aggregate, Codec, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Place,
-    Protobuf,
+    Codec, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Place, Protobuf,
 };
 
 use super::{Options, Past};
@@ -187,6 +186,6 @@ impl Sink for Made {
     }
 
     fn label(&mut self, _: &Label) {}
-    fn aggregate(&mut self, _: Aggregate) {}
+    fn hours(&mut self, _: EntityTiles) {}
     fn tiles(&mut self, _: EntityTiles) {}
 }

@@ -124,7 +124,7 @@ impl Job {
     pub(super) fn finish(&self, context: &Context) -> Result<Table> {
         let table = context.tokio.block_on(async {
             let mut table = Table::open(context.store.root_url(), &self.out).await?;
-            table.compact(&context.config.lake).await?;
+            table.compact(&context.config.lake, &[]).await?;
             Ok::<_, lake::Error>(table)
         })?;
         for path in context.store.list_blocking(&self.folder)? {

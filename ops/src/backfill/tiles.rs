@@ -7,7 +7,7 @@ use anyhow::Result;
 use features::{Config, Sink, VectorView};
 use runtime::store::Store;
 use schemas::duration::Millis;
-use schemas::{Aggregate, Duplicate, EntityTiles, Label, SharedEntity};
+use schemas::{Duplicate, EntityTiles, Label, SharedEntity};
 
 use super::fold::Target;
 use super::objects::{FULL, put};
@@ -103,5 +103,5 @@ impl Sink for Tiles {
     fn vector(&mut self, _: &VectorView<'_>) {}
     fn label(&mut self, _: &Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
-    fn aggregate(&mut self, _: Aggregate) {}
+    fn hours(&mut self, _: EntityTiles) {}
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use features::{Sink, VectorView};
 use lake::Writer;
 use schemas::table::{self, TopicRecord};
-use schemas::{Aggregate, Duplicate, EntityTiles, Label};
+use schemas::{Duplicate, EntityTiles, Label};
 
 use super::fold::Target;
 use super::job::{Job, Part};
@@ -112,6 +112,6 @@ impl Sink for Vectors<'_> {
 
     fn label(&mut self, _: &Label) {}
     fn duplicate(&mut self, _: Duplicate) {}
-    fn aggregate(&mut self, _: Aggregate) {}
+    fn hours(&mut self, _: EntityTiles) {}
     fn tiles(&mut self, _: EntityTiles) {}
 }

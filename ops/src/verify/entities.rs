@@ -1,5 +1,9 @@
-//! Shared entities, a part of I2: the versions marked in each partition of `events` are the fold of
-//! `entity-tiles`. That tiles are the folds of `events` is checked with features' other outputs.
+//! The merge, a part of I2: the versions marked in each partition of `events`, and the hourly sums in
+//! `aggregates`, are the fold of `entity-tiles`. That this is the fold of `events` is checked with features'
+//! other outputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, UnitId};
@@ -10,19 +14,24 @@ use super::i2::{BLOCK, decode, differences, drained};
 use crate::context::Context;
 use crate::log::{Cursor, Cut, Range};
 
-/// Folds the tiles again up to the cut and compares every version marked, in order.
+/// Folds the tiles again up to the cut and compares every version marked and every hourly sum, in order.
 pub(super) fn check(context: &Context, cut: &Cut, outcome: &mut Outcome) -> Result<()> {
     let (tiles, events) = (&context.names.entity_tiles, &context.names.events);
     let input = Range::to(context, tiles, cut.of(tiles))?;
-    let output = Range::whole(context, events)?;
-    let mut marks = Vec::new();
-    for partition in 0..output.begin.len() {
-        match Cursor::from_the_first(context, &output, partition)? {
-            Ok(cursor) => marks.push(Marks { cursor, compared: 0 }),
-            Err(why) => {
-                outcome.out_of_scope(why);
-                return Ok(());
-            }
+    let factory = context.merge()?;
+    let mut written = BTreeMap::new();
+    for topic in factory.outputs() {
+        let output = Range::whole(context, &topic)?;
+        for partition in 0..output.begin.len() {
+            let cursor = match Cursor::from_the_first(context, &output, partition)? {
+                Ok(cursor) => cursor,
+                Err(why) => {
+                    outcome.out_of_scope(why);
+                    return Ok(());
+                }
+            };
+            let log = Log { cursor, only_versions: topic == *events, compared: 0 };
+            written.insert((Arc::clone(&topic), partition as i32), log);
         }
     }
     let mut cursor = match Cursor::from_the_first(context, &input, 0)? {
@@ -32,7 +41,7 @@ pub(super) fn check(context: &Context, cut: &Cut, outcome: &mut Outcome) -> Resu
             return Ok(());
         }
     };
-    let mut merge = context.merge()?.create(UnitId(0), None)?;
+    let mut merge = factory.create(UnitId(0), None)?;
     let mut out = Outputs::default();
     let mut block = Vec::with_capacity(BLOCK);
     let mut folded = 0_u64;
@@ -45,7 +54,7 @@ pub(super) fn check(context: &Context, cut: &Cut, outcome: &mut Outcome) -> Resu
             merge.step(Input::Records { records: &block, now_ms: 0 }, &mut out)?;
             block.clear();
             for record in out.records.drain(..) {
-                against(context, &mut marks, &record, outcome)?;
+                against(context, &mut written, &record, outcome)?;
             }
         }
         if end {
@@ -53,30 +62,40 @@ pub(super) fn check(context: &Context, cut: &Cut, outcome: &mut Outcome) -> Resu
         }
     }
     if drained(context, &input, 0)? {
-        for marks in &mut marks {
-            if let Some(extra) = marks.next()? {
-                let place = super::compare::place(events, &extra.record);
-                outcome.differs(format!("{place}: no tile makes this version"));
+        for ((topic, _), log) in &mut written {
+            if let Some(extra) = log.next()? {
+                let place = super::compare::place(topic, &extra.record);
+                outcome.differs(format!("{place}: nothing in {tiles} makes it"));
             }
         }
     }
-    let compared: u64 = marks.iter().map(|marks| marks.compared).sum();
+    let compared = |of: &Arc<str>| -> u64 {
+        written.iter().filter(|((topic, _), _)| topic == of).map(|(_, log)| log.compared).sum()
+    };
+    let (versions, sums) = (compared(events), compared(&context.names.aggregates));
     outcome.checked(format!(
-        "{tiles}: {folded} records folded again, {compared} versions marked in {events} compared byte for byte"
+        "{tiles}: {folded} records folded again, {versions} versions marked in {events} and {sums} {} compared \
+         byte for byte",
+        context.names.aggregates
     ));
     Ok(())
 }
 
-/// The versions marked in a partition of `events`.
-struct Marks<'a> {
+/// What the merge wrote to a partition of a topic.
+struct Log<'a> {
     cursor: Cursor<'a>,
+    /// Of `events`, the versions marked are the merge's.
+    only_versions: bool,
     compared: u64,
 }
 
-impl Marks<'_> {
+impl Log<'_> {
     fn next(&mut self) -> Result<Option<InRecord>> {
         while let Some(record) = self.cursor.next()? {
-            if matches!(decode::<Entry>(&record)?, Entry::Control(Control::Entities(_))) {
+            let is_version = |record| {
+                decode::<Entry>(record).map(|entry| matches!(entry, Entry::Control(Control::Entities(_))))
+            };
+            if !self.only_versions || is_version(&record)? {
                 return Ok(Some(record));
             }
         }
@@ -86,19 +105,18 @@ impl Marks<'_> {
 
 fn against(
     context: &Context,
-    marks: &mut [Marks<'_>],
+    written: &mut BTreeMap<(Arc<str>, i32), Log<'_>>,
     recomputed: &OutRecord,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let partition = recomputed.partition.unwrap_or_default();
-    let Some(marks) = marks.get_mut(partition as usize) else { return Ok(()) };
-    marks.compared += 1;
-    match marks.next()? {
+    let (topic, partition) = (&recomputed.topic, recomputed.partition.unwrap_or_default());
+    let Some(log) = written.get_mut(&(Arc::clone(topic), partition)) else { return Ok(()) };
+    log.compared += 1;
+    match log.next()? {
         Some(stored) => differences(context, recomputed, &stored, outcome),
-        None => outcome.differs(format!(
-            "{}[{partition}]: the version marked {}. is missing",
-            recomputed.topic, marks.compared
-        )),
+        None => {
+            outcome.differs(format!("{topic}[{partition}]: record {} of the merge is missing", log.compared))
+        }
     }
     Ok(())
 }

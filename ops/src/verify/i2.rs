@@ -29,7 +29,7 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             .out_of_scope("the bytes: delivery is at-least-once, repeats have no place in a fold".to_owned());
     }
     let n = &context.names;
-    let logs = [&n.events, &n.feature_vectors, &n.labels, &n.duplicates, &n.aggregates];
+    let logs = [&n.events, &n.feature_vectors, &n.labels, &n.duplicates];
     let begins = logs.map(|topic| Ok((topic, context.reader()?.begin_offsets(topic)?)));
     let begins = begins.into_iter().collect::<Result<Vec<_>>>()?;
     for partition in 0..events.begin.len() {

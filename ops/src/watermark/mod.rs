@@ -154,7 +154,7 @@ fn closed(context: &Context, partitions: i32) -> Result<Vec<Option<i64>>> {
         scan(context, &range, |record| {
             let tiles: EntityTiles = Protobuf::decode(&record.record.value.unwrap_or_default())?;
             let slot = usize::try_from(tiles.partition).ok().and_then(|at| closed.get_mut(at));
-            if let Some(slot) = slot.filter(|_| tiles.last) {
+            if let Some(slot) = slot.filter(|_| tiles.last && tiles.layout != EntityTiles::HOURS) {
                 *slot = (*slot).max(Some(tiles.closed_ms));
             }
             Ok(())

@@ -84,7 +84,7 @@ impl EntitySums {
 
 /// A varint of as few bytes as its number needs.
 #[inline]
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     if let Some((byte @ ..0x80, rest)) = bytes.split_first() {
         *bytes = rest;

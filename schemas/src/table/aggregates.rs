@@ -1,9 +1,10 @@
-//! Table `aggregates`: hourly sums per partition of events; of several of one hour the highest revision counts.
+//! Table `aggregates`: hourly sums by campaign, category, item and currency; of several of one key and hour the
+//! highest revision counts.
 
 use arrow::record_batch::RecordBatch;
 
 use super::column::{Column, columns};
-use super::form::{Plain, Time};
+use super::form::{Parts, Plain, Time};
 use super::rows::{self, Rows};
 use super::{RowEncoder, TableError};
 use crate::{Aggregate, Codec, Protobuf, Record};
@@ -13,16 +14,18 @@ pub const NAME: &str = "aggregates";
 
 fn table() -> Vec<Column<Aggregate>> {
     columns![Aggregate;
-        "events_partition" Plain = partition, "partition of events that was summed; sums of all add up";
         "campaign" Plain = campaign, "the campaign";
+        "category" Plain = category, "the item's category";
+        "item" Plain = item, "the item";
+        "currency" Plain = currency, "ISO 4217 code of revenue";
         "hour" Time = hour_ms, "start of the hour";
-        "revision" Plain = revision, "0 when the clock passed the hour; the highest counts";
+        "revision" Plain = revision, "0 when all had passed the hour; the highest of a key and hour counts";
         "impressions" Plain = impressions, "views";
-        "clicks" Plain = clicks, "clicks and carts";
+        "clicks" Plain = clicks, "clicks, carts too";
+        "carts" Plain = carts, "carts";
         "purchases" Plain = purchases, "purchase lines";
         "refunds" Plain = refunds, "refund lines";
-        "revenue" Plain = revenue, "value of purchases less value of refunds";
-        "currency" Plain = currency, "ISO 4217 code of revenue";
+        "revenue" Parts = revenue, "value of purchases less value of refunds";
     ]
 }
 

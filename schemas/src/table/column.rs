@@ -16,6 +16,8 @@ pub(super) const COMMENT: &str = "comment";
 pub(super) trait Cells<R>: Send {
     /// Their Arrow type.
     fn data_type(&self) -> DataType;
+    /// No elements of a list are null from now on.
+    fn or_null(&mut self) {}
     /// Whether the record's value can be stored; asked of all columns before any appends.
     fn check(&self, record: &R) -> Result<(), &'static str>;
     /// Appends the record's value.
@@ -54,8 +56,14 @@ impl<R: 'static> Column<R> {
         set: fn(&mut R) -> &mut Vec<E>,
         columns: Vec<Column<E>>,
     ) -> Self {
-        let cells = StructCells { get, set, columns, ends: vec![0] };
+        let cells = StructCells { get, set, columns, ends: vec![0], or_null: false };
         Self { name: name.to_owned(), comment: comment.to_owned(), cells: Box::new(cells) }
+    }
+
+    /// The same of a list: no elements are null, as they are in rows of before the column was there.
+    pub(super) fn or_null(mut self) -> Self {
+        self.cells.or_null();
+        self
     }
 
     /// Its Arrow field, with the comment.
@@ -105,6 +113,7 @@ struct StructCells<R, E> {
     set: fn(&mut R) -> &mut Vec<E>,
     columns: Vec<Column<E>>,
     ends: Vec<i32>,
+    or_null: bool,
 }
 
 impl<R, E: 'static> StructCells<R, E> {
@@ -117,6 +126,10 @@ impl<R, E: 'static> StructCells<R, E> {
 impl<R, E: Default + 'static> Cells<R> for StructCells<R, E> {
     fn data_type(&self) -> DataType {
         DataType::List(element(DataType::Struct(self.fields())))
+    }
+
+    fn or_null(&mut self) {
+        self.or_null = true;
     }
 
     fn check(&self, record: &R) -> Result<(), &'static str> {
@@ -139,11 +152,12 @@ impl<R, E: Default + 'static> Cells<R> for StructCells<R, E> {
         let fields = self.fields();
         let columns = self.columns.iter_mut().map(|column| column.cells.finish()).collect();
         let ends = std::mem::replace(&mut self.ends, vec![0]);
+        let nulls = self.or_null.then(|| ends.windows(2).map(|row| row[0] < row[1]).collect());
         Arc::new(ListArray::new(
             element(DataType::Struct(fields.clone())),
             OffsetBuffer::new(ScalarBuffer::from(ends)),
             Arc::new(StructArray::new(fields, columns, None)),
-            None,
+            nulls,
         ))
     }
 

@@ -1,12 +1,12 @@
-//! Table `entity_tiles`: what each partition of events counted of shared entities, tile by tile.
+//! Table `entity_tiles`: what each partition of events counted of shared entities, tile by tile, and by the hour.
 
 use arrow::record_batch::RecordBatch;
 
 use super::column::{Column, columns};
-use super::form::{EntityName, Hex, Plain, Time};
+use super::form::{EntityName, Hex, Parts, Plain, Time};
 use super::rows::{self, Rows};
 use super::{RowEncoder, TableError};
-use crate::entity::Rows as BlockRows;
+use crate::entity::{HourBlock, HourRow, HourRows, Rows as BlockRows};
 use crate::{Codec, EntityRow, EntityTiles, Protobuf, Record, TileBlock};
 
 /// Name of the table.
@@ -20,6 +20,13 @@ struct Counted {
     row: EntityRow,
 }
 
+/// A key of an hour, with the hour.
+#[derive(Default)]
+struct Hourly {
+    hour_ms: i64,
+    row: HourRow,
+}
+
 #[derive(Default)]
 struct Row {
     partition: i32,
@@ -28,6 +35,7 @@ struct Row {
     part: u32,
     last: bool,
     counted: Vec<Counted>,
+    hourly: Vec<Hourly>,
 }
 
 fn table() -> Vec<Column<Row>> {
@@ -44,6 +52,20 @@ fn table() -> Vec<Column<Row>> {
         "purchase_value" Plain = row.purchase_value, "value of purchases, in ten-thousandths";
         "refund_value" Plain = row.refund_value, "value of refunds, in ten-thousandths";
     ];
+    let hourly = columns![Hourly;
+        "hour" Time = hour_ms, "start of the hour";
+        "campaign" Plain = row.campaign, "the campaign";
+        "category" Plain = row.category, "the item's category";
+        "item" Plain = row.item, "the item";
+        "currency" Plain = row.currency, "ISO 4217 code of the values";
+        "views" Plain = row.views, "views";
+        "clicks" Plain = row.clicks, "clicks that are no carts";
+        "carts" Plain = row.carts, "carts";
+        "purchases" Plain = row.purchases, "purchase lines";
+        "refunds" Plain = row.refunds, "refund lines";
+        "purchase_value" Parts = row.purchase_value, "value of purchases";
+        "refund_value" Parts = row.refund_value, "value of refunds";
+    ];
     let mut table = columns![Row;
         "events_partition" Plain = partition, "partition of events that was summed; sums of all add up";
         "closed" Time = closed_ms, "every tile before this time is closed, with the last record of that time";
@@ -59,6 +81,17 @@ fn table() -> Vec<Column<Row>> {
         |row| &mut row.counted,
         counted,
     ));
+    let get: fn(&Row) -> &Vec<Hourly> = |row| &row.hourly;
+    table.push(
+        Column::structs(
+            "hours",
+            "what was counted by the hour since the records with hours before; null in records with tiles",
+            get,
+            |row| &mut row.hourly,
+            hourly,
+        )
+        .or_null(),
+    );
     table
 }
 
@@ -73,13 +106,17 @@ pub fn encoder() -> Box<dyn RowEncoder> {
 }
 
 fn row(tiles: &EntityTiles) -> Row {
-    let &EntityTiles { partition, closed_ms, layout, part, last, ref blocks } = tiles;
+    let &EntityTiles { partition, closed_ms, layout, part, last, ref blocks, ref hours } = tiles;
     let of = |block: &TileBlock| {
         let (tile_ms, entity) = (block.tile_ms, block.entity);
         let counted = BlockRows::new(&block.rows).map(|row| Counted { tile_ms, entity, row: row.into() });
         counted.collect::<Vec<_>>()
     };
-    Row { partition, closed_ms, layout, part, last, counted: blocks.iter().flat_map(of).collect() }
+    let of_hour = |&HourBlock { hour_ms, ref rows }: &HourBlock| {
+        HourRows::new(rows).map(|row| Hourly { hour_ms, row: row.into() }).collect::<Vec<_>>()
+    };
+    let (counted, hourly) = (blocks.iter().flat_map(of).collect(), hours.iter().flat_map(of_hour).collect());
+    Row { partition, closed_ms, layout, part, last, counted, hourly }
 }
 
 /// The records.
@@ -92,7 +129,7 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<EntityTiles>, TableError> {
 }
 
 fn record(row: Row) -> EntityTiles {
-    let Row { partition, closed_ms, layout, part, last, counted } = row;
+    let Row { partition, closed_ms, layout, part, last, counted, hourly } = row;
     let same = |a: &Counted, b: &Counted| (a.tile_ms, a.entity) == (b.tile_ms, b.entity);
     let block = |counted: &[Counted]| {
         let mut rows = Vec::new();
@@ -101,6 +138,12 @@ fn record(row: Row) -> EntityTiles {
         }
         TileBlock { tile_ms: counted[0].tile_ms, entity: counted[0].entity, rows: rows.into() }
     };
+    let hour = |hourly: &[Hourly]| {
+        let mut rows = Vec::new();
+        hourly.iter().for_each(|hourly| hourly.row.push_to(&mut rows));
+        HourBlock { hour_ms: hourly[0].hour_ms, rows: rows.into() }
+    };
     let blocks = counted.chunk_by(same).map(block).collect();
-    EntityTiles { partition, closed_ms, layout, part, last, blocks }
+    let hours = hourly.chunk_by(|a, b| a.hour_ms == b.hour_ms).map(hour).collect();
+    EntityTiles { partition, closed_ms, layout, part, last, blocks, hours }
 }

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Float32Array, Float32Builder,
-    Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray, StringArray,
-    StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array,
+    Decimal128Builder, Float32Array, Float32Builder, Float64Array, Float64Builder, Int32Array, Int32Builder,
+    Int64Array, Int64Builder, ListArray, StringArray, StringBuilder, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -52,6 +53,8 @@ pub(super) struct Plain;
 pub(super) struct Time;
 /// Milliseconds as a UTC timestamp; null is 0 ("none").
 pub(super) struct TimeOrZero;
+/// Ten-thousandths ([`crate::entity::VALUE_PARTS`]) as a decimal of as many digits.
+pub(super) struct Parts;
 /// A [`Kind`]'s number, by its name.
 pub(super) struct KindName;
 /// A [`SharedEntity`]'s number, by its name.
@@ -269,6 +272,30 @@ macro_rules! times {
 times! {
     Time, i64::MIN;
     TimeOrZero, 0;
+}
+
+impl Form<i64> for Parts {
+    type Builder = Decimal128Builder;
+    type Stored = Decimal128Array;
+
+    fn data_type() -> DataType {
+        // All of 64 bits.
+        DataType::Decimal128(19, 4)
+    }
+
+    fn append(builder: &mut Decimal128Builder, value: &i64) {
+        builder.append_value(i128::from(*value));
+    }
+
+    fn finish(builder: &mut Decimal128Builder) -> Decimal128Array {
+        builder.finish().with_data_type(<Self as Form<i64>>::data_type())
+    }
+
+    fn read(stored: &Decimal128Array, row: usize) -> Result<i64, String> {
+        absent(stored, row)?;
+        let value = stored.value(row);
+        i64::try_from(value).map_err(|_| format!("{value} ten-thousandths are out of the range of 64 bits"))
+    }
 }
 
 /// Collects lists of floats.

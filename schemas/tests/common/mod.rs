@@ -5,15 +5,15 @@
 use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use schemas::entity::Rows;
+use schemas::entity::{HourRow, Rows};
 use schemas::event::PlacedEvent;
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::table::TopicRecord;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
     Aggregate, Behaviour, Control, DeadLetter, Duplicate, EntitySums, EntityTiles, EntityVersion, Event,
-    FeatureVector, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Reason, Source, SourceSet,
-    Tick, Ticks, TileBlock, VectorSchema,
+    FeatureVector, HourBlock, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Reason, Source,
+    SourceSet, Tick, Ticks, TileBlock, VectorSchema,
 };
 
 /// Often empty, sometimes odd.
@@ -161,16 +161,44 @@ fn blocks() -> impl Strategy<Value = Vec<TileBlock>> {
 }
 
 pub(crate) fn entity_tiles() -> impl Strategy<Value = EntityTiles> {
-    (any::<i32>(), time(), any::<u64>(), any::<u32>(), any::<bool>(), blocks()).prop_map(
-        |(partition, closed_ms, layout, part, last, blocks)| EntityTiles {
+    (any::<i32>(), time(), any::<u64>(), any::<u32>(), any::<bool>(), blocks(), hours()).prop_map(
+        |(partition, closed_ms, layout, part, last, blocks, hours)| EntityTiles {
             partition,
             closed_ms,
             layout,
             part,
             last,
             blocks,
+            hours,
         },
     )
+}
+
+fn hours() -> impl Strategy<Value = Vec<HourBlock>> {
+    let row = (vec(text(), 4), any::<[u64; 5]>(), any::<[i64; 2]>()).prop_map(|(texts, counts, values)| {
+        let mut texts = texts.into_iter();
+        let mut next = || texts.next().unwrap();
+        HourRow {
+            campaign: next(),
+            category: next(),
+            item: next(),
+            currency: next(),
+            views: counts[0],
+            clicks: counts[1],
+            carts: counts[2],
+            purchases: counts[3],
+            refunds: counts[4],
+            purchase_value: values[0],
+            refund_value: values[1],
+        }
+    });
+    let rows = vec(row, 1..4).prop_map(|rows| {
+        let mut block = Vec::new();
+        rows.iter().for_each(|row| row.push_to(&mut block));
+        Bytes::from(block)
+    });
+    btree_map(time(), rows, 0..3)
+        .prop_map(|hours| hours.into_iter().map(|(hour_ms, rows)| HourBlock { hour_ms, rows }).collect())
 }
 
 /// Some of these are names of the table's own columns.
@@ -271,18 +299,24 @@ pub(crate) fn duplicate() -> impl Strategy<Value = Duplicate> {
 }
 
 pub(crate) fn aggregate() -> impl Strategy<Value = Aggregate> {
-    (any::<i32>(), text(), time(), any::<u32>(), any::<[u64; 4]>(), f64s(), text()).prop_map(
-        |(partition, campaign, hour_ms, revision, counts, revenue, currency)| Aggregate {
-            partition,
-            campaign,
-            hour_ms,
-            revision,
-            impressions: counts[0],
-            clicks: counts[1],
-            purchases: counts[2],
-            refunds: counts[3],
-            revenue,
-            currency,
+    (vec(text(), 4), time(), any::<u32>(), any::<[u64; 5]>(), any::<i64>()).prop_map(
+        |(texts, hour_ms, revision, counts, revenue)| {
+            let mut texts = texts.into_iter();
+            let mut next = || texts.next().unwrap();
+            Aggregate {
+                campaign: next(),
+                category: next(),
+                item: next(),
+                currency: next(),
+                hour_ms,
+                revision,
+                impressions: counts[0],
+                clicks: counts[1],
+                carts: counts[2],
+                purchases: counts[3],
+                refunds: counts[4],
+                revenue,
+            }
         },
     )
 }

@@ -13,8 +13,8 @@ use ingest::decode::{Decoder, Events, RawPlace, RawTopic};
 use ingest::{Catalogue, PseudonymKey, Pseudonymizer};
 use market::Driver;
 use schemas::{
-    Aggregate, Behaviour, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Origin,
-    Place, Source, SourceSet, Tick, Ticks, VectorSchema,
+    Behaviour, Control, Duplicate, EntityTiles, Entry, Event, FeatureVector, Kind, Label, Origin, Place,
+    Source, SourceSet, Tick, Ticks, VectorSchema,
 };
 
 /// The fields of an impression that are ids, in the order of [`Impression::ids`].
@@ -353,7 +353,7 @@ impl Sink for Gather {
 
     fn duplicate(&mut self, _: Duplicate) {}
 
-    fn aggregate(&mut self, _: Aggregate) {}
+    fn hours(&mut self, _: EntityTiles) {}
 
     fn tiles(&mut self, tiles: EntityTiles) {
         self.tiles.push(tiles);

@@ -1,0 +1,108 @@
+//! Snapshots of the hourly sums: exact, the same bytes for the same state.
+
+use std::collections::VecDeque;
+
+use super::{Aggregates, Cell, FORMAT, Hour, Partition};
+use crate::interner::Interner;
+use crate::plan::Plan;
+use crate::subjects::Subjects;
+use crate::wire::{Reader, SnapshotError, Writer};
+
+impl Aggregates {
+    /// The state as bytes.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::new());
+        out.byte(FORMAT);
+        self.texts.write(&mut out);
+        self.subjects.write(&mut out);
+        out.len(self.partitions.len());
+        for partition in &self.partitions {
+            out.int(partition.closed_ms);
+            out.int(partition.last.0);
+            out.uint(u64::from(partition.last.1));
+        }
+        out.int(self.complete_ms);
+        out.bool(self.due);
+        out.len(self.hours.len());
+        for (hour_ms, hour) in &self.hours {
+            out.int(*hour_ms);
+            hour.snapshot(&mut out);
+        }
+        out.0
+    }
+
+    /// As it was when the snapshot was taken.
+    ///
+    /// # Errors
+    /// Bytes that are no snapshot, damaged, or of another format or count of partitions.
+    pub fn restore(plan: &Plan, partitions: usize, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let mut input = Reader::new(bytes);
+        if bytes.is_empty() || input.byte()? != FORMAT {
+            return Err(SnapshotError::Format { known: FORMAT });
+        }
+        let mut aggregates = Self::new(plan, partitions);
+        aggregates.texts = Interner::read(&mut input)?;
+        aggregates.subjects = Subjects::read_from(&mut input, &aggregates.texts)?;
+        if input.len()? != partitions {
+            return Err(input.damaged());
+        }
+        for partition in &mut aggregates.partitions {
+            *partition = Partition { closed_ms: input.int()?, last: (input.int()?, input.id()?) };
+        }
+        aggregates.complete_ms = input.int()?;
+        aggregates.due = input.bool()?;
+        let ids = (aggregates.subjects.slots(), aggregates.texts.slots());
+        for _ in 0..input.len()? {
+            let hour_ms = input.int()?;
+            let hour = Hour::read_from(&mut input, ids)?;
+            aggregates.hours.insert(hour_ms, hour);
+        }
+        if input.at_end() { Ok(aggregates) } else { Err(input.damaged()) }
+    }
+}
+
+impl Hour {
+    fn snapshot(&self, out: &mut Writer) {
+        out.len(self.cells.len());
+        for cell in &self.cells {
+            out.uint(u64::from(cell.subject));
+            out.uint(u64::from(cell.currency));
+            cell.counts.iter().for_each(|count| out.uint(u64::from(*count)));
+            out.int(cell.revenue);
+            out.uint(u64::from(cell.written));
+        }
+        out.len(self.written);
+        out.len(self.changed.len());
+        self.changed.iter().for_each(|place| out.uint(u64::from(*place)));
+    }
+
+    fn read_from(input: &mut Reader<'_>, (subjects, texts): (usize, usize)) -> Result<Self, SnapshotError> {
+        let mut hour = Self::new();
+        for _ in 0..input.len()? {
+            let (subject, currency) = (input.id_below(subjects)?, input.id_below(texts)?);
+            let (place, was_there) = hour.place(subject, currency);
+            if was_there {
+                return Err(input.damaged());
+            }
+            let mut cell = Cell { subject, currency, ..Cell::default() };
+            for count in &mut cell.counts {
+                *count = input.id()?;
+            }
+            cell.revenue = input.int()?;
+            cell.written = input.id()?;
+            hour.cells[place] = cell;
+        }
+        hour.written = input.uint()? as usize;
+        if hour.written > hour.cells.len() {
+            return Err(input.damaged());
+        }
+        let mut changed = VecDeque::new();
+        for _ in 0..input.len()? {
+            let place = input.id_below(hour.written)?;
+            hour.cells[place as usize].changed = true;
+            changed.push_back(place);
+        }
+        hour.changed = changed;
+        Ok(hour)
+    }
+}
