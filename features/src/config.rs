@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use schemas::duration::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::filters::FilterConfig;
+use crate::plan::ENTITIES;
+use crate::window::Window;
+
 /// The section's commented defaults, as TOML.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -14,8 +18,8 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Trailing windows of entities that name none of their own.
-    pub windows: Vec<Millis>,
+    /// Windows of entities that name none of their own.
+    pub windows: Vec<Window>,
     /// Behaviours in a vector, newest first.
     pub last_n: usize,
     /// Context numbers: `hour`, `hour_sin`, `hour_cos`, `weekday`, `price`.
@@ -40,13 +44,16 @@ pub struct Config {
     pub aggregate_horizon: Millis,
     /// Width of the tiles that shared entities are counted in, and of the steps between versions.
     pub shared_tile: Millis,
-    /// Declarations by entity: `user`, `user_campaign`, `user_category`, and those that users share:
-    /// `item`, `campaign`, `category`, `brand`, `placement`.
+    /// Named selections of events.
+    pub filters: BTreeMap<String, FilterConfig>,
+    /// Declarations by entity: `user`, `user_campaign`, `user_category`, `user_item`, `user_brand`,
+    /// `user_placement`, and those that users share: `item`, `campaign`, `category`, `brand`, `placement`,
+    /// `item_placement`, `campaign_placement`.
     pub entities: BTreeMap<String, EntityConfig>,
 }
 
 /// What is computed for one entity.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EntityConfig {
     /// Kinds that are counted per window.
@@ -65,8 +72,86 @@ pub struct EntityConfig {
     pub rate_weight: f64,
     /// Kinds whose last event's age is given, in seconds.
     pub seconds_since: Vec<String>,
+    /// Kinds whose least value is given per window.
+    pub min: Vec<String>,
+    /// Kinds whose greatest value is given per window.
+    pub max: Vec<String>,
+    /// Kinds whose values' variance is given per window.
+    pub variance: Vec<String>,
+    /// Kinds whose first value is given per window.
+    pub first: Vec<String>,
+    /// Kinds whose last value is given per window.
+    pub last: Vec<String>,
+    /// Kinds whose mean time from one to the next is given per window, in seconds.
+    pub mean_gap: Vec<String>,
+    /// Kinds that are counted by age.
+    pub decayed: Vec<String>,
+    /// After how long an event counts half.
+    pub half_lives: Vec<Millis>,
+    /// Kinds whose rate of a window is compared with that of a longer one.
+    pub trend: Vec<String>,
+    /// The pairs of windows, as in `1h/1d`.
+    pub trend_windows: Vec<String>,
+    /// Texts of kinds that are told apart per window, as in `view.item`.
+    pub distinct: Vec<String>,
+    /// Kinds of whose values quantiles are given per window.
+    pub quantile: Vec<String>,
+    /// Which quantiles, above 0 up to 1.
+    pub quantile_levels: Vec<f64>,
+    /// Texts of kinds of which the most frequent are given per window, as in `view.category`.
+    pub top: Vec<String>,
+    /// How many of them.
+    pub top_k: usize,
     /// Windows; empty means the section's.
-    pub windows: Vec<Millis>,
+    pub windows: Vec<Window>,
+}
+
+impl Default for EntityConfig {
+    /// Nothing is computed.
+    fn default() -> Self {
+        Self {
+            count: Vec::new(),
+            sum: Vec::new(),
+            mean: Vec::new(),
+            rate: false,
+            rate_parent: String::new(),
+            rate_prior: 0.02,
+            rate_weight: 20.0,
+            seconds_since: Vec::new(),
+            min: Vec::new(),
+            max: Vec::new(),
+            variance: Vec::new(),
+            first: Vec::new(),
+            last: Vec::new(),
+            mean_gap: Vec::new(),
+            decayed: Vec::new(),
+            half_lives: vec![Millis(3_600_000), Millis(86_400_000)],
+            trend: Vec::new(),
+            trend_windows: Vec::new(),
+            distinct: Vec::new(),
+            quantile: Vec::new(),
+            quantile_levels: vec![0.5, 0.9],
+            top: Vec::new(),
+            top_k: 3,
+            windows: Vec::new(),
+        }
+    }
+}
+
+/// Every key of every entity as TOML, those that [`DEFAULTS`] does not name among them, with nothing
+/// declared.
+pub fn keys() -> String {
+    #[derive(Serialize)]
+    struct File {
+        features: Section,
+    }
+    #[derive(Serialize)]
+    struct Section {
+        entities: BTreeMap<&'static str, EntityConfig>,
+    }
+    let entities = ENTITIES.map(|name| (name, EntityConfig::default())).into();
+    #[expect(clippy::expect_used, reason = "lists, texts and finite numbers are TOML, and a test writes it")]
+    toml::to_string(&File { features: Section { entities } }).expect("the keys can be written")
 }
 
 impl Default for Config {

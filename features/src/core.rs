@@ -23,6 +23,8 @@ use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::slab::NONE;
 use crate::subjects::Subjects;
+use crate::summary::plan::Summaries;
+use crate::summary::read::Numbers;
 use crate::totals::Totals;
 use crate::users::Users;
 use crate::vector::{VectorView, kind_index};
@@ -61,6 +63,7 @@ pub struct Core {
     build: Build,
     /// Scratch of a read.
     pub(crate) totals: Totals,
+    numbers: Numbers,
     rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
     label: Label,
@@ -86,6 +89,7 @@ impl Core {
             version_behind_ms: None,
             build: Build::fastest(),
             totals: Totals::default(),
+            numbers: Numbers::default(),
             rates: Vec::new(),
             values: Vec::new(),
             label: Label::default(),
@@ -242,13 +246,18 @@ impl Core {
         self.counts.behind_clock += u64::from(behind);
 
         let texts = [&event.item, &event.campaign, &event.category].map(String::as_str);
-        let number = self.subjects.intern(texts, &mut self.texts);
+        let also = self.plan.also(event);
+        let number = self.subjects.intern(texts, also, &mut self.texts);
         let subject = self.subjects.get(number);
         let (campaign, category) = (subject.campaign, subject.category);
         let keys = Keys::of(event, [subject.item, campaign, category], &self.plan, &mut self.texts);
         if kind == Kind::View {
             let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
             self.users.read(user, &read, &self.plan, (self.build, &self.subjects), &mut self.totals);
+            if !self.plan.summaries.is_empty() {
+                let known = (&self.subjects, &self.texts);
+                self.users.summarise((user, number), &read, &self.plan, known, &mut self.numbers);
+            }
             let version_ms = self.versions.as_of(event.event_time_ms);
             if self.plan.shares() {
                 self.counts.without_version += u64::from(version_ms.is_none());
@@ -260,9 +269,13 @@ impl Core {
                 USER => true,
                 USER_CAMPAIGN => campaign != EMPTY,
                 USER_CATEGORY => category != EMPTY,
+                _ if entity < SHARED => {
+                    Summaries::key(entity).is_some_and(|of| self.subjects.text(number, of) != EMPTY)
+                }
                 _ => version_ms.is_some() && keys.has(entity - SHARED),
             });
-            evaluate(&self.plan, &self.totals, &shared, event, known, &mut self.rates, &mut self.values);
+            let others = (shared, self.numbers.values.as_slice());
+            evaluate(&self.plan, &self.totals, others, event, known, &mut self.rates, &mut self.values);
             self.counts.vectors += 1;
             out.vector(&VectorView {
                 place,

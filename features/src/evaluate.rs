@@ -3,11 +3,11 @@
 use schemas::Event;
 
 use crate::history::NEVER;
-use crate::plan::{Context, ENTITIES, Field, KINDS, KindSet, Plan, SHARED, SHARED_ENTITIES};
+use crate::plan::{Context, Counted, ENTITIES, Field, KindSet, PLAIN, Plan, SHARED, SHARED_ENTITIES};
 use crate::rates::Rates;
 use crate::scan::Needs;
-use crate::shared::windows::SharedRow;
-use crate::totals::{Total, Totals, value_slot};
+use crate::shared::windows::Table;
+use crate::totals::{NOTHING, Total, Totals, value_slot};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -41,6 +41,15 @@ enum What {
         entity: usize,
         kinds: KindSet,
     },
+    Trend {
+        entity: usize,
+        short: Counted,
+        long: Counted,
+        share: f64,
+    },
+    Summary {
+        entity: usize,
+    },
     Context(Context),
     Number(usize),
 }
@@ -53,6 +62,8 @@ impl What {
             Field::Mean { entity, kinds, window } => (Self::Mean { entity, kinds }, window),
             Field::Rate { entity, rate } => (Self::Rate { entity }, rate),
             Field::Since { entity, kinds } => (Self::Since { entity, kinds }, 0),
+            Field::Trend { entity, short, long, share } => (Self::Trend { entity, short, long, share }, 0),
+            Field::Summary { entity, at } => (Self::Summary { entity }, at),
             Field::Context(context) => (Self::Context(context), 0),
             Field::Number(at) => (Self::Number(at), 0),
         }
@@ -64,7 +75,9 @@ impl What {
             | Self::Sum { entity, .. }
             | Self::Mean { entity, .. }
             | Self::Rate { entity }
-            | Self::Since { entity, .. } => Some(entity),
+            | Self::Since { entity, .. }
+            | Self::Trend { entity, .. }
+            | Self::Summary { entity } => Some(entity),
             Self::Context(_) | Self::Number(_) => None,
         }
     }
@@ -88,7 +101,7 @@ pub(crate) fn needs(groups: &[Group], rates: &Rates) -> Needs {
     let mut needs = Needs::default();
     let mut push = |list: fn(&mut Needs) -> &mut Vec<(usize, usize)>, entity: usize, set: KindSet| {
         let pair = (entity, set as usize);
-        if entity < SHARED && !list(&mut needs).contains(&pair) {
+        if entity < PLAIN && !list(&mut needs).contains(&pair) {
             list(&mut needs).push(pair);
             needs.entities[entity] = true;
         }
@@ -102,10 +115,17 @@ pub(crate) fn needs(groups: &[Group], rates: &Rates) -> Needs {
                 push(|needs| &mut needs.sums, entity, kinds);
             }
             What::Since { entity, kinds } => push(|needs| &mut needs.ages, entity, kinds),
-            What::Rate { .. } | What::Context(_) | What::Number(_) => {}
+            What::Trend { entity, short, long, .. } => {
+                for counted in [short, long] {
+                    if let Counted::Kinds(kinds, _) = counted {
+                        push(|needs| &mut needs.counts, entity, kinds);
+                    }
+                }
+            }
+            What::Rate { .. } | What::Summary { .. } | What::Context(_) | What::Number(_) => {}
         }
     }
-    for entity in rates.entities() {
+    for (entity, _) in rates.windows() {
         push(|needs| &mut needs.counts, entity, KindSet::View);
         push(|needs| &mut needs.counts, entity, KindSet::Click);
     }
@@ -136,13 +156,19 @@ impl Source for Own<'_> {
     }
 }
 
-/// A shared entity's row; none where nothing has happened to it.
-struct Shared<'a>(Option<&'a SharedRow>);
+/// A shared entity's windows, one table after the other; none before the first version.
+struct Shared<'a>(&'a [Table]);
 
 impl Shared<'_> {
-    fn total(&self, window: usize) -> &Total {
-        const NOTHING: &Total = &Total { counts: [0; KINDS], sums: [0.0; 3] };
-        self.0.map_or(NOTHING, |row| &row.windows[window])
+    fn total(&self, mut window: usize) -> &Total {
+        for table in self.0 {
+            let windows = &table.row().windows;
+            match windows.get(window) {
+                Some(total) => return total,
+                None => window -= windows.len(),
+            }
+        }
+        &NOTHING
     }
 }
 
@@ -158,8 +184,8 @@ impl Source for Shared<'_> {
     }
 
     fn last_ms(&self, kinds: KindSet) -> i64 {
-        let last = kinds.indices().iter().map(|&kind| self.0.map_or(NEVER, |row| row.last_ms[kind])).max();
-        last.unwrap_or(NEVER)
+        let rows = self.0.iter().map(Table::row);
+        rows.flat_map(|row| kinds.indices().iter().map(|&kind| row.last_ms[kind])).max().unwrap_or(NEVER)
     }
 }
 
@@ -168,7 +194,7 @@ impl Source for Shared<'_> {
 pub(crate) fn evaluate(
     plan: &Plan,
     totals: &Totals,
-    shared: &[Option<&SharedRow>; SHARED_ENTITIES],
+    (shared, numbers): (&[Vec<Table>; SHARED_ENTITIES], &[f64]),
     event: &Event,
     known: [bool; ENTITIES.len()],
     rates: &mut Vec<f64>,
@@ -178,10 +204,11 @@ pub(crate) fn evaluate(
         (source.count(KindSet::View, window), source.count(KindSet::Click, window))
     };
     plan.rates.evaluate(
-        |entity, window| match entity.checked_sub(SHARED) {
+        |entity, window| match (plan.summaries.rate(entity, window), entity.checked_sub(SHARED)) {
             _ if !known[entity] => (0, 0),
-            None => views_and_clicks(&Own(totals, entity), window),
-            Some(at) => views_and_clicks(&Shared(shared[at]), window),
+            (Some([views, clicks]), _) => (numbers[views] as u64, numbers[clicks] as u64),
+            (None, None) => views_and_clicks(&Own(totals, entity), window),
+            (None, Some(at)) => views_and_clicks(&Shared(&shared[at]), window),
         },
         rates,
     );
@@ -189,8 +216,10 @@ pub(crate) fn evaluate(
     for group in &plan.groups {
         match group.what.entity() {
             Some(entity) if !known[entity] => out.extend(std::iter::repeat_n(f32::NAN, group.count)),
-            Some(entity) if entity < SHARED => of_source(group, &Own(totals, entity), event, rates, out),
-            Some(entity) => of_source(group, &Shared(shared[entity - SHARED]), event, rates, out),
+            Some(entity) if entity < SHARED => {
+                of_source(group, &Own(totals, entity), event, (rates, numbers), out);
+            }
+            Some(entity) => of_source(group, &Shared(&shared[entity - SHARED]), event, (rates, numbers), out),
             None => out.push(match group.what {
                 What::Context(context) => context_number(context, event),
                 What::Number(at) => plain(event.numbers.get(at).copied().unwrap_or(f32::NAN)),
@@ -201,7 +230,13 @@ pub(crate) fn evaluate(
 }
 
 #[inline]
-fn of_source(group: &Group, source: &impl Source, event: &Event, rates: &[f64], out: &mut Vec<f32>) {
+fn of_source(
+    group: &Group,
+    source: &impl Source,
+    event: &Event,
+    (rates, numbers): (&[f64], &[f64]),
+    out: &mut Vec<f32>,
+) {
     let windows = group.first..group.first + group.count;
     match group.what {
         What::Count { kinds, .. } => out.extend(windows.map(|window| source.count(kinds, window) as f32)),
@@ -215,6 +250,14 @@ fn of_source(group: &Group, source: &impl Source, event: &Event, rates: &[f64], 
             NEVER => f32::NAN,
             last_ms => ((event.event_time_ms - last_ms) as f64 / 1_000.0) as f32,
         }),
+        What::Trend { short, long, share, .. } => {
+            let count = |counted| match counted {
+                Counted::Kinds(kinds, window) => source.count(kinds, window) as f64,
+                Counted::Summary(at) => numbers[at],
+            };
+            out.push(((count(short) + 1.0) / (count(long) * share + 1.0)) as f32);
+        }
+        What::Summary { .. } => out.extend(numbers[windows].iter().map(|number| plain(*number as f32))),
         What::Context(_) | What::Number(_) => {}
     }
 }

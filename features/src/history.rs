@@ -17,7 +17,7 @@ use crate::wire::{Reader, SnapshotError, Writer};
 
 /// No event.
 pub(crate) const NEVER: i64 = i64::MIN;
-/// Windows of the user's entities, at most: 16 of each of the three, and 16 of the section.
+/// Windows of the user's entities, at most.
 pub(crate) const MOST_WINDOWS: usize = 64;
 
 /// What a read is of.
@@ -306,12 +306,12 @@ impl Users {
         let oldest = read.horizon(plan.retention_ms());
         let mut after_ms = [i64::MAX; MOST_WINDOWS];
         for (after, window) in after_ms.iter_mut().zip(&plan.windows) {
-            *after = oldest.max(read.at_ms.saturating_sub(*window));
+            *after = oldest.max(window.after_ms(read.at_ms).unwrap_or(read.at_ms));
         }
         let scan = Scan {
             at_ms: read.at_ms,
             after_ms: &after_ms[..count.next_multiple_of(crate::totals::LANES)],
-            longest: count - 1,
+            oldest_ms: oldest,
             campaign: read.campaign,
             category: read.category,
             needs: &plan.needs,
@@ -329,7 +329,7 @@ impl Users {
         }
     }
 
-    pub(crate) fn write_history(&self, user: u32, out: &mut Writer) {
+    pub(crate) fn write_history(&self, user: u32, plan: &Plan, out: &mut Writer) {
         out.len(self.events(user));
         let mut before_ms = 0;
         for event in self.blocks_of(user).rev().flat_map(Block::events) {
@@ -345,7 +345,7 @@ impl Users {
         let hot = self.extra(user).and_then(|extra| extra.hot.as_ref());
         out.bool(hot.is_some());
         if let Some(hot) = hot {
-            hot.write(out);
+            hot.write(plan, out);
         }
     }
 

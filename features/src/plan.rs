@@ -6,11 +6,17 @@ use schemas::duration::Millis;
 use schemas::{SharedEntity, VectorSchema};
 
 use crate::config::Config;
-use crate::declare::{Layout, check_limits, check_tile, check_windows, windows_of};
+use crate::declare::{check_all_windows, check_limits, check_tile, check_windows, order, windows_of};
 use crate::evaluate::{Group, groups, needs};
+use crate::filters::Filters;
+pub(crate) use crate::kinds::{CART, CLICK, KINDS, KindSet, PURCHASE, REFUND, VIEW};
+use crate::layout::Layout;
+use crate::nearest::did_you_mean;
 use crate::rates::{Declared, Rates};
 use crate::scan::Needs;
 use crate::shared::plan::SharedPlan;
+use crate::summary::plan::{Of, Summaries};
+use crate::window::Window;
 
 /// A declaration that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,29 +36,21 @@ impl DeclarationError {
     }
 }
 
-/// Kinds of events as the state tells them apart: view, click, cart, purchase, refund.
-pub(crate) const KINDS: usize = 5;
-/// Index of views.
-pub(crate) const VIEW: usize = 0;
-/// Index of clicks that are no carts.
-pub(crate) const CLICK: usize = 1;
-/// Index of carts.
-pub(crate) const CART: usize = 2;
-/// Index of purchases.
-pub(crate) const PURCHASE: usize = 3;
-/// Index of refunds.
-pub(crate) const REFUND: usize = 4;
-
 /// Entities, in the order of the schema: those of one user, then those that users share.
 pub(crate) const ENTITIES: [&str; SHARED + SHARED_ENTITIES] = [
     "user",
     "user_campaign",
     "user_category",
+    "user_item",
+    "user_brand",
+    "user_placement",
     SharedEntity::Item.as_str(),
     SharedEntity::Campaign.as_str(),
     SharedEntity::Category.as_str(),
     SharedEntity::Brand.as_str(),
     SharedEntity::Placement.as_str(),
+    SharedEntity::ItemPlacement.as_str(),
+    SharedEntity::CampaignPlacement.as_str(),
 ];
 /// Index of the user.
 pub(crate) const USER: usize = 0;
@@ -61,53 +59,11 @@ pub(crate) const USER_CAMPAIGN: usize = 1;
 /// Index of the user on one category.
 pub(crate) const USER_CATEGORY: usize = 2;
 /// Index of the first entity that users share; the others follow as [`SharedEntity::ALL`] has them.
-pub(crate) const SHARED: usize = 3;
+pub(crate) const SHARED: usize = 6;
+/// Index of the first entity of the user that is not counted by kind in every block.
+pub(crate) const PLAIN: usize = 3;
 /// How many of them there are.
 pub(crate) const SHARED_ENTITIES: usize = SharedEntity::ALL.len();
-
-/// What an aggregation ranges over: one kind, or clicks with carts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KindSet {
-    /// Views.
-    View,
-    /// Clicks and carts.
-    Click,
-    /// Carts.
-    Cart,
-    /// Purchases.
-    Purchase,
-    /// Refunds.
-    Refund,
-}
-
-impl KindSet {
-    pub(crate) const ALL: [(&'static str, Self); 5] = [
-        ("view", Self::View),
-        ("click", Self::Click),
-        ("cart", Self::Cart),
-        ("purchase", Self::Purchase),
-        ("refund", Self::Refund),
-    ];
-
-    /// The kinds' indices.
-    pub(crate) const fn indices(self) -> &'static [usize] {
-        match self {
-            Self::View => &[VIEW],
-            Self::Click => &[CLICK, CART],
-            Self::Cart => &[CART],
-            Self::Purchase => &[PURCHASE],
-            Self::Refund => &[REFUND],
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        Self::ALL[self as usize].0
-    }
-
-    pub(crate) const fn has_value(self) -> bool {
-        matches!(self, Self::View | Self::Purchase | Self::Refund)
-    }
-}
 
 /// A number that depends on nothing but the view itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +112,29 @@ pub(crate) enum Field {
         entity: usize,
         kinds: KindSet,
     },
+    /// Counts of a short window against those of a longer one, of which it is this share.
+    Trend {
+        entity: usize,
+        short: Counted,
+        long: Counted,
+        share: f64,
+    },
+    /// `at` is a place in the plan's summaries.
+    Summary {
+        entity: usize,
+        at: usize,
+    },
     Context(Context),
     Number(usize),
+}
+
+/// Where a count is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Counted {
+    /// Among those by kind of a window.
+    Kinds(KindSet, usize),
+    /// Among the plan's summaries.
+    Summary(usize),
 }
 
 /// Tiles of one size.
@@ -173,7 +150,14 @@ pub(crate) struct Level {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) config: Config,
+    pub(crate) filters: Filters,
     pub(crate) rates: Rates,
+    /// What is read of a user's events beyond counts and sums by kind.
+    pub(crate) summaries: Summaries,
+    /// Per text of an event: whether it is kept with the event.
+    pub(crate) kept_texts: [bool; Of::ALL.len()],
+    /// Whether more is kept of an event than item, campaign and category.
+    pub(crate) is_wide: bool,
     /// The numbers of a vector, in order.
     pub(crate) fields: Vec<Field>,
     /// The same, as they are made.
@@ -182,15 +166,15 @@ pub struct Plan {
     pub(crate) needs: Needs,
     /// Nothing of an event is forgotten before it is so old, ms.
     pub(crate) forgets_first_ms: i64,
-    /// All windows of the user's entities, ms, ascending.
-    pub(crate) windows: Vec<i64>,
+    /// All windows of the user's entities, by how far back they reach.
+    pub(crate) windows: Vec<Window>,
     pub(crate) levels: Vec<Level>,
     /// Per window: the level that it reads.
     pub(crate) level_of: Vec<usize>,
     /// Per entity of the user: whether anything is declared of it.
     pub(crate) used: [bool; SHARED],
-    /// Per shared entity: what is kept of it, where anything is declared.
-    pub(crate) shared: [Option<SharedPlan>; SHARED_ENTITIES],
+    /// Per shared entity: what is kept of it, where anything is declared; windows that nest together.
+    pub(crate) shared: [Vec<SharedPlan>; SHARED_ENTITIES],
     shared_layout: u64,
     schema: VectorSchema,
     schema_fingerprint: u64,
@@ -214,23 +198,26 @@ impl Plan {
     /// The first declaration that cannot be meant, with its key and the cure.
     pub fn compile(config: &Config) -> Result<Self, DeclarationError> {
         check_limits(config)?;
+        let tile_ms = check_tile(config, &TILES)?;
+        let filters = Filters::compile(config)?;
         let mut declared = Vec::new();
         for (name, entity) in &config.entities {
             let Some(index) = ENTITIES.iter().position(|known| known == name) else {
                 return Err(DeclarationError::new(
                     format!("features.entities.{name}"),
                     "there is no such entity",
-                    format!("write one of {}", ENTITIES.join(", ")),
+                    format!("{}write one of {}", did_you_mean(name, &ENTITIES), ENTITIES.join(", ")),
                 ));
             };
             declared.push((index, entity, windows_of(config, name, entity)?));
         }
         declared.sort_by_key(|(index, ..)| *index);
         let users = declared.iter().filter(|(index, ..)| *index < SHARED);
-        let mut windows: Vec<i64> = users.flat_map(|(.., windows)| windows.iter().copied()).collect();
+        let mut windows: Vec<Window> = users.flat_map(|(.., windows)| windows.iter().copied()).collect();
         windows.extend(check_windows("features.windows", &config.windows)?);
-        windows.sort_unstable();
+        windows.sort_unstable_by_key(order);
         windows.dedup();
+        check_all_windows(&windows)?;
 
         let of_all = |index: usize, own| if index < SHARED { &windows } else { own };
         let rated = declared.iter().map(|(entity, config, own)| Declared {
@@ -240,25 +227,27 @@ impl Plan {
             kept: of_all(*entity, own),
         });
         let rates = Rates::compile(&rated.collect::<Vec<_>>())?;
-        let mut layout = Layout { fields: Vec::new(), columns: Vec::new() };
+        let mut layout = Layout::default();
         let mut used = [false; SHARED];
-        let mut shared: [Option<SharedPlan>; SHARED_ENTITIES] = [const { None }; SHARED_ENTITIES];
-        let tile_ms = check_tile(config, &TILES)?;
+        let mut shared: [Vec<SharedPlan>; SHARED_ENTITIES] = [const { Vec::new() }; SHARED_ENTITIES];
         for (index, entity, own) in &declared {
             let before = layout.fields.len();
-            layout.entity(*index, entity, own, of_all(*index, own), &rates)?;
+            layout.entity(*index, (entity, &filters), own, of_all(*index, own), &rates)?;
             let is_used = layout.fields.len() > before;
             match index.checked_sub(SHARED) {
                 None => used[*index] = is_used,
                 Some(at) if is_used => {
                     let fields = &layout.fields[before..];
-                    shared[at] = Some(SharedPlan::new(fields, rates.reads(*index), own, tile_ms));
+                    shared[at] = SharedPlan::all(fields, rates.reads(*index), own, tile_ms);
                 }
                 Some(_) => {}
             }
         }
         layout.context(config)?;
-        let Layout { fields, columns, .. } = layout;
+        let spans: Vec<i64> = windows.iter().filter_map(|window| window.span_ms()).collect();
+        let Layout { fields, columns, mut summaries } = layout;
+        summaries.add_rates(&rates, spans.len());
+        let kept_texts = Of::ALL.map(|(_, of)| summaries.reads(of));
         if columns.is_empty() {
             return Err(DeclarationError::new(
                 "features.entities",
@@ -266,22 +255,26 @@ impl Plan {
                 "declare at least one count, as in [features.entities.user] count = [\"view\"]",
             ));
         }
-        let (levels, level_of) = levels_of(&windows, 0);
+        let (levels, level_of) = levels_of(&spans, 0);
         let groups = groups(&fields);
-        let counted = format!("{tile_ms} {:?}", shared.each_ref().map(Option::is_some));
+        let counted = layout_of(tile_ms, shared.each_ref().map(|kept| !kept.is_empty()));
         let schema = VectorSchema { fields: columns };
         let text = serde_json::to_string(config).map_err(|error| {
             DeclarationError::new("features", error.to_string(), "write finite numbers only")
         })?;
         Ok(Self {
             config: config.clone(),
+            is_wide: !filters.is_empty() || kept_texts[Of::Brand as usize..].contains(&true),
+            filters,
+            summaries,
+            kept_texts,
             fields,
             needs: needs(&groups, &rates),
             rates,
             forgets_first_ms: [
                 config.dedupe_horizon.0,
                 config.click_window.0,
-                windows.last().map_or(i64::MAX, |longest| longest - 1),
+                spans.last().map_or(i64::MAX, |longest| longest - 1),
             ]
             .into_iter()
             .min()
@@ -314,17 +307,24 @@ impl Plan {
         self.fingerprint
     }
 
-    /// Per window, ascending: its length and the width of its tiles, ms. A user with more than
+    /// Per window, by how far back it reaches: the width of its tiles, and whether a user with more than
     /// `exact_events` has the window rounded up by less than one tile at its tail.
-    pub fn tiles(&self) -> Vec<(Millis, Millis)> {
+    pub fn tiles(&self) -> Vec<(Window, Millis, bool)> {
         let tile = |&level: &usize| Millis(self.levels[level].size_ms);
-        self.windows.iter().map(|&w| Millis(w)).zip(self.level_of.iter().map(tile)).collect()
+        let tiled = self.windows.iter().zip(self.level_of.iter().map(tile));
+        tiled.map(|(&window, tile)| (window, tile, !window.begins_with_a_tile(tile.0))).collect()
     }
 
-    /// The longest of all windows, those of shared entities too.
+    /// How far back the longest of all windows reaches, those of shared entities too.
     pub fn longest_window(&self) -> Millis {
-        let shared = self.shared.iter().flatten().flat_map(|kept| &kept.windows_ms);
-        Millis(self.windows.iter().chain(shared).copied().max().unwrap_or(0))
+        let shared = self.shared.iter().flatten().flat_map(|kept| &kept.declared);
+        let spans = self.windows.iter().chain(shared).filter_map(|window| window.span_ms());
+        Millis(spans.max().unwrap_or(0))
+    }
+
+    /// How long a user's behaviour is remembered: the longest window of the user's entities.
+    pub fn retention(&self) -> Millis {
+        Millis(self.retention_ms())
     }
 
     /// Fingerprint of what is counted of shared entities: tiles and versions of another one are not read.
@@ -339,17 +339,29 @@ impl Plan {
 
     /// Whether anything is declared of any shared entity.
     pub fn shares(&self) -> bool {
-        self.shared.iter().any(Option::is_some)
+        self.shared.iter().any(|kept| !kept.is_empty())
     }
 
     /// How long a behaviour is remembered, ms: the longest window.
     pub(crate) fn retention_ms(&self) -> i64 {
-        self.windows.last().copied().unwrap_or(0)
+        self.levels.last().map_or(0, |longest| longest.span_ms)
     }
 }
 
-/// The sizes of tiles that these windows read, none smaller than `least_ms`, and the place of each
-/// window's. Windows ascend.
+/// What is counted of shared entities, as a text. Entities that there were not always are named where they
+/// are counted: without them tiles are as they were.
+fn layout_of(tile_ms: i64, counted: [bool; SHARED_ENTITIES]) -> String {
+    let (always, later) = counted.split_at(5);
+    let mut text = format!("{tile_ms} {always:?}");
+    for (_, name) in later.iter().zip(&ENTITIES[SHARED + 5..]).filter(|(counted, _)| **counted) {
+        text.push(' ');
+        text.push_str(name);
+    }
+    text
+}
+
+/// The sizes of tiles that windows of these lengths read, none smaller than `least_ms`, and the place of
+/// each window's. Lengths ascend.
 pub(crate) fn levels_of(windows: &[i64], least_ms: i64) -> (Vec<Level>, Vec<usize>) {
     let mut levels: Vec<Level> = Vec::new();
     let mut level_of = Vec::new();
@@ -365,7 +377,7 @@ pub(crate) fn levels_of(windows: &[i64], least_ms: i64) -> (Vec<Level>, Vec<usiz
     (levels, level_of)
 }
 
-fn tile_of(window_ms: i64) -> i64 {
+pub(crate) fn tile_of(window_ms: i64) -> i64 {
     let fits = |size: &&i64| **size * TILES_PER_WINDOW >= window_ms;
     TILES.iter().find(fits).copied().unwrap_or(TILES[TILES.len() - 1])
 }

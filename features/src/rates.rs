@@ -2,10 +2,9 @@
 //! drawn towards its own prior in turn (shrinkage in a hierarchy: an item of few views is taken to be
 //! like its campaign).
 
-use schemas::duration::Millis;
-
 use crate::config::EntityConfig;
 use crate::plan::{DeclarationError, ENTITIES, SHARED};
+use crate::window::Window;
 
 /// One smoothed rate. `entity` and `window` are indices.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,14 +19,13 @@ struct Rate {
     parent: Option<usize>,
 }
 
-/// What is declared of an entity, with the windows that are kept of it, ms, ascending: a rate names
-/// one by its place.
+/// What is declared of an entity, with the windows that are kept of it: a rate names one by its place.
 pub(crate) struct Declared<'a> {
     pub(crate) entity: usize,
     pub(crate) config: &'a EntityConfig,
     /// Windows of its columns.
-    pub(crate) own: &'a [i64],
-    pub(crate) kept: &'a [i64],
+    pub(crate) own: &'a [Window],
+    pub(crate) kept: &'a [Window],
 }
 
 /// All rates that a vector needs, parents before their children.
@@ -62,9 +60,8 @@ impl Rates {
         self.rates.iter().any(|rate| rate.entity == entity)
     }
 
-    fn add(&mut self, one: &Declared<'_>, parents: &[&Declared<'_>], window_ms: i64) -> usize {
-        // The shortest that holds it, or the longest there is.
-        let window = one.kept.iter().position(|kept| *kept >= window_ms).unwrap_or(one.kept.len() - 1);
+    fn add(&mut self, one: &Declared<'_>, parents: &[&Declared<'_>], like: Window) -> usize {
+        let window = most_like(like, one.kept);
         if let Some(known) = self.find(one.entity, window) {
             return known;
         }
@@ -81,9 +78,9 @@ impl Rates {
         (window, Some(prior).filter(|_| parent.is_none()), weight)
     }
 
-    /// Entities of which rates are made, some many times.
-    pub(crate) fn entities(&self) -> impl Iterator<Item = usize> {
-        self.rates.iter().map(|rate| rate.entity)
+    /// Entities and windows of which rates are made.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.rates.iter().map(|rate| (rate.entity, rate.window))
     }
 
     /// All rates of a view, by how many views and clicks there were of each entity in each window.
@@ -95,6 +92,17 @@ impl Rates {
             out.push((clicks as f64 + prior * rate.weight) / (views as f64 + rate.weight));
         }
     }
+}
+
+/// The place of the window itself, or else of the shortest trailing one that reaches as far back, or of
+/// the one that reaches the farthest.
+fn most_like(window: Window, kept: &[Window]) -> usize {
+    let span = |at: usize| kept[at].span_ms().unwrap_or(0);
+    let reaches = |at: &usize| window.span_ms().is_some_and(|wanted| span(*at) >= wanted);
+    let is_trailing = |at: &usize| matches!(kept[*at], Window::Trailing(_));
+    let same = kept.iter().position(|kept| *kept == window);
+    let shortest = || (0..kept.len()).filter(is_trailing).filter(reaches).min_by_key(|at| span(*at));
+    same.or_else(shortest).or_else(|| (0..kept.len()).max_by_key(|at| span(*at))).unwrap_or(0)
 }
 
 /// The entity's parent, its parent's and so on, each checked.
@@ -132,7 +140,7 @@ fn ancestors<'a>(
 }
 
 fn counts_anything(config: &EntityConfig) -> bool {
-    let lists = [&config.count, &config.sum, &config.mean, &config.seconds_since];
+    let lists = [&config.count, &config.sum, &config.mean, &config.seconds_since, &config.trend];
     config.rate || lists.iter().any(|list| !list.is_empty())
 }
 
@@ -151,11 +159,11 @@ fn check_numbers(one: &Declared<'_>) -> Result<(), DeclarationError> {
 }
 
 /// What a rate's column says of it.
-pub(crate) fn doc(config: &EntityConfig, of: &str, window: Millis) -> String {
+pub(crate) fn doc(config: &EntityConfig, of: &str, when: &str) -> String {
     let (prior, weight) = (config.rate_prior, config.rate_weight);
     let towards = match config.rate_parent.as_str() {
         "" => prior.to_string(),
         parent => format!("that of the view's {parent}"),
     };
-    format!("clicks per view of {of} in the last {window}, drawn towards {towards} by {weight} views")
+    format!("clicks per view of {of} {when}, drawn towards {towards} by {weight} views")
 }

@@ -18,11 +18,10 @@ use crate::totals::{ENTITIES, LANES, Totals};
 pub(crate) struct Scan<'a> {
     /// As of when, ms.
     pub(crate) at_ms: i64,
-    /// Per window: events later than this are in it, ms; longest last, then [`i64::MAX`] up to a
-    /// multiple of [`LANES`].
+    /// Per window: events later than this are in it, ms; then [`i64::MAX`] up to a multiple of [`LANES`].
     pub(crate) after_ms: &'a [i64],
-    /// Place of the longest window.
-    pub(crate) longest: usize,
+    /// Events later than this are in some window or may be the last, ms.
+    pub(crate) oldest_ms: i64,
     pub(crate) campaign: u32,
     pub(crate) category: u32,
     pub(crate) needs: &'a Needs,
@@ -115,7 +114,7 @@ fn body(block: Block<'_>, scan: &Scan<'_>, subjects: &Subjects, totals: &mut Tot
     let times = block.times();
     let planes = block.planes();
     let now = low(block.end(scan.at_ms));
-    let inside = now & !low(block.end(scan.after_ms[scan.longest]));
+    let inside = now & !low(block.end(scan.oldest_ms));
     if inside == 0 {
         return;
     }
@@ -225,7 +224,7 @@ mod tests {
             let (mut subjects, mut texts) = (Subjects::new(), Interner::new());
             let numbers: Vec<u32> = (0..12).map(|n| {
                 let names = [format!("i{n}"), format!("c{}", n % 4), format!("k{}", n % 3)];
-                subjects.intern(names.each_ref().map(String::as_str), &mut texts)
+                subjects.intern(names.each_ref().map(String::as_str), None, &mut texts)
             }).collect();
             let base_ms = 1_700_000_000_000;
             let mut list: Vec<Logged> = events.iter().map(|(time, kind, about, value)| {
@@ -250,7 +249,7 @@ mod tests {
                 Needs { counts: pairs.clone(), sums: pairs.clone(), ages: pairs.clone(), entities: [true; 3] };
             let read = subjects.get(numbers[about as usize]);
             let scan = Scan {
-                at_ms, after_ms: &after_ms, longest: windows.len() - 1,
+                at_ms, after_ms: &after_ms, oldest_ms: after_ms[windows.len() - 1],
                 campaign: read.campaign, category: read.category, needs: &needs,
             };
             let mut all = Vec::new();

@@ -35,12 +35,12 @@ impl Core {
         out.int(i64::from(self.partition));
         self.write_clock(&mut out);
         self.texts.write(&mut out);
-        self.subjects.write(&mut out);
+        self.subjects.write(self.plan.is_wide(), &mut out);
         self.names.write(&mut out);
         out.len(self.users.len());
         let nothing = Extra::default();
         for user in self.users.numbers() {
-            self.users.write_history(user, &mut out);
+            self.users.write_history(user, &self.plan, &mut out);
             let extra = self.users.extra(user).unwrap_or(&nothing);
             out.bool(!extra.seen.is_empty() || !extra.answers.is_empty());
             if !extra.seen.is_empty() || !extra.answers.is_empty() {
@@ -76,7 +76,7 @@ impl Core {
         }
         let clock = read_clock(&mut input)?;
         let texts = Interner::read(&mut input)?;
-        let subjects = Subjects::read_from(&mut input, &texts)?;
+        let subjects = Subjects::read_from(&mut input, plan.is_wide(), &texts)?;
         let names = Names::read_from(&mut input)?;
         if input.len()? != names.slots() {
             return Err(input.damaged());

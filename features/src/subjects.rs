@@ -1,10 +1,12 @@
-//! What events are about, as small numbers: item, campaign and category together.
+//! What events are about, as small numbers: item, campaign and category together, and what else the plan
+//! asks for.
 //!
 //! An item nearly always comes with the same campaign and category, so one number and one look-up stand
 //! for the three. Numbers are handed out in a fixed order (last freed first), so they are part of the
 //! fold; the hash table is not.
 
 use crate::interner::{EMPTY, Interner};
+use crate::summary::plan::Of;
 use crate::table::Table;
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -23,6 +25,27 @@ impl Subject {
     }
 }
 
+/// What else is kept of an event: brand, placement, device and channel where anything reads them, and a bit
+/// for each filter that takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Also<'a> {
+    pub(crate) texts: [&'a str; 4],
+    pub(crate) filters: u32,
+}
+
+/// The same by numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Kept {
+    texts: [u32; 4],
+    filters: u32,
+}
+
+impl Kept {
+    fn also(self, texts: &Interner) -> Also<'_> {
+        Also { texts: self.texts.map(|id| texts.text(id)), filters: self.filters }
+    }
+}
+
 /// The subjects of a partition. Number 0 is that of no texts: always there, never counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Subjects {
@@ -30,6 +53,8 @@ pub(crate) struct Subjects {
     /// Their campaigns and categories once more: these are read for many events in turn.
     campaigns: Vec<u32>,
     categories: Vec<u32>,
+    /// What else is kept of them, where the plan asks for anything.
+    also: Vec<Kept>,
     free: Vec<u32>,
     table: Table,
 }
@@ -40,6 +65,7 @@ impl Subjects {
             all: vec![Subject::default()],
             campaigns: vec![EMPTY],
             categories: vec![EMPTY],
+            also: Vec::new(),
             free: Vec::new(),
             table: Table::with_room(0),
         }
@@ -51,7 +77,10 @@ impl Subjects {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.all.capacity() * (size_of::<Subject>() + 8) + self.free.capacity() * 4 + self.table.bytes()
+        self.all.capacity() * (size_of::<Subject>() + 8)
+            + self.also.capacity() * size_of::<Kept>()
+            + self.free.capacity() * 4
+            + self.table.bytes()
     }
 
     pub(crate) fn get(&self, number: u32) -> Subject {
@@ -66,15 +95,41 @@ impl Subjects {
         self.categories[number as usize]
     }
 
-    /// The number of item, campaign and category, with one use more.
-    pub(crate) fn intern(&mut self, names: [&str; 3], texts: &mut Interner) -> u32 {
-        if names.iter().all(|name| name.is_empty()) {
+    fn kept(&self, number: u32) -> Kept {
+        self.also.get(number as usize).copied().unwrap_or_default()
+    }
+
+    /// A text of the events about it; [`EMPTY`] where it is not kept.
+    pub(crate) fn text(&self, number: u32, of: Of) -> u32 {
+        match of {
+            Of::Item => self.get(number).item,
+            Of::Campaign => self.campaign(number),
+            Of::Category => self.category(number),
+            Of::Brand | Of::Placement | Of::Device | Of::Channel => {
+                self.kept(number).texts[of as usize - Of::Brand as usize]
+            }
+        }
+    }
+
+    /// A bit for each filter that takes the events about it.
+    pub(crate) fn filters(&self, number: u32) -> u32 {
+        self.kept(number).filters
+    }
+
+    /// The number of item, campaign and category, and of what else is kept, with one use more.
+    pub(crate) fn intern(&mut self, names: [&str; 3], also: Option<Also<'_>>, texts: &mut Interner) -> u32 {
+        if names.iter().all(|name| name.is_empty()) && also.is_none_or(|also| also == Also::default()) {
             return EMPTY;
         }
-        let hash = hash(names);
+        let hash = hash(names, also);
         let is_it = |number: u32| {
             let held = self.all[number as usize].texts();
             held.iter().zip(names).all(|(id, name)| texts.text(*id) == name)
+                && also.is_none_or(|also| {
+                    let kept = self.kept(number);
+                    let same = |(id, name): (&u32, &str)| texts.text(*id) == name;
+                    kept.filters == also.filters && kept.texts.iter().zip(also.texts).all(same)
+                })
         };
         if let Some(number) = self.table.find(hash, is_it) {
             self.all[number as usize].uses += 1;
@@ -91,6 +146,10 @@ impl Subjects {
             self.all.len() as u32 - 1
         };
         self.all[number as usize] = subject;
+        if let Some(Also { texts: names, filters }) = also {
+            self.also.resize(self.all.len(), Kept::default());
+            self.also[number as usize] = Kept { texts: names.map(|name| texts.intern(name)), filters };
+        }
         self.campaigns[number as usize] = campaign;
         self.categories[number as usize] = category;
         self.table.insert(hash, number);
@@ -116,26 +175,37 @@ impl Subjects {
             return;
         }
         let ids = std::mem::take(subject).texts();
-        self.table.remove(hash(ids.map(|id| texts.text(id))), number);
+        let kept = self.also.get_mut(number as usize).map(std::mem::take);
+        let also = kept.map(|kept| kept.also(texts));
+        self.table.remove(hash(ids.map(|id| texts.text(id)), also), number);
         self.free.push(number);
-        for id in ids {
+        for id in ids.into_iter().chain(kept.into_iter().flat_map(|kept| kept.texts)) {
             texts.release(id);
         }
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// `is_wide`: whether more is kept of them than the three.
+    pub(crate) fn write(&self, is_wide: bool, out: &mut Writer) {
         out.len(self.all.len());
-        for subject in &self.all {
+        for (number, subject) in (0..).zip(&self.all) {
             out.uint(u64::from(subject.uses));
             subject.texts().iter().for_each(|id| out.uint(u64::from(*id)));
+            if is_wide {
+                let Kept { texts, filters } = self.kept(number);
+                texts.iter().chain([&filters]).for_each(|id| out.uint(u64::from(*id)));
+            }
         }
         out.len(self.free.len());
         self.free.iter().for_each(|number| out.uint(u64::from(*number)));
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>, texts: &Interner) -> Result<Self, SnapshotError> {
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        is_wide: bool,
+        texts: &Interner,
+    ) -> Result<Self, SnapshotError> {
         let count = input.len()?;
-        let mut all = Vec::with_capacity(count);
+        let (mut all, mut also) = (Vec::with_capacity(count), Vec::new());
         for _ in 0..count {
             let uses = input.id()?;
             let [item, campaign, category] = [input.id()?, input.id()?, input.id()?];
@@ -143,6 +213,14 @@ impl Subjects {
                 return Err(input.damaged());
             }
             all.push(Subject { item, campaign, category, uses });
+            if is_wide {
+                let mut kept = Kept::default();
+                for id in &mut kept.texts {
+                    *id = input.id_below(texts.slots())?;
+                }
+                kept.filters = input.id()?;
+                also.push(kept);
+            }
         }
         if all.first().is_none_or(|none| *none != Subject::default()) {
             return Err(input.damaged());
@@ -157,17 +235,20 @@ impl Subjects {
         }
         let mut table = Table::with_room(all.len());
         for (number, subject) in (0..).zip(&all).filter(|(_, subject)| subject.uses > 0) {
-            table.insert(hash(subject.texts().map(|id| texts.text(id))), number);
+            let kept = also.get(number as usize).map(|kept: &Kept| kept.also(texts));
+            table.insert(hash(subject.texts().map(|id| texts.text(id)), kept), number);
         }
         let campaigns = all.iter().map(|subject| subject.campaign).collect();
         let categories = all.iter().map(|subject| subject.category).collect();
-        Ok(Self { all, campaigns, categories, free, table })
+        Ok(Self { all, campaigns, categories, also, free, table })
     }
 }
 
-fn hash(texts: [&str; 3]) -> u32 {
+fn hash(texts: [&str; 3], also: Option<Also<'_>>) -> u32 {
     // An empty text has a hash, too: each has its place.
-    let mixed = texts.iter().fold(0_u64, |mixed, text| {
+    let filters = also.map_or(0, |also| u64::from(also.filters));
+    let also = also.into_iter().flat_map(|also| also.texts);
+    let mixed = texts.into_iter().chain(also).fold(filters, |mixed, text| {
         let one = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
         (mixed.rotate_left(23) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     });
@@ -186,7 +267,7 @@ mod tests {
         let of = |names: &[String; 3]| names.each_ref().map(String::as_str).map(str::to_owned);
         let mut intern = |subjects: &mut Subjects, names: &[String; 3]| {
             let names = of(names);
-            subjects.intern(names.each_ref().map(String::as_str), &mut texts)
+            subjects.intern(names.each_ref().map(String::as_str), None, &mut texts)
         };
         let numbers: Vec<u32> = names.iter().map(|names| intern(&mut subjects, names)).collect();
         assert_eq!(intern(&mut subjects, &names[5]), numbers[5]);
@@ -198,6 +279,6 @@ mod tests {
             subjects.release(*number, &mut texts);
         }
         assert_eq!((texts.len(), subjects.table.len()), (0, 0));
-        assert_eq!(subjects.intern(["new", "", ""], &mut texts), other, "last freed first");
+        assert_eq!(subjects.intern(["new", "", ""], None, &mut texts), other, "last freed first");
     }
 }

@@ -8,6 +8,7 @@ use crate::block::Logged;
 use crate::history::{Ids, NEVER, Read};
 use crate::interner::Interner;
 use crate::plan::{KINDS, Level, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::summary::tiles::Tiles as Summaries;
 use crate::totals::{Total, Totals};
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -103,10 +104,11 @@ impl TileSet {
     fn read(&mut self, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
         let at_ms = read.at_ms;
         self.sums.resize(plan.windows.len(), None);
-        for (window, (&length, &level)) in plan.windows.iter().zip(&plan.level_of).enumerate() {
+        for (window, (of, &level)) in plan.windows.iter().zip(&plan.level_of).enumerate() {
+            let Some(after_ms) = of.after_ms(at_ms) else { continue };
             let tiles = &self.levels[level];
             // The clock cuts the tiles of a level at its longest window, as a sweep would.
-            let horizon = read.horizon(plan.levels[level].span_ms).max(at_ms - length);
+            let horizon = read.horizon(plan.levels[level].span_ms).max(after_ms);
             let Some(newest) = tiles.last().filter(|tile| tile.last_ms > horizon) else { continue };
             let known = self.sums[window].filter(|sum| {
                 let before = sum.from.checked_sub(1).map_or(NEVER, |before| tiles[before].last_ms);
@@ -286,16 +288,26 @@ pub(crate) struct Hot {
     user: TileSet,
     campaigns: SubKeys,
     categories: SubKeys,
+    /// Where the plan has any.
+    summaries: Option<Box<Summaries>>,
 }
 
 impl Hot {
     pub(crate) fn new(plan: &Plan) -> Self {
-        Self { user: TileSet::new(plan), campaigns: SubKeys::default(), categories: SubKeys::default() }
+        Self {
+            user: TileSet::new(plan),
+            campaigns: SubKeys::default(),
+            categories: SubKeys::default(),
+            summaries: (!plan.summaries.is_empty()).then(Box::default),
+        }
     }
 
     pub(crate) fn add(&mut self, event: &Logged, clock_ms: i64, plan: &Plan, ids: &mut Ids<'_>) {
         let subject = ids.subjects.get(event.number);
         self.user.add(event, clock_ms, plan);
+        if let Some(summaries) = &mut self.summaries {
+            summaries.add(event, clock_ms, plan, ids);
+        }
         if plan.used[USER_CAMPAIGN] {
             self.campaigns.add(subject.campaign, event, clock_ms, plan, ids.texts);
         }
@@ -307,12 +319,16 @@ impl Hot {
     /// Up to this time of the clock there is nothing to forget.
     pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
         let keys = self.campaigns.keys.iter().chain(&self.categories.keys).map(|sub| sub.quiet_until_ms);
-        keys.fold(self.user.quiet_until_ms(plan), i64::min)
+        let summaries = self.summaries.as_ref().map(|summaries| summaries.quiet_until_ms(plan));
+        keys.chain(summaries).fold(self.user.quiet_until_ms(plan), i64::min)
     }
 
     /// Drops what has expired; whether nothing is left.
     pub(crate) fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) -> bool {
-        let empty = self.user.purge(clock_ms, plan);
+        let mut empty = self.user.purge(clock_ms, plan);
+        if let Some(summaries) = &mut self.summaries {
+            empty &= summaries.purge(clock_ms, plan);
+        }
         self.campaigns.purge(clock_ms, plan, texts);
         self.categories.purge(clock_ms, plan, texts);
         empty && self.campaigns.ids.is_empty() && self.categories.ids.is_empty()
@@ -335,13 +351,22 @@ impl Hot {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.user.bytes() + self.campaigns.bytes() + self.categories.bytes()
+        let summaries = self.summaries.as_ref().map_or(0, |summaries| summaries.bytes());
+        size_of::<Self>() + self.user.bytes() + self.campaigns.bytes() + self.categories.bytes() + summaries
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// Tiles of what the plan has beyond counts and sums.
+    pub(crate) fn summaries(&self) -> Option<&Summaries> {
+        self.summaries.as_deref()
+    }
+
+    pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
         self.user.write(out);
         self.campaigns.write(out);
         self.categories.write(out);
+        if let Some(summaries) = &self.summaries {
+            summaries.write(plan, out);
+        }
     }
 
     pub(crate) fn read_from(
@@ -353,6 +378,11 @@ impl Hot {
             user: TileSet::read_from(input, plan)?,
             campaigns: SubKeys::read_from(input, texts, plan)?,
             categories: SubKeys::read_from(input, texts, plan)?,
+            summaries: if plan.summaries.is_empty() {
+                None
+            } else {
+                Some(Box::new(Summaries::read_from(input, plan)?))
+            },
         })
     }
 }

@@ -33,6 +33,9 @@ pub(crate) struct Total {
     pub(crate) sums: [f64; VALUE_SLOTS],
 }
 
+/// Of a window in which nothing has happened.
+pub(crate) const NOTHING: Total = Total { counts: [0; KINDS], sums: [0.0; VALUE_SLOTS] };
+
 impl Total {
     pub(crate) fn add(&mut self, kind: usize, value: f64) {
         self.counts[kind] = self.counts[kind].saturating_add(1);

@@ -38,9 +38,6 @@ pub struct Config {
     pub market: market::Config,
 }
 
-/// Tables of the configuration that take any key although their defaults are not empty.
-const FREE: &[&str] = &[];
-
 /// All defaults, commented: what `salience config show --defaults` prints.
 pub fn defaults() -> String {
     [
@@ -74,7 +71,10 @@ impl Sources {
     /// An unknown key (with the nearest known one), a wrong type, a value that makes no sense: each
     /// names the key and where it came from.
     pub fn load(&self) -> Result<Config> {
-        let config: Config = self.resolve()?.extract()?;
+        let resolved = self.resolve()?;
+        let config: Config = resolved.extract()?;
+        features::Plan::compile(&config.features)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", resolved.source(&error.key)))?;
         check(&config)?;
         Ok(config)
     }
@@ -92,7 +92,7 @@ impl Sources {
             Some(path) if self.files.is_empty() => vec![PathBuf::from(path)],
             _ => self.files.clone(),
         };
-        Ok(runtime::config::resolve(&defaults, &files, std::env::vars(), &self.overrides, FREE)?)
+        Ok(runtime::config::resolve(&defaults, &files, std::env::vars(), &self.overrides, &features::keys())?)
     }
 }
 
@@ -158,7 +158,8 @@ mod tests {
                 None => defaults(),
             };
             let resolved =
-                runtime::config::resolve(&text, &sources.files, std::iter::empty(), &[], FREE).unwrap();
+                runtime::config::resolve(&text, &sources.files, std::iter::empty(), &[], &features::keys())
+                    .unwrap();
             let config: Config = resolved.extract().unwrap();
             check(&config).unwrap();
         }
@@ -168,7 +169,8 @@ mod tests {
     fn a_gap_in_which_labels_could_still_be_decided_is_refused() {
         let overrides = [("features.click_window".to_owned(), "45m".to_owned())];
         let resolved =
-            runtime::config::resolve(&defaults(), &[], std::iter::empty(), &overrides, FREE).unwrap();
+            runtime::config::resolve(&defaults(), &[], std::iter::empty(), &overrides, &features::keys())
+                .unwrap();
         let mut config: Config = resolved.extract().unwrap();
         let text = check(&config).unwrap_err().to_string();
         assert!(

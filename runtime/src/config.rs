@@ -14,7 +14,7 @@ use std::fmt;
 use schemas::duration::Millis;
 use serde::Deserialize;
 
-pub use load::{LoadError, Resolved, Source, load, load_with, resolve};
+pub use load::{LoadError, Resolved, Source, load, resolve};
 pub use secret::{REDACTED, is_secret};
 
 /// Commented defaults of the sections `kafka`, `topics`, `service`, `storage`, `telemetry` and

@@ -37,11 +37,23 @@ pub enum SharedEntity {
     Brand = 4,
     /// The slot on the page or screen.
     Placement = 5,
+    /// An item in a slot. A pair's key is both keys with U+001F between them.
+    ItemPlacement = 6,
+    /// A campaign in a slot.
+    CampaignPlacement = 7,
 }
 
 impl SharedEntity {
     /// All of them but [`SharedEntity::None`], in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Item, Self::Campaign, Self::Category, Self::Brand, Self::Placement];
+    pub const ALL: [Self; 7] = [
+        Self::Item,
+        Self::Campaign,
+        Self::Category,
+        Self::Brand,
+        Self::Placement,
+        Self::ItemPlacement,
+        Self::CampaignPlacement,
+    ];
 
     /// The name in the config, in columns and in tables.
     pub const fn as_str(self) -> &'static str {
@@ -52,6 +64,8 @@ impl SharedEntity {
             Self::Category => "category",
             Self::Brand => "brand",
             Self::Placement => "placement",
+            Self::ItemPlacement => "item_placement",
+            Self::CampaignPlacement => "campaign_placement",
         }
     }
 

@@ -15,7 +15,7 @@ use lake::{Order, ScanOptions, Table};
 use runtime::kafka::{Isolation, Reader};
 use runtime::processor::TopicPartition;
 use schemas::event::PlacedEvent;
-use schemas::{Codec, Control, EventClock, FeatureVector, Kind, Protobuf, VectorSchema, table};
+use schemas::{Codec, Control, Event, EventClock, FeatureVector, Kind, Protobuf, VectorSchema, table};
 use serde_json::Value;
 use support::{Deployment, Service, wait_for};
 
@@ -248,13 +248,25 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
     // At most 64 tiles to a window.
     const TILE: i64 = 5 * MINUTE;
     let mut config = features::Config::default();
-    config.entities.get_mut("user").unwrap().windows = vec![schemas::duration::Millis(5 * HOUR)];
-    config.entities.get_mut("item").unwrap().windows = vec![schemas::duration::Millis(2 * HOUR)];
+    let user = config.entities.get_mut("user").unwrap();
+    user.windows = ["5h", "session:30m"].map(|window| features::Window::parse(window).unwrap()).to_vec();
+    user.distinct = vec!["view.item".into()];
+    let of_item = features::EntityConfig { count: vec!["view".into()], ..features::EntityConfig::default() };
+    let of_item = features::EntityConfig { windows: user.windows.clone(), ..of_item };
+    config.entities.insert("user_item".into(), of_item);
+    config.entities.get_mut("item").unwrap().windows = vec![schemas::duration::Millis(2 * HOUR).into()];
     config.shared_tile = schemas::duration::Millis(shared_tile);
     let schema = schema(&config);
-    let (windows, tile) = (r#"features.entities.user.windows=["5h"]"#, config.shared_tile.to_string());
+    let (windows, tile) =
+        (r#"features.entities.user.windows=["5h", "session:30m"]"#, config.shared_tile.to_string());
+    let more = [
+        r#"features.entities.user.distinct=["view.item"]"#,
+        r#"features.entities.user_item.count=["view"]"#,
+        r#"features.entities.user_item.windows=["5h", "session:30m"]"#,
+    ];
     let shared = [r#"features.entities.item.windows=["2h"]"#, &format!("features.shared_tile={tile}")];
-    let sets = ["--set", windows, "--set", shared[0], "--set", shared[1]];
+    let sets = [[windows, shared[0], shared[1]], more].concat();
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
     deployment.json(&[&["backfill", "--out", out, "--threads", "2", "--json"], &sets[..]].concat());
     let arrived = arrived(deployment);
     let vectors = vectors(deployment, out, &schema);
@@ -264,6 +276,11 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
         column("user_clicks_5h"),
         column("item_views_2h"),
         column("item_clicks_2h"),
+    ];
+    let more = [
+        column("user_view_distinct_item_5h"),
+        column("user_views_session_30m"),
+        column("user_item_views_5h"),
     ];
     let is_click = |kind: Kind| matches!(kind, Kind::Click | Kind::Cart);
     let mut of_items = 0.0;
@@ -275,6 +292,26 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
                 && past.event.event_time_ms > at - 5 * HOUR
                 && past.event.event_time_ms <= at
         });
+        let views: Vec<&Event> = of_user
+            .clone()
+            .map(|past| &past.event)
+            .filter(|event| event.kind_or_unknown() == Kind::View)
+            .collect();
+        let items: BTreeSet<&str> =
+            views.iter().map(|view| view.item.as_str()).filter(|item| !item.is_empty()).collect();
+        let mut times: Vec<i64> = of_user.clone().map(|past| past.event.event_time_ms).collect();
+        times.sort_unstable();
+        let joins = |edge: i64, time: &i64| if edge - time > HOUR / 2 { Err(edge) } else { Ok(*time) };
+        let (Ok(begin) | Err(begin)) = times.iter().rev().try_fold(at, joins);
+        let in_session = views.iter().filter(|view| view.event_time_ms >= begin).count();
+        let of_pair = views.iter().filter(|view| view.item == vector.item).count();
+        let numbers: Vec<f32> = vector.numbers().collect();
+        let of_pair = if vector.item.is_empty() { f32::NAN } else { of_pair as f32 };
+        let want = [items.len() as f32, in_session as f32, of_pair];
+        for (at, want) in more.iter().zip(want) {
+            let got = numbers[*at];
+            assert!(got.total_cmp(&want).is_eq() || got == want, "{place:?}: {got} for {want}");
+        }
         // Of what was in time for its tile, what lies in tiles that end in the window.
         let of_item = arrived.iter().filter(|past| {
             let time = past.event.event.event_time_ms;
@@ -290,7 +327,6 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
         let [user_views, user_clicks] = kinds(of_user.map(|past| past.event.kind_or_unknown()).collect());
         let [item_views, item_clicks] =
             kinds(of_item.map(|past| past.event.event.kind_or_unknown()).collect());
-        let numbers: Vec<f32> = vector.numbers().collect();
         let found = columns.map(|at| numbers[at]);
         if version > 0 {
             assert_eq!(

@@ -1,7 +1,7 @@
 //! One key of a shared entity: its tiles and the sums of its windows.
 //!
-//! A window of length w at a version B holds the tiles that end after B - w: all of [B - w, B), and
-//! less than one tile more at its tail. An event is in one tile of its key: a narrow one while it is in
+//! A trailing window of length w at a version B holds the tiles that end after B - w: all of [B - w, B),
+//! and less than one tile more at its tail. One that moves by hops is one of tiles as wide as a hop. An event is in one tile of its key: a narrow one while it is in
 //! a short window, and when it has left that, a tile of the width that the next longer window has at
 //! its tail. A tile is added to all windows when it comes, and taken from one when it has left it, which is
 //! looked for when the key is read. Times are in tiles of the narrowest width since 1970.
@@ -56,9 +56,7 @@ impl Begin {
 
 /// The version at which the tile with this start has left a window.
 fn leaves(plan: &SharedPlan, start: i64, window: usize) -> u32 {
-    let size = plan.sizes[window];
-    let leaves = (start.div_euclid(size) * size).saturating_add(size + plan.windows[window]);
-    leaves.clamp(0, i64::from(NEVER) - 1) as u32
+    plan.leaves(start, window).clamp(0, i64::from(NEVER) - 1) as u32
 }
 
 impl<'a> Key<'a> {
@@ -106,7 +104,7 @@ impl<'a> Key<'a> {
         });
         debug_assert!(whole.is_some(), "rows of a block are whole");
         let begin = Begin::of(self.begins[0]);
-        let start = start.div_euclid(plan.sizes[0]) * plan.sizes[0];
+        let start = plan.wide(start, plan.sizes[0]);
         // The newest tile, unless it has left all windows.
         let newest = strip::before(tiles, tiles.len()).filter(|at| *at >= begin.at as usize);
         let newest = newest.filter(|at| strip::start(tiles, *at).is_some_and(|(newest, _)| newest >= start));
@@ -144,10 +142,9 @@ impl<'a> Key<'a> {
                     if from as usize == at {
                         *longer = Begin { leaves: leaves(plan, start, window + 1), at: from }.word();
                     }
-                    let size = plan.sizes[window + 1];
-                    if size > plan.sizes[window] {
-                        let len = tiles.len();
-                        behind = strip::widen(tiles, at, behind, from as usize, size, scratch);
+                    if plan.sizes[window + 1] > plan.sizes[window] {
+                        let (len, wide) = (tiles.len(), plan.wide(start, plan.sizes[window + 1]));
+                        behind = strip::widen(tiles, at, behind, from as usize, wide, scratch);
                         // What is newer has moved.
                         let moved = tiles.len().wrapping_sub(len);
                         end = end.wrapping_add(moved);

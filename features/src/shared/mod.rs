@@ -21,6 +21,8 @@ pub(crate) mod strip;
 pub(crate) mod versions;
 pub(crate) mod windows;
 
+use std::borrow::Cow;
+
 use schemas::entity::{EntitySums, VALUE_PARTS};
 use schemas::{Event, SharedEntity};
 
@@ -40,16 +42,36 @@ fn add(sums: &mut EntitySums, kind: usize, value: f64) {
     }
 }
 
+/// Between the two keys of a pair.
+const PAIRED: char = '\u{1f}';
+
 /// Which of the shared entity's keys an event belongs to; empty for none.
-fn key_of(event: &Event, entity: usize) -> &str {
-    match SharedEntity::ALL[entity] {
+fn key_of(event: &Event, entity: usize) -> Cow<'_, str> {
+    Cow::Borrowed(match SharedEntity::ALL[entity] {
         SharedEntity::Item => &event.item,
         SharedEntity::Campaign => &event.campaign,
         SharedEntity::Category => &event.category,
         SharedEntity::Brand => &event.brand,
         SharedEntity::Placement => &event.placement,
+        SharedEntity::ItemPlacement => return pair(&event.item, &event.placement),
+        SharedEntity::CampaignPlacement => return pair(&event.campaign, &event.placement),
         SharedEntity::None => "",
+    })
+}
+
+fn pair<'a>(first: &str, second: &str) -> Cow<'a, str> {
+    if first.is_empty() || second.is_empty() {
+        return Cow::Borrowed("");
     }
+    Cow::Owned(format!("{first}{PAIRED}{second}"))
+}
+
+/// Whether an event's key is not among its item, campaign and category.
+fn has_own_text(entity: SharedEntity) -> bool {
+    !matches!(
+        entity,
+        SharedEntity::Item | SharedEntity::Campaign | SharedEntity::Category | SharedEntity::None
+    )
 }
 
 /// Numbers of the texts of an event's keys, [`EMPTY`] for a key that it has not or that nothing is
@@ -62,15 +84,14 @@ impl Keys {
     /// its text until [`Keys::release`].
     pub(crate) fn of(event: &Event, ids: [u32; 3], plan: &Plan, texts: &mut Interner) -> Self {
         let mut keys = [EMPTY; SHARED_ENTITIES];
-        for (entity, key) in keys.iter_mut().enumerate().filter(|(entity, _)| plan.shared[*entity].is_some())
+        for (entity, key) in
+            keys.iter_mut().enumerate().filter(|(entity, _)| !plan.shared[*entity].is_empty())
         {
             *key = match SharedEntity::ALL[entity] {
                 SharedEntity::Item => ids[0],
                 SharedEntity::Campaign => ids[1],
                 SharedEntity::Category => ids[2],
-                SharedEntity::Brand | SharedEntity::Placement | SharedEntity::None => {
-                    texts.intern(key_of(event, entity))
-                }
+                _ => texts.intern(&key_of(event, entity)),
             };
         }
         Self(keys)
@@ -84,7 +105,7 @@ impl Keys {
     /// Gives back the uses that [`Keys::of`] took.
     pub(crate) fn release(self, texts: &mut Interner) {
         for (entity, key) in SharedEntity::ALL.iter().zip(self.0) {
-            if matches!(entity, SharedEntity::Brand | SharedEntity::Placement) {
+            if has_own_text(*entity) {
                 texts.release(key);
             }
         }

@@ -66,21 +66,20 @@ pub(crate) fn before(strip: &[u8], at: usize) -> Option<usize> {
     at.checked_sub(strip[..at].last().copied()? as usize)
 }
 
-/// Makes the tile from `at` to `end` one of `width`, in tiles of the narrowest: adds it to its
-/// predecessor, where that begins with it and not before `from`. The offset behind it. `scratch` is
-/// anything.
+/// Makes the tile from `at` to `end` a part of the one that begins at `wide`, in tiles of the narrowest:
+/// adds it to its predecessor, where that is it and lies not before `from`. The offset behind it.
+/// `scratch` is anything.
 pub(crate) fn widen(
     strip: &mut Vec<u8>,
     at: usize,
     end: usize,
     from: usize,
-    width: i64,
+    wide: i64,
     scratch: &mut Vec<u8>,
 ) -> usize {
     let Some((narrow, sums_at)) = start(strip, at) else { return end };
-    let start = narrow.div_euclid(width) * width;
     let before = before(strip, at).filter(|before| *before >= from);
-    let before = before.filter(|before| self::start(strip, *before).is_some_and(|(wide, _)| wide == start));
+    let before = before.filter(|before| self::start(strip, *before).is_some_and(|(start, _)| start == wide));
     let begin = before.unwrap_or(at);
     scratch.clear();
     if let Some(before) = before {
@@ -88,11 +87,11 @@ pub(crate) fn widen(
         for at in [before, at] {
             sums.merge(&tile(strip, at).map_or_else(EntitySums::default, |tile| tile.sums));
         }
-        push_sums(scratch, start, &sums);
-    } else if start == narrow {
+        push_sums(scratch, wide, &sums);
+    } else if wide == narrow {
         return end;
     } else {
-        push(scratch, start, &strip[sums_at..end - 1]);
+        push(scratch, wide, &strip[sums_at..end - 1]);
     }
     replace(strip, begin, end, scratch);
     begin + scratch.len()
@@ -150,7 +149,8 @@ mod tests {
         let mut at = 0;
         for _ in 0..3 {
             let Some(narrow) = tile(&strip, at) else { panic!("no tile at {at}") };
-            at = widen(&mut strip, at, at + narrow.len, 0, 10, &mut Vec::new());
+            let wide = narrow.start.div_euclid(10) * 10;
+            at = widen(&mut strip, at, at + narrow.len, 0, wide, &mut Vec::new());
         }
         let want = [(-10, sums(1, -5)), (29_000_000, sums(128, i64::MIN)), (i64::MAX, sums(u64::MAX, 1))];
         assert_eq!(tiles(&strip), want);

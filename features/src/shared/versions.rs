@@ -3,11 +3,13 @@
 //!
 //! Knows no merge: a version is a record of the log.
 
+use std::borrow::Cow;
+
 use schemas::entity::{Row, Rows};
 use schemas::{EntityVersion, Entry, SharedEntity};
 
 use super::parts::Parts;
-use super::windows::{SharedRow, Table};
+use super::windows::Table;
 use super::{Keys, key_of};
 use crate::core::AHEAD;
 use crate::interner::Interner;
@@ -18,7 +20,8 @@ use crate::wire::{Reader, SnapshotError, Writer};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Versions {
     version_ms: Option<i64>,
-    tables: [Table; SHARED_ENTITIES],
+    /// Per entity as many as its plan has parts.
+    tables: [Vec<Table>; SHARED_ENTITIES],
     /// Records of a version whose last is still to come.
     coming: Parts,
 }
@@ -40,22 +43,22 @@ impl Versions {
         for block in blocks.iter().filter(|block| block.tile_ms >= from_ms) {
             let entity = SharedEntity::ALL.iter().position(|entity| *entity as i32 == block.entity);
             let Some(entity) = entity else { continue };
-            let Some(plan) = &plan.shared[entity] else { continue };
-            let table = &mut self.tables[entity];
-            let mut rows = Rows::new(&block.rows);
-            loop {
-                let some: [Option<Row<'_>>; AHEAD] = std::array::from_fn(|_| rows.next());
-                table.look_ahead(texts.look_ahead(some.map(|row| row.map_or("", |row| row.key))), plan);
-                some.iter().flatten().for_each(|row| table.add(block.tile_ms, row, plan, texts));
-                if some[AHEAD - 1].is_none() {
-                    break;
+            let tables = &mut self.tables[entity];
+            tables.resize_with(plan.shared[entity].len(), Table::default);
+            for (table, plan) in tables.iter_mut().zip(&plan.shared[entity]) {
+                let mut rows = Rows::new(&block.rows);
+                loop {
+                    let some: [Option<Row<'_>>; AHEAD] = std::array::from_fn(|_| rows.next());
+                    table.look_ahead(texts.look_ahead(some.map(|row| row.map_or("", |row| row.key))), plan);
+                    some.iter().flatten().for_each(|row| table.add(block.tile_ms, row, plan, texts));
+                    if some[AHEAD - 1].is_none() {
+                        break;
+                    }
                 }
             }
         }
-        for (table, plan) in self.tables.iter_mut().zip(&plan.shared) {
-            if let Some(plan) = plan {
-                table.sweep(version_ms.div_euclid(plan.tile_ms), plan, texts);
-            }
+        for (table, plan) in self.tables.iter_mut().flatten().zip(plan.shared.iter().flatten()) {
+            table.sweep(version_ms.div_euclid(plan.tile_ms), plan, texts);
         }
         self.version_ms = Some(version_ms);
         true
@@ -66,46 +69,49 @@ impl Versions {
         self.version_ms.filter(|version| *version <= at_ms)
     }
 
-    /// The windows of these keys at the version in force; none for one that nothing is known of.
-    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan) -> [Option<&SharedRow>; SHARED_ENTITIES] {
-        let version_ms = self.version_ms;
-        let mut entity = 0;
-        self.tables.each_mut().map(|table| {
-            let (key, plan) = (keys.0[entity], &plan.shared[entity]);
-            entity += 1;
-            let plan = plan.as_ref()?;
-            table.read(key, version_ms?.div_euclid(plan.tile_ms), plan)
-        })
+    /// The windows of these keys at the version in force: per entity those of each part of its plan.
+    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan) -> &[Vec<Table>; SHARED_ENTITIES] {
+        let version_ms = self.version_ms.unwrap_or(0);
+        for ((tables, plans), key) in self.tables.iter_mut().zip(&plan.shared).zip(keys.0) {
+            for (table, plan) in tables.iter_mut().zip(plans) {
+                table.read(key, version_ms.div_euclid(plan.tile_ms), plan);
+            }
+        }
+        &self.tables
     }
 
     /// Reads what reading these entries' keys will read first.
     pub(crate) fn look_ahead(&self, entries: &[Entry; AHEAD], plan: &Plan, texts: &Interner) {
-        for (entity, (table, plan)) in self.tables.iter().zip(&plan.shared).enumerate() {
-            if let Some(plan) = plan {
-                let keys = entries.each_ref().map(|entry| match entry {
-                    Entry::Event(event) => key_of(event, entity),
-                    Entry::Control(_) => "",
-                });
-                table.look_ahead(texts.look_ahead(keys), plan);
+        for (entity, (tables, plans)) in self.tables.iter().zip(&plan.shared).enumerate() {
+            if tables.is_empty() {
+                continue;
             }
+            let keys = entries.each_ref().map(|entry| match entry {
+                Entry::Event(event) => key_of(event, entity),
+                Entry::Control(_) => Cow::Borrowed(""),
+            });
+            let keys = texts.look_ahead(keys.each_ref().map(|key| &**key));
+            tables.iter().zip(plans).for_each(|(table, plan)| table.look_ahead(keys, plan));
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.tables.iter().map(Table::len).sum()
+        self.tables.iter().map(|tables| tables.iter().map(Table::len).max().unwrap_or(0)).sum()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.tables.iter().map(Table::bytes).sum::<usize>() + self.coming.bytes()
+        self.tables.iter().flatten().map(Table::bytes).sum::<usize>() + self.coming.bytes()
     }
 
     pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
         out.bool(self.version_ms.is_some());
         let version_ms = self.version_ms.unwrap_or(0);
         out.int(version_ms);
-        for (table, plan) in self.tables.iter().zip(&plan.shared) {
-            if let Some(plan) = plan {
-                table.write(version_ms.div_euclid(plan.tile_ms), plan, out);
+        for (tables, plans) in self.tables.iter().zip(&plan.shared) {
+            // Before the first version there are none.
+            let nothing = Table::default();
+            for (at, plan) in plans.iter().enumerate() {
+                tables.get(at).unwrap_or(&nothing).write(version_ms.div_euclid(plan.tile_ms), plan, out);
             }
         }
         self.coming.write(out);
@@ -120,9 +126,9 @@ impl Versions {
         let is_some = input.bool()?;
         let version_ms = input.int()?;
         versions.version_ms = is_some.then_some(version_ms);
-        for (table, plan) in versions.tables.iter_mut().zip(&plan.shared) {
-            if let Some(plan) = plan {
-                *table = Table::read_from(input, texts, version_ms.div_euclid(plan.tile_ms), plan)?;
+        for (tables, plans) in versions.tables.iter_mut().zip(&plan.shared) {
+            for plan in plans {
+                tables.push(Table::read_from(input, texts, version_ms.div_euclid(plan.tile_ms), plan)?);
             }
         }
         versions.coming = Parts::read_from(input)?;

@@ -12,7 +12,7 @@ use crate::core::AHEAD;
 use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
 use crate::plan::KINDS;
-use crate::totals::Total;
+use crate::totals::{NOTHING, Total};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that
@@ -122,10 +122,20 @@ impl Table {
         }
     }
 
-    /// The key's windows at a version, in tiles; none for a key of which nothing is known. Versions
-    /// ascend.
-    pub(crate) fn read(&mut self, text: u32, version: i64, plan: &SharedPlan) -> Option<&SharedRow> {
-        let place = self.find(text)?;
+    /// The windows that were read last.
+    pub(crate) fn row(&self) -> &SharedRow {
+        &self.row
+    }
+
+    /// Reads the key's windows at a version, in tiles; those of a key of which nothing is known are empty.
+    /// Versions ascend.
+    pub(crate) fn read(&mut self, text: u32, version: i64, plan: &SharedPlan) {
+        let Some(place) = self.find(text) else {
+            self.row.windows.clear();
+            self.row.windows.resize(plan.windows.len(), NOTHING);
+            self.row.last_ms = [NEVER; KINDS];
+            return;
+        };
         let words = key::words(plan);
         let mut key = Key::new(&mut self.words[place * words..][..words], plan);
         if key.is_due(version) {
@@ -148,12 +158,10 @@ impl Table {
                 }
             }
         }
-        let longest = plan.windows.last().copied().unwrap_or(0);
         for (last_ms, last) in self.row.last_ms.iter_mut().zip(plan.last_of) {
             let last = last.map_or(0, |last| key.lasts[usize::from(last)] as i64);
-            *last_ms = if last != 0 && last + longest > version { last * plan.tile_ms } else { NEVER };
+            *last_ms = if last != 0 && plan.forgets(last) > version { last * plan.tile_ms } else { NEVER };
         }
-        Some(&self.row)
     }
 
     /// Forgets some of the keys of which nothing is left at this version, in tiles.

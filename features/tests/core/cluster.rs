@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use features::{Config, Core, EntityConfig, Merge, Out, Output, Plan};
+use features::{Config, Core, EntityConfig, Merge, Out, Output, Plan, Window};
 use schemas::duration::Millis;
 use schemas::{Control, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Place};
 
@@ -11,9 +11,20 @@ use crate::common::*;
 
 pub(crate) const PARTITIONS: usize = 3;
 pub(crate) const TILE: i64 = 10_000;
-/// The windows of these tests, ms, and the width of the tiles at their tails: less than 64 to a
-/// window, and none narrower than the shared tile.
-pub(crate) const WINDOWS: [(i64, i64); 3] = [(60_000, 10_000), (3_600_000, 60_000), (86_400_000, 1_800_000)];
+/// The windows of these tests, and the width of the tiles at their tails, ms: less than 64 to a window, and
+/// none narrower than the shared tile; 0 where a window begins with a tile.
+pub(crate) const WINDOWS: [(&str, i64); 6] = [
+    ("1m", 10_000),
+    ("1h", 60_000),
+    ("1d", 1_800_000),
+    ("tumbling:1h", 0),
+    ("tumbling:1d", 0),
+    ("hopping:1h/10m", 0),
+];
+
+pub(crate) fn windows() -> impl Iterator<Item = (Window, i64)> {
+    WINDOWS.iter().map(|(window, tail)| (Window::parse(window).unwrap(), *tail))
+}
 
 pub(crate) fn shared_config() -> Config {
     let kinds = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -26,9 +37,11 @@ pub(crate) fn shared_config() -> Config {
         rate_prior: 0.1,
         rate_weight: 10.0,
         seconds_since: kinds(&["view", "click"]),
-        windows: WINDOWS.map(|(window, _)| Millis(window)).to_vec(),
+        windows: windows().map(|(window, _)| window).collect(),
+        ..EntityConfig::default()
     };
-    let mut entities = ["user", "item", "campaign", "category"].map(|name| (name.to_owned(), entity.clone()));
+    let names = ["user", "item", "campaign", "category", "item_placement", "campaign_placement"];
+    let mut entities = names.map(|name| (name.to_owned(), entity.clone()));
     entities[1].1.rate_parent = "campaign".into();
     Config { shared_tile: Millis(TILE), entities: entities.into(), ..config() }
 }

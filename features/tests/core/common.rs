@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use features::{Config, Core, Out, Output, Plan};
+use features::{Config, Core, Out, Output, Plan, Window};
 use proptest::prelude::*;
 use schemas::duration::Millis;
 use schemas::{
@@ -19,7 +19,8 @@ pub(crate) fn place(offset: usize) -> Place {
 }
 
 pub(crate) fn config() -> Config {
-    let windows = ["10s", "1m", "1h", "1d"].map(|w| Millis::parse(w).unwrap()).to_vec();
+    let windows = ["10s", "1m", "1h", "1d", "tumbling:1m", "tumbling:1d", "hopping:1h/10m"];
+    let windows = windows.map(|w| Window::parse(w).unwrap()).to_vec();
     let mut config = Config {
         windows,
         click_window: Millis(60_000),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use features::{Config, EntityConfig, Plan};
+use features::{Config, EntityConfig, FilterConfig, Made, Plan, Window};
 use schemas::duration::Millis;
 
 fn refused(change: impl FnOnce(&mut Config)) -> String {
@@ -39,8 +39,12 @@ fn the_defaults_compile_to_unique_column_names() {
 #[test]
 fn every_window_has_at_most_64_tiles() {
     let tiles = Plan::compile(&Config::default()).unwrap().tiles();
-    let text: Vec<String> = tiles.iter().map(|(w, t)| format!("{w}/{t}")).collect();
-    assert_eq!(text, ["1m/1s", "10m/10s", "1h/1m", "1d/30m", "7d/3h", "30d/12h"]);
+    let text: Vec<String> = tiles.iter().map(|(w, t, _)| format!("{w}/{t}")).collect();
+    let want = ["1m/1s", "10m/10s", "1h/1m", "1d/30m", "7d/3h", "30d/12h"];
+    assert!(want.iter().all(|tile| text.iter().any(|text| text == tile)), "{text:?}");
+    let spans = Plan::compile(&Config::default()).unwrap().tiles();
+    let most = spans.iter().map(|(window, tile, _)| -window.after_ms(0).unwrap() / tile.0).max();
+    assert!(most <= Some(64), "{most:?}");
 }
 
 #[test]
@@ -66,8 +70,8 @@ fn a_wrong_declaration_names_its_key_and_the_cure() {
             "user_campaign",
         ),
         (refused(|c| c.windows.clear()), "features.windows", "1 to 16"),
-        (refused(|c| c.windows.push(Millis(5))), "features.windows", "1s to 400d"),
-        (refused(|c| c.windows.push(Millis(60_000))), "1m stands twice", "write it once"),
+        (refused(|c| c.windows.push(Millis(5).into())), "features.windows[6]", "1s to 400d"),
+        (refused(|c| c.windows.push(Millis(60_000).into())), "1m stands twice", "write it once"),
         (
             refused(|c| c.entities.get_mut("user").unwrap().count.push("look".into())),
             "features.entities.user.count",
@@ -121,4 +125,130 @@ fn a_wrong_declaration_names_its_key_and_the_cure() {
     for (message, key, cure) in &cases {
         assert!(message.contains(key) && message.contains(cure), "{message}");
     }
+}
+
+/// What is said of the user's declarations after a change.
+fn of_user(change: impl FnOnce(&mut EntityConfig)) -> String {
+    refused(|config| change(config.entities.get_mut("user").unwrap()))
+}
+
+#[test]
+fn every_aggregation_says_what_was_meant_and_why_it_cannot_be_had() {
+    let strings = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let window = |text: &str| Window::parse(text).unwrap();
+    let cases = [
+        (
+            of_user(|e| e.min = strings(&["view", "click"])),
+            "features.entities.user.min[1]",
+            "a click has no value",
+        ),
+        (of_user(|e| e.count = strings(&["view", "purchas"])), "user.count[1]", "did you mean \"purchase\"?"),
+        (of_user(|e| e.mean_gap = strings(&["view", "view"])), "user.mean_gap[1]", "stands twice"),
+        (of_user(|e| e.distinct = strings(&["item"])), "user.distinct[0]", "as in \"view.item\""),
+        (of_user(|e| e.distinct = strings(&["view.itm"])), "user.distinct[0]", "did you mean \"item\"?"),
+        (of_user(|e| e.top = strings(&["vew.item"])), "user.top[0]", "did you mean \"view\"?"),
+        (of_user(|e| e.top_k = 0), "features.entities.user.top_k", "1 to 16"),
+        (of_user(|e| e.quantile_levels = vec![0.5, 1.5]), "user.quantile_levels[1]", "0.5 for the median"),
+        (of_user(|e| e.quantile_levels = vec![0.5, 0.5]), "user.quantile_levels[1]", "stands twice"),
+        (
+            of_user(|e| (e.quantile, e.quantile_levels) = (strings(&["purchase"]), vec![])),
+            "user.quantile_levels",
+            "names no level",
+        ),
+        (
+            of_user(|e| (e.decayed, e.half_lives) = (strings(&["view"]), vec![])),
+            "user.half_lives",
+            "as in [\"1h\", \"1d\"]",
+        ),
+        (of_user(|e| e.half_lives = vec![Millis(5)]), "user.half_lives[0]", "1s to 400d"),
+        (of_user(|e| e.trend = strings(&["view"])), "user.trend_windows", "names no two windows"),
+        (
+            of_user(|e| (e.trend, e.trend_windows) = (strings(&["view"]), strings(&["1h/2d"]))),
+            "user.trend_windows[0]",
+            "(1m, 10m, 1h, 1d, 7d, 30d)",
+        ),
+        (
+            of_user(|e| (e.trend, e.trend_windows) = (strings(&["view"]), strings(&["1d/1h"]))),
+            "user.trend_windows[0]",
+            "a short and a longer",
+        ),
+        (
+            refused(|c| c.entities.get_mut("item").unwrap().max = strings(&["view"])),
+            "features.entities.item.max",
+            "tiles of counts and values by kind",
+        ),
+        (
+            refused(|c| c.entities.get_mut("item").unwrap().windows = vec![window("session:30m")]),
+            "features.entities.item.windows",
+            "a run of one user's events, and item is shared",
+        ),
+        (
+            refused(|c| c.entities.get_mut("item").unwrap().windows = vec![window("tumbling:90s")]),
+            "features.entities.item.windows",
+            "does not begin with a tile",
+        ),
+        (
+            refused(|c| {
+                c.windows = vec![window("session:30m")];
+                c.entities =
+                    [("user".to_owned(), EntityConfig { rate: true, ..EntityConfig::default() })].into();
+            }),
+            "features.windows",
+            "add a window of another kind",
+        ),
+        (
+            refused(|c| {
+                c.entities.insert("user_itm".into(), EntityConfig::default());
+            }),
+            "features.entities.user_itm",
+            "did you mean \"user_item\"?",
+        ),
+    ];
+    for (message, key, cure) in &cases {
+        assert!(message.contains(key) && message.contains(cure), "{message}");
+    }
+}
+
+#[test]
+fn a_filter_that_cannot_be_meant_is_refused() {
+    let of = |name: &str, change: fn(&mut FilterConfig)| {
+        let mut filter = FilterConfig { kinds: vec!["view".into()], ..FilterConfig::default() };
+        change(&mut filter);
+        refused(|config| drop(config.filters.insert(name.into(), filter)))
+    };
+    let cases = [
+        (of("view", |_| {}), "features.filters.view", "no kind of event"),
+        (of("Dear!", |_| {}), "features.filters.Dear!", "lower case"),
+        (
+            of("dear", |f| f.kinds = vec!["view".into(), "clik".into()]),
+            "dear.kinds[1]",
+            "did you mean \"click\"?",
+        ),
+        (
+            of("dear", |f| (f.min, f.max) = (Some(2.0), Some(1.0))),
+            "features.filters.dear",
+            "it takes nothing",
+        ),
+        (of("dear", |f| f.min = Some(f64::NAN)), "features.filters.dear", "finite"),
+        (of("dear", |f| f.kinds.clear()), "features.filters.dear", "asks for nothing"),
+    ];
+    for (message, key, cure) in &cases {
+        assert!(message.contains(key) && message.contains(cure), "{message}");
+    }
+    let many = refused(|config| {
+        for at in 0..28 {
+            let filter = FilterConfig { min: Some(1.0), ..FilterConfig::default() };
+            config.filters.insert(format!("f{at}"), filter);
+        }
+    });
+    assert!(many.contains("features.filters: there are 28 filters"), "{many}");
+}
+
+#[test]
+fn what_is_not_asked_of_a_users_past_costs_nothing() {
+    // Columns as they were before there was more to declare.
+    let plan = Plan::compile(&Config::default()).unwrap();
+    assert!(plan.columns().iter().all(|column| !matches!(column.made, Made::Decayed { .. })));
+    let names: Vec<String> = plan.vector_schema().fields.into_iter().map(|field| field.name).collect();
+    assert!(names.iter().all(|name| !name.contains("tumbling") && !name.contains("session")), "{names:?}");
 }

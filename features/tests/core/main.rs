@@ -10,4 +10,5 @@ mod shared;
 mod shared_cases;
 mod shell;
 mod state;
+mod summaries;
 mod windows;

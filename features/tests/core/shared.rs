@@ -1,19 +1,26 @@
 //! Entities that users share, over several partitions, against a naive count of all events.
 
-use features::{Core, Merge};
+use features::{Core, Merge, Window};
 use proptest::prelude::*;
-use schemas::duration::Millis;
 use schemas::{EntityTiles, Event, FeatureVector, Kind};
 
 use crate::cluster::*;
 use crate::common::*;
+use crate::summaries::with_texts;
+use crate::windows::{begin, label};
 
 fn key_of(event: &Event, entity: &str) -> String {
     match entity {
         "item" => event.item.clone(),
         "campaign" => event.campaign.clone(),
-        _ => event.category.clone(),
+        "category" => event.category.clone(),
+        "item_placement" => pair(&event.item, &event.placement),
+        _ => pair(&event.campaign, &event.placement),
     }
+}
+
+fn pair(first: &str, placement: &str) -> String {
+    if first.is_empty() || placement.is_empty() { String::new() } else { format!("{first} in {placement}") }
 }
 
 /// Clicks per view, drawn towards the prior by ten views.
@@ -24,15 +31,21 @@ fn smoothed(prior: f64, clicks: f32, views: f32) -> f64 {
 /// What a vector must hold, counted over all events of all users.
 fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
     let version = vector.entity_version as i64;
-    for entity in ["item", "campaign", "category"] {
-        let key = match entity {
-            "item" => &vector.item,
-            "campaign" => &vector.campaign,
-            _ => &vector.category,
+    for entity in ["item", "campaign", "category", "item_placement", "campaign_placement"] {
+        let key = &match entity {
+            "item" => vector.item.clone(),
+            "campaign" => vector.campaign.clone(),
+            "category" => vector.category.clone(),
+            "item_placement" => pair(&vector.item, &vector.placement),
+            _ => pair(&vector.campaign, &vector.placement),
         };
-        for (window, tail) in WINDOWS {
-            let label = Millis(window).to_string();
-            let from = (version - window).div_euclid(tail) * tail;
+        for (window, tail) in windows() {
+            let label = label(window);
+            // A trailing window holds all of [version - w, version).
+            let from = match window {
+                Window::Trailing(span) => (version - span.0).div_euclid(tail) * tail,
+                _ => begin(window, version),
+            };
             let found = |entity: &str, key: &str, kinds: &[Kind]| {
                 let of = |e: &&Event| {
                     kinds.contains(&e.kind_or_unknown())
@@ -79,7 +92,7 @@ fn check(cluster: &Cluster, vector: &FeatureVector, events: &[Event]) {
             e.kind_or_unknown() == Kind::View && e.event_time_ms < version && key_of(e, entity) == *key
         };
         let last = events.iter().filter(seen).map(|e| e.event_time_ms.div_euclid(TILE) * TILE + TILE).max();
-        let last = last.filter(|last| last + WINDOWS[2].0 > version && version > 0 && !key.is_empty());
+        let last = last.filter(|last| last + 86_400_000 > version && version > 0 && !key.is_empty());
         let want = last.map_or(f32::NAN, |last| ((vector.event_time_ms - last) as f64 / 1_000.0) as f32);
         let got = cluster.number(vector, &format!("{entity}_seconds_since_view"));
         assert_eq!(
@@ -100,7 +113,7 @@ proptest! {
     ) {
         let config = shared_config();
         let mut cluster = Cluster::new(&config);
-        let entries = stream(&moves);
+        let entries = with_texts(stream(&moves));
         for (entry, take) in entries.iter().zip(takes.iter().cycle()) {
             cluster.write(entry);
             // Some of the time the merge gets nothing; some of the time one partition is ahead.

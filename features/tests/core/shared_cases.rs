@@ -273,7 +273,7 @@ fn a_rate_is_drawn_towards_a_parent_that_shows_none() {
 fn what_cannot_be_meant_is_refused() {
     let refused = |config: &Config| Plan::compile(config).unwrap_err().to_string();
     let mut config = shared_config();
-    config.entities.get_mut("item").unwrap().windows = vec![Millis(5_000)];
+    config.entities.get_mut("item").unwrap().windows = vec![Millis(5_000).into()];
     assert!(
         refused(&config).contains("features.entities.item.windows: 5s is shorter than features.shared_tile")
     );

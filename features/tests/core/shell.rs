@@ -11,6 +11,7 @@ use schemas::topic::Names;
 use schemas::{Codec, Duplicate, EntityTiles, Entry, Kind, Label, Protobuf};
 
 use crate::common::*;
+use crate::summaries::everything;
 
 /// Compares each vector's own encoding to the codec's.
 struct Compare(usize);
@@ -72,6 +73,17 @@ fn value_of(output: &Output) -> (&'static str, Vec<u8>, Option<String>) {
 
 #[test]
 fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
+    check_outputs(&Config::default(), 2 + 1 + 2 + 1 + 1);
+}
+
+#[test]
+fn one_of_everything_survives_a_restart_after_every_record() {
+    // Of entities of the user alone there are no tiles.
+    check_outputs(&everything(), 2 + 1 + 2 + 1);
+}
+
+/// Vectors, a duplicate, labels, hours, and tiles.
+fn check_outputs(config: &Config, count: usize) {
     let view = |id: &str, at: i64| entry(event(Kind::View, id, START + at, "u", "i", "c"));
     let entries = [
         sources(),
@@ -82,7 +94,7 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
         tick(START + 100_000_000),
     ];
     let mut want = Out::default();
-    let mut core = Core::new(plan(&Config::default()), 3);
+    let mut core = Core::new(plan(config), 3);
     for (offset, entry) in entries.iter().enumerate() {
         core.step(entry, place(offset), &mut want);
     }
@@ -99,9 +111,9 @@ fn outputs_go_to_the_partition_of_the_input_and_survive_a_restart() {
             headers: Vec::new(),
         })
         .collect();
-    assert_eq!(want.len(), 2 + 1 + 2 + 1 + 1, "vectors, a duplicate, labels, tiles, and hours");
+    assert_eq!(want.len(), count);
 
-    let factory = factory(&Config::default(), &Names::new("t-")).unwrap();
+    let factory = factory(config, &Names::new("t-")).unwrap();
     assert_eq!(factory.inputs(), ["t-events".into()]);
     assert_eq!(factory.outputs().len(), 4);
     let unit = factory.unit(&TopicPartition { topic: "t-events".into(), partition: 3 });

@@ -1,24 +1,46 @@
 //! Windows against a list of all events, gone through anew for every number.
 
-use features::{Config, Core, Output};
+use features::{Config, Core, Output, Window};
 use proptest::prelude::*;
+use schemas::duration::Millis;
 use schemas::{Entry, Event, FeatureVector, Kind};
 
 use crate::common::*;
 
 /// Whether a declared kind takes an event.
-fn takes(kind: &str, event: &Event) -> bool {
+pub(crate) fn takes(kind: &str, event: &Event) -> bool {
     let name = event.kind_or_unknown().as_str();
     name == kind || (kind == "click" && name == "cart")
 }
 
-/// Events of the view's entity that arrived before it, in (at - window, at].
-fn within<'a>(past: &'a [(usize, Event)], view: &Event, entity: &str, window: i64) -> Vec<&'a Event> {
+/// The longest of these tests' windows, ms.
+const LONGEST: i64 = 86_400_000;
+
+/// When the first event may have happened that is in the window.
+pub(crate) fn begin(window: Window, at_ms: i64) -> i64 {
+    // A Monday.
+    let monday = 1_699_833_600_000;
+    let step = |hop: Millis| monday + (at_ms - monday).div_euclid(hop.0) * hop.0;
+    match window {
+        Window::Trailing(span) => at_ms - span.0 + 1,
+        Window::Tumbling(span) => step(span),
+        Window::Hopping { size, hop } => step(hop) + hop.0 - size.0,
+        Window::Session(_) => panic!("depends on the events"),
+    }
+}
+
+/// As columns name a window.
+pub(crate) fn label(window: Window) -> String {
+    window.to_string().replace([':', '/'], "_")
+}
+
+/// Events of the view's entity that arrived before it and happened at `begin` or later, up to the view.
+fn since<'a>(past: &'a [(usize, Event)], view: &Event, entity: &str, begin: i64) -> Vec<&'a Event> {
     let at = view.event_time_ms;
     let mut found: Vec<&Event> = past
         .iter()
         .map(|(_, e)| e)
-        .filter(|e| e.user == view.user && e.event_time_ms <= at && e.event_time_ms > at - window)
+        .filter(|e| e.user == view.user && e.event_time_ms <= at && e.event_time_ms >= begin)
         .filter(|e| entity != "user_campaign" || e.campaign == view.campaign)
         .filter(|e| entity != "user_category" || e.category == view.category)
         .collect();
@@ -26,8 +48,13 @@ fn within<'a>(past: &'a [(usize, Event)], view: &Event, entity: &str, window: i6
     found
 }
 
+/// Those in a window.
+fn within<'a>(past: &'a [(usize, Event)], view: &Event, entity: &str, window: Window) -> Vec<&'a Event> {
+    since(past, view, entity, begin(window, view.event_time_ms))
+}
+
 /// The smoothed rate, drawn towards that of its parent.
-fn rate(config: &Config, past: &[(usize, Event)], view: &Event, entity: &str, window: i64) -> f64 {
+fn rate(config: &Config, past: &[(usize, Event)], view: &Event, entity: &str, window: Window) -> f64 {
     let declared = &config.entities[entity];
     let events = within(past, view, entity, window);
     let count = |kind: &str| events.iter().filter(|e| takes(kind, e)).count() as f64;
@@ -41,14 +68,13 @@ fn rate(config: &Config, past: &[(usize, Event)], view: &Event, entity: &str, wi
 /// Every declared number by name, computed the slow way.
 fn expected(config: &Config, past: &[(usize, Event)], view: &Event) -> Vec<(String, f32)> {
     let mut numbers = Vec::new();
-    let longest = config.windows.iter().map(|w| w.0).max().unwrap();
     for (entity, declared) in &config.entities {
         let named = entity != "user_campaign" || !view.campaign.is_empty();
         let mut put = |name: String, value: f64| {
             numbers.push((format!("{entity}_{name}"), if named { value as f32 } else { f32::NAN }));
         };
-        for window in &config.windows {
-            let events = within(past, view, entity, window.0);
+        for &of in &config.windows {
+            let (events, window) = (within(past, view, entity, of), label(of));
             let count = |kind: &str| events.iter().filter(|e| takes(kind, e)).count() as f64;
             let sum = |kind: &str| events.iter().filter(|e| takes(kind, e)).map(|e| e.value).sum::<f64>();
             for kind in &declared.count {
@@ -60,10 +86,10 @@ fn expected(config: &Config, past: &[(usize, Event)], view: &Event) -> Vec<(Stri
             for kind in &declared.mean {
                 put(format!("{kind}_mean_value_{window}"), sum(kind) / count(kind));
             }
-            put(format!("ctr_{window}"), rate(config, past, view, entity, window.0));
+            put(format!("ctr_{window}"), rate(config, past, view, entity, of));
         }
         for kind in &declared.seconds_since {
-            let events = within(past, view, entity, longest);
+            let events = since(past, view, entity, view.event_time_ms - LONGEST + 1);
             let last = events.iter().rev().find(|e| takes(kind, e));
             let age = last.map_or(f64::NAN, |e| (view.event_time_ms - e.event_time_ms) as f64 / 1_000.0);
             put(format!("seconds_since_{kind}"), age);
@@ -72,13 +98,12 @@ fn expected(config: &Config, past: &[(usize, Event)], view: &Event) -> Vec<(Stri
     numbers
 }
 
-fn same(a: f32, b: f32) -> bool {
+pub(crate) fn same(a: f32, b: f32) -> bool {
     a == b || (a.is_nan() && b.is_nan())
 }
 
 fn check_behaviours(config: &Config, past: &[(usize, Event)], vector: &FeatureVector, view: &Event) {
-    let longest = config.windows.iter().map(|w| w.0).max().unwrap();
-    let events = within(past, view, "user", longest);
+    let events = since(past, view, "user", view.event_time_ms - LONGEST + 1);
     let want: Vec<_> = events
         .iter()
         .rev()
@@ -206,13 +231,15 @@ proptest! {
             if kind == Kind::View {
                 let vector = vectors(&out.records)[0];
                 let values: Vec<f32> = vector.numbers().collect();
-                for (window, tile) in plan.tiles() {
+                for (window, tile, rounds) in plan.tiles() {
+                    let first = begin(window, new.event_time_ms);
                     for entity in ["user", "user_campaign", "user_category"] {
                         for kind in ["view", "click", "purchase"] {
-                            let name = format!("{entity}_{kind}s_{window}");
+                            let name = format!("{entity}_{kind}s_{}", label(window));
                             let got = values[schema.position(&name).unwrap()];
-                            let count = |w: i64| within(&past, &new, entity, w).iter().filter(|e| takes(kind, e)).count() as f32;
-                            let (least, most) = (count(window.0), count(window.0 + tile.0));
+                            let count = |from: i64| since(&past, &new, entity, from).iter().filter(|e| takes(kind, e)).count() as f32;
+                            let tail = if rounds { tile.0 } else { 0 };
+                            let (least, most) = (count(first), count(first - tail));
                             prop_assert!(least <= got && got <= most, "{name}: {least} <= {got} <= {most}");
                         }
                     }

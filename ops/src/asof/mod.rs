@@ -8,6 +8,7 @@ mod replay;
 mod show;
 
 use anyhow::{Result, bail};
+use features::Plan;
 use schemas::{Event, Kind, Place};
 use serde::Serialize;
 
@@ -188,12 +189,16 @@ struct Past {
     item: String,
     campaign: String,
     category: String,
+    brand: String,
+    placement: String,
+    /// A bit for each filter that takes it.
+    filters: u32,
     /// As the core holds it.
     value: f32,
 }
 
 impl Past {
-    fn of(place: Place, event: &Event) -> Self {
+    fn of(place: Place, event: &Event, plan: &Plan) -> Self {
         Self {
             place,
             time_ms: event.event_time_ms,
@@ -201,6 +206,9 @@ impl Past {
             item: event.item.clone(),
             campaign: event.campaign.clone(),
             category: event.category.clone(),
+            brand: event.brand.clone(),
+            placement: event.placement.clone(),
+            filters: plan.filters_of(event),
             value: event.value as f32,
         }
     }

@@ -129,7 +129,8 @@ impl Replay {
             self.see(event, vector);
         }
         if event.kind_or_unknown() != Kind::Unknown {
-            self.journal.push(Past::of(place, event));
+            let past = Past::of(place, event, self.core.plan());
+            self.journal.push(past);
         }
     }
 

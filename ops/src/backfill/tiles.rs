@@ -26,7 +26,7 @@ pub(super) fn declarations(config: &Config) -> Config {
         // It may be one of the user's, and no tile depends on it.
         entity.rate_parent.clear();
     }
-    only.windows = vec![LEAST];
+    only.windows = vec![LEAST.into()];
     (only.last_n, only.exact_events) = (0, 64);
     (only.click_window, only.purchase_window, only.aggregate_horizon) = (LEAST, LEAST, LEAST);
     only

@@ -2,6 +2,7 @@
 //!
 //! All of it follows from the configuration; nothing is read.
 
+mod bounds;
 mod windows;
 
 use std::fmt::{self, Write as _};
@@ -39,6 +40,7 @@ fn write(out: &mut String, plan: &Plan, encoder: &Encoder) -> fmt::Result {
     )?;
     entities(out, &columns)?;
     windows::write(out, plan, &columns)?;
+    bounds::write(out, &columns)?;
     state(out, plan, &columns)?;
     inputs(out, encoder)
 }
@@ -51,18 +53,25 @@ fn whose(entity: &str) -> &'static str {
         "user_category" => {
             "Events of the view's user on items of the view's category; missing without a category."
         }
+        "user_item" => "Events of the view's user on the view's item; missing without an item.",
+        "user_brand" => "Events of the view's user on items of the view's brand; missing without a brand.",
+        "user_placement" => "Events of the view's user in the view's placement; missing without a placement.",
         "item" => "Events of all users on the view's item.",
         "campaign" => "Events of all users under the view's campaign.",
         "category" => "Events of all users on items of the view's category.",
         "brand" => "Events of all users on items of the view's brand.",
         "placement" => "Events of all users in the view's placement.",
+        "item_placement" => "Events of all users on the view's item in the view's placement.",
+        "campaign_placement" => "Events of all users under the view's campaign in the view's placement.",
         _ => "",
     }
 }
 
 fn entity_of(column: &Column) -> Option<&'static str> {
     match column.made {
-        Made::Window { entity, .. } | Made::Last { entity, .. } => Some(entity),
+        Made::Window { entity, .. } | Made::Last { entity, .. } | Made::Decayed { entity, .. } => {
+            Some(entity)
+        }
         Made::View => None,
     }
 }
@@ -92,7 +101,7 @@ fn entities(out: &mut String, columns: &[Column]) -> fmt::Result {
 
 fn state(out: &mut String, plan: &Plan, columns: &[Column]) -> fmt::Result {
     let config = plan.config();
-    let longest = plan.tiles().last().map(|(window, _)| *window).unwrap_or_default();
+    let longest = plan.retention();
     writeln!(out, "## State\n\n| of | kept |\n|---|---|")?;
     writeln!(
         out,
@@ -200,6 +209,117 @@ mod tests {
         // At most 64 tiles of a window: 5 s for 90 s, 10 m for 10 h.
         assert!(text.contains("| 90s | 5s | less than 5s |"), "{text}");
         assert!(text.contains("| 10h | 10m | less than 10m |"), "{text}");
+    }
+
+    /// One of everything, as a file has it.
+    const EVERYTHING: &str = r#"
+        [features.filters.dear]
+        kinds = ["view", "purchase"]
+        min = 100
+        brand = ["a", "b"]
+        [features.entities.user]
+        windows = ["1h", "1d", "tumbling:1d", "hopping:1d/1h", "session:30m"]
+        count = ["view", "dear"]
+        min = ["purchase"]
+        max = ["dear"]
+        variance = ["purchase"]
+        first = ["view"]
+        last = ["view"]
+        mean_gap = ["view"]
+        decayed = ["click", "dear"]
+        half_lives = ["30m"]
+        trend = ["view"]
+        trend_windows = ["1h/1d"]
+        distinct = ["view.item", "dear.brand"]
+        quantile = ["purchase"]
+        quantile_levels = [0.5, 0.99]
+        top = ["view.category"]
+        top_k = 2
+        [features.entities.user_item]
+        count = ["view"]
+        [features.entities.user_brand]
+        rate = true
+        [features.entities.user_placement]
+        seconds_since = ["click"]
+        [features.entities.category]
+        count = ["view"]
+        windows = ["tumbling:1d", "7d"]
+        [features.entities.brand]
+        rate = true
+        [features.entities.placement]
+        count = ["click"]
+        [features.entities.item_placement]
+        rate = true
+        rate_parent = "placement"
+    "#;
+
+    fn written(text: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("salience.toml");
+        std::fs::write(&path, text).unwrap();
+        Sources { files: vec![path], ..Sources::default() }.load()
+    }
+
+    #[test]
+    fn one_of_everything_is_declared_in_a_file_and_documented() {
+        let config = written(EVERYTHING).unwrap();
+        let text = markdown(&config).unwrap();
+        for column in [
+            "user_views_tumbling_1d",
+            "user_dears_hopping_1d_1h",
+            "user_views_session_30m",
+            "user_purchase_min_value_1h",
+            "user_dear_max_value_1d",
+            "user_purchase_variance_value_1d",
+            "user_view_first_value_session_30m",
+            "user_view_last_value_1d",
+            "user_view_mean_gap_1h",
+            "user_dears_decayed_30m",
+            "user_views_trend_1h_1d",
+            "user_view_distinct_item_1d",
+            "user_dear_distinct_brand_1d",
+            "user_purchase_p99_value_1d",
+            "user_view_top2_category_share_1d",
+            "user_view_top_category_rank_1d",
+            "user_item_views_1h",
+            "user_brand_ctr_1d",
+            "user_placement_seconds_since_click",
+            "category_views_tumbling_1d",
+            "brand_ctr_1h",
+            "placement_clicks_1d",
+            "item_placement_ctr_1h",
+        ] {
+            assert!(text.contains(&format!("| `{column}` |")), "{column} is missing");
+        }
+        for bound in
+            ["| session:30m | none | nothing |", "| category | tumbling:1d | 1d | nothing |", "3.3 %"]
+        {
+            assert!(text.contains(bound), "{bound} is missing: {text}");
+        }
+        assert_eq!(config.features.entities["user"].rate_weight.to_bits(), 20_f64.to_bits(), "the default's");
+    }
+
+    #[test]
+    fn a_wrong_declaration_is_refused_with_its_line() {
+        let said = |from: &str, to: &str| {
+            let text = EVERYTHING.replace(from, to);
+            assert_ne!(text, EVERYTHING);
+            written(&text).unwrap_err().to_string()
+        };
+        let unknown = said("mean_gap = ", "mean_gaps = ");
+        assert!(unknown.contains(":14: unknown key `features.entities.user.mean_gaps`"), "{unknown}");
+        assert!(unknown.contains("did you mean `features.entities.user.mean_gap`?"), "{unknown}");
+        let kind = said("[\"click\", \"dear\"]", "[\"click\",\n\"deer\"]");
+        assert!(kind.contains(":16: features.entities.user.decayed[1]: \"deer\""), "{kind}");
+        assert!(kind.contains("did you mean \"dear\"?"), "{kind}");
+        let window = said("session:30m", "sesion:30m");
+        assert!(
+            window.contains("features.entities.user.windows") && window.contains("session:30m"),
+            "{window}"
+        );
+        assert!(window.contains("salience.toml:7"), "{window}");
+        let entity = said("entities.user_brand", "entities.user_brnd");
+        assert!(entity.contains("did you mean `features.entities.user_brand"), "{entity}");
     }
 
     #[test]

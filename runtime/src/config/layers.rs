@@ -39,8 +39,8 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone)]
 pub(super) struct Layers {
     pub(super) table: Table,
+    /// The defaults, and what may be set although it has none.
     shape: Table,
-    free: Vec<String>,
     sources: BTreeMap<String, Source>,
 }
 
@@ -55,15 +55,19 @@ enum Known<'a> {
 }
 
 impl Layers {
-    /// Begins with the defaults, which say what keys there are. `free`: paths of tables that take
-    /// any key although their default is not empty.
-    pub(super) fn new(defaults: &str, free: &[&str]) -> Result<Self, LoadError> {
-        let shape: Table = defaults.parse().map_err(|error: toml::de::Error| LoadError::Syntax {
-            from: Source::Defaults,
-            what: error.to_string().trim_end().to_owned(),
-        })?;
-        let free = free.iter().map(|path| (*path).to_owned()).collect();
-        Ok(Self { table: shape.clone(), shape, free, sources: BTreeMap::new() })
+    /// Begins with the defaults, which say what keys there are. `more`: keys that have no default, each
+    /// with a value of its kind.
+    pub(super) fn new(defaults: &str, more: &str) -> Result<Self, LoadError> {
+        let read = |text: &str| -> Result<Table, LoadError> {
+            text.parse().map_err(|error: toml::de::Error| LoadError::Syntax {
+                from: Source::Defaults,
+                what: error.to_string().trim_end().to_owned(),
+            })
+        };
+        let table = read(defaults)?;
+        let mut shape = read(more)?;
+        lay_over(&mut shape, table.clone());
+        Ok(Self { table, shape, sources: BTreeMap::new() })
     }
 
     /// Lays a file's text over what there is.
@@ -127,7 +131,9 @@ impl Layers {
                         key: joined,
                         from: from.clone(),
                     })?;
-                    self.set(at, value, from);
+                    let elements = value.as_array().map_or(0, Vec::len);
+                    self.set(at, value, from.clone());
+                    self.set_elements(at, elements, &from, source);
                 }
             }
             at.pop();
@@ -147,7 +153,28 @@ impl Layers {
             }
         }
         table.insert(last.clone(), value);
-        self.sources.insert(at.join("."), from);
+        let key = at.join(".");
+        // What an earlier layer said of a list's elements.
+        self.sources.retain(|known, _| !known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('[')));
+        self.sources.insert(key, from);
+    }
+
+    /// Elements of a list that stand on lines of their own.
+    fn set_elements(
+        &mut self,
+        at: &[String],
+        count: usize,
+        list: &Source,
+        source: &dyn Fn(&[String]) -> Source,
+    ) {
+        let key = at.join(".");
+        for index in 0..count {
+            let of_element: Vec<String> = at.iter().cloned().chain([index.to_string()]).collect();
+            let from = source(&of_element);
+            if from != *list && !matches!(from, Source::File(_, None)) {
+                self.sources.insert(format!("{key}[{index}]"), from);
+            }
+        }
     }
 
     /// Where the value of `key`, or of what holds it or is held in it, came from.
@@ -161,17 +188,13 @@ impl Layers {
             .map_or(Source::Defaults, |(_, source)| source.clone())
     }
 
-    fn is_free(&self, path: &str, default: &Value) -> bool {
-        default.as_table().is_some_and(Table::is_empty) || self.free.iter().any(|free| free == path)
-    }
-
     fn known(&self, key: &[String]) -> Known<'_> {
         let mut table = &self.shape;
         for (depth, part) in key.iter().enumerate() {
             let Some(default) = table.get(part) else { return Known::No };
             let rest = &key[depth + 1..];
             let path = key[..=depth].join(".");
-            if !rest.is_empty() && self.is_free(&path, default) {
+            if !rest.is_empty() && is_free(default) {
                 return Known::Free(path, rest.join("."));
             }
             match default {
@@ -185,19 +208,19 @@ impl Layers {
 
     /// All keys that hold a value, and all free-form tables (those with `true`).
     pub(super) fn keys(&self) -> Vec<(Vec<String>, bool)> {
-        fn walk(layers: &Layers, at: &mut Vec<String>, table: &Table, found: &mut Vec<(Vec<String>, bool)>) {
+        fn walk(at: &mut Vec<String>, table: &Table, found: &mut Vec<(Vec<String>, bool)>) {
             for (part, value) in table {
                 at.push(part.clone());
-                let free = layers.is_free(&at.join("."), value);
+                let free = is_free(value);
                 match value {
-                    Value::Table(inner) if !free => walk(layers, at, inner, found),
+                    Value::Table(inner) if !free => walk(at, inner, found),
                     _ => found.push((at.clone(), free)),
                 }
                 at.pop();
             }
         }
         let mut found = Vec::new();
-        walk(self, &mut Vec::new(), &self.shape, &mut found);
+        walk(&mut Vec::new(), &self.shape, &mut found);
         found
     }
 
@@ -209,6 +232,23 @@ impl Layers {
             .chain(self.shape.keys().cloned())
             .collect();
         LoadError::UnknownKey { key: key.to_owned(), from, nearest: nearest(key, &names) }
+    }
+}
+
+/// Whether it is a table that takes any key.
+fn is_free(default: &Value) -> bool {
+    default.as_table().is_some_and(Table::is_empty)
+}
+
+/// One table over another, key by key.
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
     }
 }
 
@@ -279,12 +319,16 @@ fn shown(key: &str, value: &Value) -> String {
     }
 }
 
-/// On which line of a file each key stands.
+/// On which line of a file each key stands; elements of a list as if their place were a key.
 struct Lines(BTreeMap<Vec<String>, usize>);
 
 impl Lines {
     fn of(text: &str) -> Self {
         use toml::de::{DeTable, DeValue};
+
+        fn line(text: &str, at: usize) -> usize {
+            1 + text.get(..at).unwrap_or_default().matches('\n').count()
+        }
 
         fn walk(
             text: &str,
@@ -294,10 +338,17 @@ impl Lines {
         ) {
             for (key, value) in table {
                 at.push(key.get_ref().to_string());
-                let before = text.get(..key.span().start).unwrap_or_default();
-                found.insert(at.clone(), 1 + before.matches('\n').count());
-                if let DeValue::Table(inner) = value.get_ref() {
-                    walk(text, at, inner, found);
+                found.insert(at.clone(), line(text, key.span().start));
+                match value.get_ref() {
+                    DeValue::Table(inner) => walk(text, at, inner, found),
+                    DeValue::Array(elements) => {
+                        for (index, element) in elements.iter().enumerate() {
+                            at.push(index.to_string());
+                            found.insert(at.clone(), line(text, element.span().start));
+                            at.pop();
+                        }
+                    }
+                    _ => {}
                 }
                 at.pop();
             }

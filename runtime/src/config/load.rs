@@ -111,24 +111,11 @@ pub fn load<T: DeserializeOwned>(
     env: impl Iterator<Item = (String, String)>,
     overrides: &[(String, String)],
 ) -> Result<T, LoadError> {
-    resolve(defaults, files, env, overrides, &[])?.extract()
+    resolve(defaults, files, env, overrides, "")?.extract()
 }
 
-/// As [`load`]; the tables at the paths `free` take any key although their defaults are not empty.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_with<T: DeserializeOwned>(
-    defaults: &str,
-    files: &[PathBuf],
-    env: impl Iterator<Item = (String, String)>,
-    overrides: &[(String, String)],
-    free: &[&str],
-) -> Result<T, LoadError> {
-    resolve(defaults, files, env, overrides, free)?.extract()
-}
-
-/// All layers as one, for showing them ([`Resolved::show`]) or for several types.
+/// All layers as one, for showing them ([`Resolved::show`]) or for several types. `more`: TOML of keys that
+/// may be set and have no default, each with a value of its kind.
 ///
 /// # Errors
 /// As [`load`].
@@ -137,9 +124,9 @@ pub fn resolve(
     files: &[PathBuf],
     env: impl Iterator<Item = (String, String)>,
     overrides: &[(String, String)],
-    free: &[&str],
+    more: &str,
 ) -> Result<Resolved, LoadError> {
-    let mut layers = Layers::new(defaults, free)?;
+    let mut layers = Layers::new(defaults, more)?;
     for path in files {
         let text = std::fs::read_to_string(path)
             .map_err(|error| LoadError::Unreadable { path: path.clone(), what: error.to_string() })?;
@@ -226,9 +213,16 @@ impl Resolved {
     }
 
     fn refused(&self, section: &str, error: &figment::Error) -> LoadError {
-        let path = error.path.iter().map(String::as_str);
-        let parts: Vec<&str> = [section].into_iter().filter(|part| !part.is_empty()).chain(path).collect();
-        let key = parts.join(".");
+        let mut key = section.to_owned();
+        for part in &error.path {
+            // An element of a list.
+            let is_place = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            let _ = match (is_place, key.is_empty()) {
+                (true, false) => write!(key, "[{part}]"),
+                (_, true) => write!(key, "{part}"),
+                _ => write!(key, ".{part}"),
+            };
+        }
         let from = self.layers.source(&key);
         match &error.kind {
             Kind::UnknownField(name, known) => {

@@ -16,6 +16,9 @@ wait = \"30s\"
 short = \"1m\"
 ";
 
+/// What may be set and has no default.
+const MORE: &str = "ours.windows.long = \"1s\"";
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ours {
@@ -47,7 +50,7 @@ fn layers(case: &Case) -> Result<Resolved, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
     let defaults = format!("{DEFAULTS}{OURS}");
-    resolve(&defaults, &[path], pairs(case.env).into_iter(), &pairs(case.set), &["ours.windows"])
+    resolve(&defaults, &[path], pairs(case.env).into_iter(), &pairs(case.set), MORE)
         .map_err(|error| error.to_string().replace(folder.path().to_str().unwrap(), "DIR"))
 }
 
@@ -86,6 +89,36 @@ fn the_defaults_are_complete() {
             assert!(before.starts_with("# "), "{section}.{key} has no comment");
         }
     }
+}
+
+#[test]
+fn a_key_without_a_default_may_be_set_and_no_other() {
+    let all = load_case(&Case { file: "", env: &[("SALIENCE_OURS_WINDOWS_LONG", "2h")], set: &[] }).unwrap();
+    assert_eq!(all.ours.windows["long"], Millis(7_200_000));
+    let said = error("[ours.windows]\nlon = '1d'");
+    assert_eq!(
+        said,
+        "DIR/salience.toml:2: unknown key `ours.windows.lon`; did you mean `ours.windows.long`?"
+    );
+    assert_eq!(
+        error("ours.windows.long = 3").split("; ").nth(1),
+        Some("expected a duration in quotes, such as \"1s\"")
+    );
+}
+
+#[test]
+fn an_element_of_a_list_has_a_line_of_its_own() {
+    let of = |set: &'static [(&'static str, &'static str)]| {
+        let file = "[ours]\nnames = [\n  'x',\n  'y', 'z',\n]\n";
+        let resolved = layers(&Case { file, env: &[], set }).unwrap();
+        let line = |key: &str| match resolved.source(key) {
+            Source::File(_, line) => line,
+            _ => None,
+        };
+        [0, 1, 2].map(|index| line(&format!("ours.names[{index}]")))
+    };
+    assert_eq!(of(&[]), [Some(3), Some(4), Some(4)]);
+    assert_eq!(of(&[("ours.names", "['x', 'y']")]), [None, None, None], "laid over");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn record(topic: &Arc<str>, key: &str, value: Option<&str>) -> OutRecord {
 #[test]
 fn makes_topics_once_and_knows_their_counts() {
     on_each(|cluster| {
-        let topics: config::Topics = config::resolve(config::DEFAULTS, &[], std::iter::empty(), &[], &[])
+        let topics: config::Topics = config::resolve(config::DEFAULTS, &[], std::iter::empty(), &[], "")
             .unwrap()
             .section("topics")
             .unwrap();

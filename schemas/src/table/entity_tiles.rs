@@ -41,7 +41,7 @@ struct Row {
 fn table() -> Vec<Column<Row>> {
     let counted = columns![Counted;
         "tile" Time = tile_ms, "start of the tile";
-        "entity" EntityName = entity, "item, campaign, category, brand or placement";
+        "entity" EntityName = entity, "item, campaign, category, brand, placement, item_placement or campaign_placement";
         "key" Plain = row.key, "which of them";
         "views" Plain = row.views, "views";
         "clicks" Plain = row.clicks, "clicks that are no carts";

@@ -7,27 +7,34 @@ use schemas::entity::{EntitySums, Rows};
 use super::*;
 use crate::config::{Config, EntityConfig};
 use crate::plan::Plan;
+use crate::window::Window;
 
 const TILE_MS: i64 = 60_000;
 const KEYS: usize = 4;
 
-/// Windows of one entity with tiles of a minute, in seconds. At their tails are tiles of: a minute, and
-/// up; an hour alone, so that no window has the narrow ones; a window that ends within a tile.
-const WINDOWS: [&[i64]; 4] = [
-    &[60, 600, 3_600, 86_400, 604_800, 2_592_000],
-    &[86_400 * 2],
-    &[90, 150, 200_000],
-    &[3_600, 3_660, 14_400, 86_400],
+/// Windows of one entity with tiles of a minute. At their tails are tiles of: a minute, and up; an hour
+/// alone, so that no window has the narrow ones; a window that ends within a tile; hops.
+const WINDOWS: [&[&str]; 6] = [
+    &["1m", "10m", "1h", "1d", "7d", "30d"],
+    &["2d"],
+    &["90s", "150s", "200000s"],
+    &["1h", "61m", "4h", "1d"],
+    &["1h", "tumbling:1h", "tumbling:1d", "hopping:7d/1d", "hopping:1d/1h"],
+    &["tumbling:2m", "hopping:6m/3m", "hopping:10m/2m", "hopping:12h/30m"],
 ];
 
-fn plan(windows: &[i64], kinds: &[&str]) -> SharedPlan {
+/// The windows that nest with one another, one after the other.
+fn plans(windows: &[&str], kinds: &[&str]) -> Vec<SharedPlan> {
     let names = kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
     let valued = names.iter().filter(|name| matches!(name.as_str(), "view" | "purchase" | "refund"));
     let entity = EntityConfig {
         count: names.clone(),
         sum: valued.cloned().collect(),
         seconds_since: names.clone(),
-        windows: windows.iter().map(|seconds| Millis(seconds * 1_000)).collect(),
+        windows: windows
+            .iter()
+            .map(|window| Window::parse(window).unwrap_or_else(|e| panic!("{e}")))
+            .collect(),
         ..EntityConfig::default()
     };
     let config = Config {
@@ -36,7 +43,7 @@ fn plan(windows: &[i64], kinds: &[&str]) -> SharedPlan {
         ..Config::default()
     };
     let plan = Plan::compile(&config).unwrap_or_else(|error| panic!("{error}"));
-    plan.shared.into_iter().flatten().next().unwrap_or_else(|| panic!("an item is declared"))
+    plan.shared.into_iter().flatten().collect()
 }
 
 /// What one version brings: how many tiles it goes on, and rows as (tiles back, key, kind, value).
@@ -48,12 +55,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec((gap, proptest::collection::vec(row, 0..6)), 1..60)
 }
 
-/// Sums of a window at a version, and ages, over all that came.
-fn naive(all: &[(i64, usize, EntitySums)], key: usize, window: i64, size: i64, version: i64) -> EntitySums {
+/// Sums of a window at a version over all that came.
+fn naive(
+    all: &[(i64, usize, EntitySums)],
+    key: usize,
+    window: Window,
+    size: i64,
+    version: i64,
+) -> EntitySums {
     let mut total = EntitySums::default();
     for (tile, _, sums) in all.iter().filter(|(_, of, _)| *of == key) {
-        let end = tile.div_euclid(size) * size + size;
-        if end * TILE_MS > version * TILE_MS - window {
+        let after_ms = window.after_ms(version * TILE_MS).unwrap_or(i64::MIN);
+        let is_in = match window {
+            Window::Trailing(_) => (tile.div_euclid(size) * size + size) * TILE_MS > after_ms,
+            _ => tile * TILE_MS > after_ms,
+        };
+        if is_in {
             total.merge(sums);
         }
     }
@@ -66,13 +83,13 @@ proptest! {
     /// Whatever is read in between, and with a restart after any version.
     #[test]
     fn windows_hold_what_came_and_has_not_left(
-        steps in steps(), windows in 0..WINDOWS.len(), alone: bool,
+        steps in steps(), windows in 0..WINDOWS.len(), part in 0..3_usize, alone: bool,
         reads in proptest::collection::vec((any::<u8>(), 0..10_u8), 60),
     ) {
-        let lengths = WINDOWS[windows];
         let apart = ["view", "click", "cart", "refund"];
         let kinds: &[&str] = if alone { &apart } else { &["view", "click", "purchase"] };
-        let plan = plan(lengths, kinds);
+        let plans = plans(WINDOWS[windows], kinds);
+        let plan = &plans[part % plans.len()];
         let mut texts = Interner::new();
         let (mut table, mut version) = (Table::default(), 29_000_000);
         let mut all = Vec::new();
@@ -87,30 +104,28 @@ proptest! {
                 let mut block = Vec::new();
                 Rows::push(&mut block, &format!("k{key}"), sums);
                 for row in Rows::new(&block) {
-                    table.add(tile * TILE_MS, &row, &plan, &mut texts);
+                    table.add(tile * TILE_MS, &row, plan, &mut texts);
                 }
             }
             all.extend(rows);
             version += gap;
-            table.sweep(version, &plan, &mut texts);
+            table.sweep(version, plan, &mut texts);
             let mut out = Writer(Vec::new());
-            table.write(version, &plan, &mut out);
-            let back = Table::read_from(&mut Reader::new(&out.0), texts.slots(), version, &plan);
+            table.write(version, plan, &mut out);
+            let back = Table::read_from(&mut Reader::new(&out.0), texts.slots(), version, plan);
             let back = back.unwrap_or_else(|error| panic!("{error}"));
             let mut again = Writer(Vec::new());
-            back.write(version, &plan, &mut again);
+            back.write(version, plan, &mut again);
             prop_assert_eq!(&out.0, &again.0, "one state, one snapshot");
             if *restart == 0 {
                 table = back;
             }
             for key in (0..KEYS).filter(|key| read >> key & 1 == 1) {
-                let row = texts.find(&format!("k{key}")).and_then(|text| table.read(text, version, &plan));
-                let row = row.cloned().unwrap_or_else(|| SharedRow {
-                    windows: vec![Total::default(); lengths.len()],
-                    last_ms: [NEVER; KINDS],
-                });
-                for ((got, seconds), size) in row.windows.iter().zip(lengths).zip(&plan.sizes) {
-                    let want = naive(&all, key, seconds * 1_000, *size, version);
+                table.read(texts.find(&format!("k{key}")).unwrap_or(EMPTY), version, plan);
+                let row = table.row();
+                prop_assert_eq!(row.windows.len(), plan.declared.len());
+                for ((got, window), size) in row.windows.iter().zip(&plan.declared).zip(&plan.sizes) {
+                    let want = naive(&all, key, *window, *size, version);
                     for kind in kinds {
                         let counted = |counts: [u64; KINDS]| match *kind {
                             "view" => counts[0],
@@ -120,23 +135,26 @@ proptest! {
                             _ => counts[4],
                         };
                         let (got, want) = (counted(got.counts.map(u64::from)), counted(want.counts));
-                        prop_assert_eq!(got, want, "{} {}", kind, seconds);
+                        prop_assert_eq!(got, want, "{} {}", kind, window);
                     }
                     let value = |at: usize| want.values[at] as f64 / VALUE_PARTS;
                     prop_assert_eq!(got.sums[0], value(0));
                     prop_assert_eq!(got.sums[1], if alone { 0.0 } else { value(1) });
                     prop_assert_eq!(got.sums[2], if alone { value(2) } else { 0.0 });
                 }
-                let longest_ms = lengths.last().map_or(0, |seconds| seconds * 1_000);
                 let of = all.iter().filter(|(_, of, sums)| *of == key && sums.counts[0] > 0);
                 let last = of.map(|(tile, ..)| (tile + 1) * TILE_MS).max();
-                let last = last.filter(|last| last + longest_ms > version * TILE_MS);
+                // For as long as the longest window holds what happened just before.
+                let longest = plan.declared.last().and_then(|longest| longest.after_ms(version * TILE_MS));
+                let is_trailing = matches!(plan.declared.last(), Some(Window::Trailing(_)));
+                let last = last.filter(|last| *last - i64::from(!is_trailing) > longest.unwrap_or(i64::MAX));
+                let last = last.filter(|_| plan.lasts > 0);
                 prop_assert_eq!(row.last_ms[0], last.unwrap_or(NEVER));
             }
         }
         // Nothing stays of what has left all windows.
         for _ in 0..KEYS {
-            table.sweep(version + 1_000_000, &plan, &mut texts);
+            table.sweep(version + 1_000_000, plan, &mut texts);
         }
         prop_assert_eq!((table.len(), texts.len()), (0, 0));
     }
@@ -144,7 +162,7 @@ proptest! {
 
 #[test]
 fn damaged_bytes_are_refused_or_read() {
-    let plan = plan(WINDOWS[0], &["view", "click", "purchase"]);
+    let plan = plans(WINDOWS[0], &["view", "click", "purchase"]).remove(0);
     let mut texts = Interner::new();
     let mut table = Table::default();
     for tile in 0..200 {

@@ -6,10 +6,12 @@ mod show;
 mod state;
 mod workload;
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use features::{AHEAD, Aggregates, Config, Core, Merge, Plan, Sink, VectorView};
+use schemas::duration::Millis;
 use schemas::{Codec as _, Control, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 use serde::{Deserialize, Serialize};
 
@@ -335,8 +337,8 @@ struct Turn {
 fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row]) -> Result<Turn> {
     let name = "user_views_1d";
     let position = plan.vector_schema().position(name).context("the reference set counts views")?;
-    let tile = plan.tiles().into_iter().find(|(window, _)| window.0 == DAY_MS);
-    let (_, tile) = tile.context("the reference set has a window of a day")?;
+    let tile = plan.tiles().into_iter().find(|(window, ..)| *window == Millis(DAY_MS).into());
+    let (_, tile, _) = tile.context("the reference set has a window of a day")?;
     let mut sink = InMemory { position, ..InMemory::default() };
     let mut feed = Feed::new(plan, &mut sink);
     let mut oracle = Oracle::default();

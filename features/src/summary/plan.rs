@@ -1,0 +1,178 @@
+//! Which parts are kept of a user's past, and which numbers are read of them. Follows from declarations.
+
+use crate::plan::{ENTITIES, KindSet, PLAIN, SHARED, USER};
+use crate::rates::Rates;
+
+/// A text of an event that can be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Item,
+    Campaign,
+    Category,
+    Brand,
+    Placement,
+    Device,
+    Channel,
+}
+
+impl Of {
+    pub(crate) const ALL: [(&'static str, Self); 7] = [
+        ("item", Self::Item),
+        ("campaign", Self::Campaign),
+        ("category", Self::Category),
+        ("brand", Self::Brand),
+        ("placement", Self::Placement),
+        ("device", Self::Device),
+        ("channel", Self::Channel),
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+}
+
+/// What a part is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Counts, sums, extremes.
+    Stat,
+    /// Counts by age.
+    Decayed { half_life_ms: i64 },
+    /// Different texts.
+    Distinct(Of),
+    /// The most frequent texts.
+    Top(Of),
+    /// Values by size.
+    Values,
+}
+
+/// A number of a part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Reading {
+    Count,
+    Sum,
+    Mean,
+    Min,
+    Max,
+    Variance,
+    First,
+    Last,
+    Gap,
+    Age,
+    Decayed,
+    Distinct,
+    Quantile(f64),
+    /// Of the most frequent text but so many.
+    Share(usize),
+    /// Of the view's own text among so many.
+    Rank(usize),
+}
+
+/// What is kept of the events of an entity that a set takes. `set` is a kind's place or, behind those, a
+/// filter's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) entity: usize,
+    pub(crate) set: usize,
+    pub(crate) what: What,
+}
+
+/// Over which of a cell's events a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Range {
+    /// A window of the plan, by place.
+    Window(usize),
+    /// All that is remembered.
+    All,
+}
+
+/// A number of a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Number {
+    pub(crate) cell: usize,
+    pub(crate) range: Range,
+    pub(crate) reading: Reading,
+}
+
+/// Everything that is kept, and all numbers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Summaries {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) numbers: Vec<Number>,
+    /// Places of each cell's numbers.
+    pub(crate) numbers_of: Vec<Vec<usize>>,
+    /// Places of each entity's cells.
+    cells_of: [Vec<usize>; SHARED],
+    /// Of rates: entity and window, and places of the numbers of views and clicks.
+    pub(crate) rated: Vec<((usize, usize), [usize; 2])>,
+}
+
+impl Summaries {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The place of a number among all; it is added if it is a new one.
+    pub(crate) fn number(&mut self, cell: Cell, range: Range, reading: Reading) -> usize {
+        debug_assert!(cell.entity < SHARED, "of a user's entity");
+        let at = self.cells.iter().position(|known| *known == cell).unwrap_or_else(|| {
+            self.cells_of[cell.entity].push(self.cells.len());
+            self.cells.push(cell);
+            self.numbers_of.push(Vec::new());
+            self.cells.len() - 1
+        });
+        let number = Number { cell: at, range, reading };
+        let known = self.numbers_of[at].iter().find(|known| self.numbers[**known] == number);
+        known.copied().unwrap_or_else(|| {
+            self.numbers_of[at].push(self.numbers.len());
+            self.numbers.push(number);
+            self.numbers.len() - 1
+        })
+    }
+
+    /// Adds what rates need that are not made of counts by kind: those of pairs, and of sessions, which are
+    /// behind the other `bounded` windows.
+    pub(crate) fn add_rates(&mut self, rates: &Rates, bounded: usize) {
+        for (entity, window) in rates.windows() {
+            let is_plain = entity >= SHARED || (entity < PLAIN && window < bounded);
+            if is_plain || self.rate(entity, window).is_some() {
+                continue;
+            }
+            let at = [KindSet::View, KindSet::Click].map(|kinds| {
+                let cell = Cell { entity, set: kinds as usize, what: What::Stat };
+                self.number(cell, Range::Window(window), Reading::Count)
+            });
+            self.rated.push(((entity, window), at));
+        }
+    }
+
+    /// Entities of which anything is kept.
+    pub(crate) fn entities(&self) -> impl Iterator<Item = usize> {
+        (0..SHARED).filter(|entity| !self.cells_of[*entity].is_empty())
+    }
+
+    /// Places of the numbers of views and clicks that a rate over this window is of; none where the counts
+    /// by kind are.
+    pub(crate) fn rate(&self, entity: usize, window: usize) -> Option<[usize; 2]> {
+        self.rated.iter().find(|(of, _)| *of == (entity, window)).map(|(_, at)| *at)
+    }
+
+    /// Cells of an entity, in their order.
+    pub(crate) fn of(&self, entity: usize) -> impl Iterator<Item = (usize, &Cell)> {
+        self.cells_of[entity].iter().map(|at| (*at, &self.cells[*at]))
+    }
+
+    /// The text that an entity of the user is told apart by; none for the user.
+    pub(crate) fn key(entity: usize) -> Option<Of> {
+        let name = ENTITIES[entity].strip_prefix("user_").filter(|_| entity != USER)?;
+        Of::ALL.iter().find(|(known, _)| *known == name).map(|(_, of)| *of)
+    }
+
+    /// Whether any cell or entity reads this text.
+    pub(crate) fn reads(&self, of: Of) -> bool {
+        self.cells.iter().any(|cell| {
+            Self::key(cell.entity) == Some(of)
+                || matches!(cell.what, What::Distinct(it) | What::Top(it) if it == of)
+        })
+    }
+}
