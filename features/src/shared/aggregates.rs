@@ -208,7 +208,7 @@ impl Aggregates {
             let hour = self.hours.entry(block.hour_ms).or_insert_with(Hour::new);
             for (key, sums) in HourRows::new(&block.rows) {
                 let HourKey { campaign, category, item, currency } = key;
-                let subject = self.subjects.intern([item, campaign, category], &mut self.texts);
+                let subject = self.subjects.intern([item, campaign, category], None, &mut self.texts);
                 let currency = self.texts.intern(currency);
                 let (place, was_there) = hour.place(subject, currency);
                 hour.add(place, &sums);

@@ -14,7 +14,7 @@ impl Aggregates {
         let mut out = Writer(Vec::new());
         out.byte(FORMAT);
         self.texts.write(&mut out);
-        self.subjects.write(&mut out);
+        self.subjects.write(false, &mut out);
         out.len(self.partitions.len());
         for partition in &self.partitions {
             out.int(partition.closed_ms);
@@ -42,7 +42,7 @@ impl Aggregates {
         }
         let mut aggregates = Self::new(plan, partitions);
         aggregates.texts = Interner::read(&mut input)?;
-        aggregates.subjects = Subjects::read_from(&mut input, &aggregates.texts)?;
+        aggregates.subjects = Subjects::read_from(&mut input, false, &aggregates.texts)?;
         if input.len()? != partitions {
             return Err(input.damaged());
         }
