@@ -92,7 +92,7 @@ struct Log<'a> {
 impl Log<'_> {
     fn next(&mut self) -> Result<Option<InRecord>> {
         while let Some(record) = self.cursor.next()? {
-            let is_version = |record| {
+            let is_version = |record: &InRecord| {
                 decode::<Entry>(record).map(|entry| matches!(entry, Entry::Control(Control::Entities(_))))
             };
             if !self.only_versions || is_version(&record)? {

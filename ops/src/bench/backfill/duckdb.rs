@@ -72,12 +72,13 @@ pub(super) fn run(
     let own = speed::Folder::new("bench-backfill")?;
     let (program, out) = (own.path().join("backfill_duckdb.py"), own.path().join("vectors.parquet"));
     std::fs::write(&program, PROGRAM)?;
+    let tables = folder.join(lake::TABLES);
     let mut beside = Beside::default();
     for turn in 0..TURNS {
         let table = format!("user_{turn}");
         let pass = Pass::run(&context, &table, 1, views)?;
         let mut command = on_one_core(&peers.path("python/bin/python"));
-        command.arg(&program).args([&folder.join("events"), &folder.join(&table), &out]).arg("1");
+        command.arg(&program).args([&tables.join("events"), &tables.join(&table), &out]).arg("1");
         let said: Said = said("DuckDB", &mut command)?;
         let apart = (said.sum as f64 - said.our_sum as f64).abs() / (said.sum as f64).max(1.0);
         ensure!(
