@@ -36,7 +36,7 @@ impl Peers {
             .or_else(|| self.without("streams/peers.jar"))
     }
 
-    /// Why DuckDB cannot be run here, if it cannot.
+    /// Why `DuckDB` cannot be run here, if it cannot.
     pub(super) fn without_duckdb(&self) -> Option<String> {
         without_program("taskset").or_else(|| self.without("python/bin/python"))
     }

@@ -115,7 +115,7 @@ fn against(
     match log.next()? {
         Some(stored) => differences(context, recomputed, &stored, outcome),
         None => {
-            outcome.differs(format!("{topic}[{partition}]: record {} of the merge is missing", log.compared))
+            outcome.differs(format!("{topic}[{partition}]: record {} of the merge is missing", log.compared));
         }
     }
     Ok(())

@@ -140,7 +140,9 @@ fn record(row: Row) -> EntityTiles {
     };
     let hour = |hourly: &[Hourly]| {
         let mut rows = Vec::new();
-        hourly.iter().for_each(|hourly| hourly.row.push_to(&mut rows));
+        for hourly in hourly {
+            hourly.row.push_to(&mut rows);
+        }
         HourBlock { hour_ms: hourly[0].hour_ms, rows: rows.into() }
     };
     let blocks = counted.chunk_by(same).map(block).collect();

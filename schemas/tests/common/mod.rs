@@ -194,7 +194,9 @@ fn hours() -> impl Strategy<Value = Vec<HourBlock>> {
     });
     let rows = vec(row, 1..4).prop_map(|rows| {
         let mut block = Vec::new();
-        rows.iter().for_each(|row| row.push_to(&mut block));
+        for row in rows {
+            row.push_to(&mut block);
+        }
         Bytes::from(block)
     });
     btree_map(time(), rows, 0..3)

@@ -72,7 +72,7 @@ pub struct Measured {
     pub ratio_to_kafka_streams: Option<f64>,
     /// The same over Flink's.
     pub ratio_to_flink: Option<f64>,
-    /// Records that `backfill` folds to the user's windows alone a second of a core's time, over DuckDB's.
+    /// Records that `backfill` folds to the user's windows alone a second of a core's time, over `DuckDB`'s.
     pub backfill_ratio_to_duckdb: Option<f64>,
     /// The stream engines, each way that they were run.
     pub engines: Vec<Engine>,
