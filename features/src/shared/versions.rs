@@ -57,8 +57,11 @@ impl Versions {
                 }
             }
         }
-        for (table, plan) in self.tables.iter_mut().flatten().zip(plan.shared.iter().flatten()) {
-            table.sweep(version_ms.div_euclid(plan.tile_ms), plan, texts);
+        for (tables, plans) in self.tables.iter_mut().zip(&plan.shared) {
+            // None yet of an entity of which nothing has come.
+            for (table, plan) in tables.iter_mut().zip(plans) {
+                table.sweep(version_ms.div_euclid(plan.tile_ms), plan, texts);
+            }
         }
         self.version_ms = Some(version_ms);
         true

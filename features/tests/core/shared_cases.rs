@@ -270,6 +270,32 @@ fn a_rate_is_drawn_towards_a_parent_that_shows_none() {
 }
 
 #[test]
+fn an_entity_of_which_nothing_has_come_changes_nothing_of_the_others() {
+    let mut config = shared_config();
+    let windows = |all: &[i64]| all.iter().map(|window| Millis(*window).into()).collect();
+    config.entities.get_mut("item").unwrap().windows = windows(&[60_000]);
+    config.entities.get_mut("campaign").unwrap().windows = windows(&[600_000, 3_600_000, 86_400_000]);
+    let mut cluster = Cluster::new(&config);
+    cluster.write(&sources());
+    let view = |at: i64, campaign: &str| entry(event(Kind::View, campaign, at, "u", "", campaign));
+    for campaign in ["a", "b", "c", "d", "e"] {
+        cluster.write(&view(START, campaign));
+    }
+    // Far beyond the item's window, and in the campaign's longest.
+    for minute in 1..120 {
+        cluster.write(&tick(START + minute * 60_000));
+        cluster.take_all();
+    }
+    for campaign in ["a", "b", "c", "d", "e"] {
+        cluster.write(&view(START + 120 * 60_000, campaign));
+        let (vector, _) = cluster.vectors.last().unwrap();
+        assert_eq!(cluster.number(vector, "campaign_views_1h").to_bits(), 0_f32.to_bits());
+        assert_eq!(cluster.number(vector, "campaign_views_1d").to_bits(), 1_f32.to_bits());
+        assert!(cluster.number(vector, "item_views_1m").is_nan());
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let refused = |config: &Config| Plan::compile(config).unwrap_err().to_string();
     let mut config = shared_config();
