@@ -348,7 +348,6 @@ fn bench_quality(global: &Global, quality: Quality) -> Result<u8> {
         seed: quality.seed,
         data: quality.data,
         only: quality.only,
-        shared: quality.shared,
         python: quality.python,
         keep: quality.keep,
     };

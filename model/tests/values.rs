@@ -22,6 +22,8 @@ fn defaults() -> Config {
     }
     let mut config = toml::from_str::<File>(model::DEFAULTS).unwrap().model;
     config.encoder.item_buckets = 4096;
+    // Nothing here fits any.
+    config.encoder.dictionaries.clear();
     // What a purchase comes to does not depend on who buys here.
     config.encoder.user_buckets = 0;
     config.network.width = 8;

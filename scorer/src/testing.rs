@@ -70,6 +70,8 @@ pub(crate) fn artefact_with(
     config.encoder.placement_buckets = 4;
     config.encoder.device_buckets = 4;
     config.encoder.channel_buckets = 4;
+    // Nothing here fits any.
+    config.encoder.dictionaries.clear();
     config.training.max_epochs = 1;
     config.training.batch_size = 64;
     config.training.threads = 1;

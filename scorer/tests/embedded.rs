@@ -60,6 +60,8 @@ fn publish(store: &Store, version: &str, seed: u64) -> ModelAnnouncement {
     config.network.heads = 1;
     config.network.mlp = vec![8];
     config.encoder.item_buckets = 64;
+    // Nothing here fits any.
+    config.encoder.dictionaries.clear();
     config.training.max_epochs = 1;
     config.training.batch_size = 32;
     config.training.threads = 1;

@@ -141,9 +141,6 @@ pub(crate) struct Quality {
     /// Only these sets: linear, crossed, drifting, rees46, `open_bandit`.
     #[arg(long, value_delimiter = ',', value_name = "SETS")]
     pub(crate) only: Vec<String>,
-    /// Gives the rows the declared windows of entities that users share (item, campaign), too.
-    #[arg(long)]
-    pub(crate) shared: bool,
     /// Seed of the markets.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

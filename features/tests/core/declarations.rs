@@ -40,7 +40,7 @@ fn the_defaults_compile_to_unique_column_names() {
 fn every_window_has_at_most_64_tiles() {
     let tiles = Plan::compile(&Config::default()).unwrap().tiles();
     let text: Vec<String> = tiles.iter().map(|(w, t, _)| format!("{w}/{t}")).collect();
-    let want = ["1m/1s", "10m/10s", "1h/1m", "1d/30m", "7d/3h", "30d/12h"];
+    let want = ["1m/1s", "10m/10s", "1h/1m", "1d/30m", "3d/3h", "7d/3h", "30d/12h"];
     assert!(want.iter().all(|tile| text.iter().any(|text| text == tile)), "{text:?}");
     let spans = Plan::compile(&Config::default()).unwrap().tiles();
     let most = spans.iter().map(|(window, tile, _)| -window.after_ms(0).unwrap() / tile.0).max();

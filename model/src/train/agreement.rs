@@ -26,7 +26,10 @@ fn defaults() -> Config {
     struct File {
         model: Config,
     }
-    toml::from_str::<File>(crate::DEFAULTS).unwrap().model
+    let mut config = toml::from_str::<File>(crate::DEFAULTS).unwrap().model;
+    // Nothing here fits any.
+    config.encoder.dictionaries.clear();
+    config
 }
 
 /// A set, and a model with random weights everywhere, zeros included.

@@ -110,8 +110,9 @@ fn config_of(reference: &Reference, case: &Case) -> Config {
     ] {
         *buckets = reference.tables[field];
     }
-    // The reference has no consumers.
+    // The reference has no consumers, and rows are its ids.
     encoder.user_buckets = 0;
+    encoder.dictionaries.clear();
     encoder.content_embedding = reference.content;
     config.training.conversion_weight = reference.conversion_weight;
     config.training.view_through_weight = reference.view_through_weight;

@@ -97,7 +97,7 @@ pub fn run(sources: &Sources, options: &Options) -> Result<Report> {
 
 fn explain_market(kind: MarketKind, sources: &Sources, options: &Options) -> Result<Explained> {
     let set = Set::Market(kind);
-    let config = set.config(sources, false)?;
+    let config = set.config(sources)?;
     eprintln!("{}: making the impressions", set.name());
     let rows = set.rows(&config, options.impressions, options.seed, None)?;
     let told = drivers(kind, &config, options.impressions, options.seed)?;

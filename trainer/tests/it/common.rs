@@ -38,6 +38,8 @@ pub fn network() -> model::Config {
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![16];
+    // Tests name the fields that have one.
+    config.encoder.dictionaries.clear();
     config.encoder.item_buckets = 64;
     config.encoder.campaign_buckets = 64;
     config.encoder.category_buckets = 16;

@@ -35,8 +35,6 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Names of the sets to judge on; empty: all.
     pub only: Vec<String>,
-    /// Whether rows have the declared windows of entities that users share.
-    pub shared: bool,
     /// The Python of the peers; without it there is none beside ours.
     pub python: Option<PathBuf>,
     /// Where the exported rows and predictions stay; else in a temporary folder that is deleted.
@@ -127,7 +125,7 @@ pub fn run(sources: &Sources, options: &Options) -> Result<Report> {
 
 fn judge_set(set: &Set, sources: &Sources, options: &Options) -> Result<Judged> {
     let name = set.name();
-    let config = set.config(sources, options.shared)?;
+    let config = set.config(sources)?;
     eprintln!("{name}: making the impressions");
     let rows = set.rows(&config, options.impressions, options.seed, options.data.as_deref())?;
     let times: Vec<i64> = rows.impressions.iter().map(|row| row.at_ms).collect();

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use ingest::Catalogue;
 use market::{Drivers, Market, MarketKind};
 use schemas::duration::Millis;
-use schemas::{SharedEntity, topic};
+use schemas::topic;
 
 use super::rows::{Maker, Rows};
 use crate::config::{Config, Sources};
@@ -49,20 +49,16 @@ impl Set {
         }
     }
 
-    /// The settings that fit it, under the user's own; `shared` says whether rows have windows of
-    /// entities that users share. Kept predictions of peers are of rows without.
+    /// The settings that fit it, under the user's own.
     ///
     /// # Errors
     /// Settings that make no sense.
-    pub fn config(&self, user: &Sources, shared: bool) -> Result<Config> {
+    pub fn config(&self, user: &Sources) -> Result<Config> {
         let preset = match self {
             Self::Market(_) => super::PRESET,
             Self::Log(format) => format.preset(),
         };
         let mut config = Sources { preset: Some(preset), ..user.clone() }.load()?;
-        if !shared {
-            config.features.entities.retain(|name, _| SharedEntity::parse(name).is_none());
-        }
         if let Self::Log(_) = self {
             // Small logs are judged, too.
             config.trainer.split.min_train_rows = config.trainer.split.min_train_rows.min(500);
@@ -178,7 +174,7 @@ mod tests {
     #[test]
     fn a_market_becomes_rows_in_order_with_outcomes_and_truths() {
         let set = Set::Market(MarketKind::Crossed);
-        let config = set.config(&Sources::default(), false).unwrap();
+        let config = set.config(&Sources::default()).unwrap();
         let rows = set.rows(&config, 6_000, 3, None).unwrap();
         let count = rows.impressions.len() as f64;
         assert_eq!(rows.impressions.len(), 6_000);
