@@ -26,10 +26,33 @@ start, threading.Thread.start = threading.Thread.start, lambda self: None
 import deepctr_torch
 
 threading.Thread.start = start
+import deepctr_torch.models.basemodel
 from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat
 from deepctr_torch.models import DIN, AutoInt
 
 WIDTH, BATCH, EPOCHS, PATIENCE = 16, 1024, 15, 2
+
+# Moments of rows that are seldom named fade to denormal numbers, on which a step takes several times as long.
+torch.set_flush_denormal(True)
+
+
+class Batches:
+    """What the package takes of PyTorch's loader, which gathers row by row: a fifth of the training's time."""
+
+    def __init__(self, dataset, batch_size, shuffle=False):
+        self.tensors, self.size, self.shuffle = dataset.tensors, batch_size, shuffle
+
+    def __len__(self):
+        return -(-len(self.tensors[0]) // self.size)
+
+    def __iter__(self):
+        rows = len(self.tensors[0])
+        order = torch.randperm(rows) if self.shuffle else torch.arange(rows)
+        for batch in order.split(self.size):
+            yield [tensor[batch] for tensor in self.tensors]
+
+
+deepctr_torch.models.basemodel.DataLoader = Batches
 
 folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 meta = json.loads((folder / "meta.json").read_text())
@@ -102,7 +125,8 @@ if name == "autoint":
     model = AutoInt(features, features, att_layer_num=2, att_head_num=2, **common)
 else:
     model = DIN(features, ["item", "campaign", "category"], att_weight_normalization=True, **common)
-model.compile("adam", "binary_crossentropy", metrics=[])
+# The package's "adam", in one pass.
+model.compile(torch.optim.Adam(model.parameters(), fused=True), "binary_crossentropy", metrics=[])
 select = lambda rows: {key: inputs[key][rows] for key in model.feature_index}
 truth = clicked.astype(np.float32)
 
