@@ -54,6 +54,11 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Config { command } => config(global, &command),
         Command::Models { command } => models(global, &command),
         Command::Bench { command: BenchCommand::Pipeline { events, json } } => bench(global, events, json),
+        Command::Bench { command: BenchCommand::Ingest { events, seed, json } } => {
+            let config = load(global, Some(ops::bench::ingest::PRESET))?;
+            let options = ops::bench::ingest::Options { events, seed };
+            print_measured(&ops::bench::ingest::run(&config, options)?, json)
+        }
         Command::Bench { command: BenchCommand::Train(speed) } => {
             load(global, None)?;
             print_measured(&ops::bench::speed::train::run(&options_of(&speed))?, speed.json)

@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod classic;
 pub mod explain;
 pub mod features;
+pub mod ingest;
 pub mod peers;
 pub mod quality;
 pub mod speed;

@@ -17,6 +17,19 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Raw records of the simulated market that ingest's core takes a second of a core's time, from bytes to
+    /// encoded events, beside a bare parse of the same bytes by simd-json.
+    Ingest {
+        /// Raw records.
+        #[arg(long, default_value_t = 300_000)]
+        events: u64,
+        /// Seed of the market.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Examples per second of training the classic shape (50 tokens, a table of a million rows), beside
     /// `PyTorch` on the same threads.
     Train(Speed),
