@@ -107,6 +107,11 @@ impl Input {
     pub(super) fn close(&mut self) {
         self.queues.clear();
         self.consumer.context().close();
+        // What the group asked and nobody answered is answered here, rather than from within the close,
+        // which may ask again and wait. Where nothing was asked, this changes nothing.
+        if let Err(error) = self.consumer.unassign() {
+            tracing::debug!(%error, "could not give partitions back before closing");
+        }
     }
 
     pub(super) fn is_assigned(&self) -> bool {
@@ -277,4 +282,91 @@ pub(super) fn offsets<'a>(
             }
         })
         .collect()
+}
+
+#[cfg(all(test, feature = "embedded-broker"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed setup is a failed test")]
+    use std::sync::mpsc;
+
+    use super::super::clients::{self, Names};
+    use super::*;
+    use crate::config::Kafka;
+    use crate::embedded::{self, Broker};
+    use crate::kafka::{Admin, TopicSpec};
+
+    fn cluster() -> (Broker, Kafka) {
+        let broker = embedded::spawn().unwrap();
+        let kafka = Kafka::at(broker.bootstrap());
+        let name = "topic".into();
+        let spec = TopicSpec { name, partitions: 2, replication_factor: -1, config: Vec::new() };
+        Admin::new(&kafka).unwrap().create_topics(&[spec]).unwrap();
+        (broker, kafka)
+    }
+
+    fn member(kafka: &Kafka, number: usize) -> Input {
+        let wake = Arc::new(Wake::default());
+        let names = Names::new(kafka, "close", "instance", number);
+        let consumer = clients::consumer(kafka, &names, &wake).unwrap();
+        consumer.subscribe(&["topic"]).unwrap();
+        Input::new(consumer, wake)
+    }
+
+    /// What the group says next to one member; the others' answers are given meanwhile.
+    fn asked(of: &mut Input, others: &mut [&mut Input]) -> GroupEvent {
+        for _ in 0..1_000 {
+            for other in &mut *others {
+                if let Polled::Group(GroupEvent::Revoked(_) | GroupEvent::Lost(_)) =
+                    other.poll(1, Duration::ZERO).unwrap()
+                {
+                    other.consume(&[]).unwrap();
+                }
+            }
+            if let Polled::Group(event) = of.poll(1, Duration::from_millis(20)).unwrap() {
+                return event;
+            }
+        }
+        panic!("the group says nothing");
+    }
+
+    /// As a worker is dropped; whether it comes to an end.
+    fn closes(mut input: Input) -> bool {
+        let (done, closed) = mpsc::channel();
+        std::thread::spawn(move || {
+            input.close();
+            drop(input);
+            done.send(())
+        });
+        closed.recv_timeout(Duration::from_secs(30)).is_ok()
+    }
+
+    #[test]
+    fn closes_while_what_was_given_is_not_yet_taken() {
+        let (_broker, kafka) = cluster();
+        let mut one = member(&kafka, 0);
+        let event = asked(&mut one, &mut []);
+        assert!(matches!(&event, GroupEvent::Assigned(given) if given.len() == 2), "{event:?}");
+        assert!(closes(one));
+    }
+
+    #[test]
+    fn closes_while_what_is_taken_is_not_yet_given_back() {
+        let (_broker, kafka) = cluster();
+        let mut one = member(&kafka, 0);
+        let event = asked(&mut one, &mut []);
+        let GroupEvent::Assigned(given) = event else { panic!("{event:?}") };
+        let from: Vec<_> = given.into_iter().map(|partition| (partition, 0)).collect();
+        one.consume(&from).unwrap();
+        let mut two = member(&kafka, 1);
+        let event = asked(&mut one, &mut [&mut two]);
+        assert!(matches!(&event, GroupEvent::Revoked(_)), "{event:?}");
+        assert!(closes(one));
+        assert!(closes(two));
+    }
+
+    #[test]
+    fn closes_where_nothing_is_asked() {
+        let (_broker, kafka) = cluster();
+        assert!(closes(member(&kafka, 0)));
+    }
 }
