@@ -1,4 +1,6 @@
-//! The HTTP listener for those who watch: `/healthz`, `/readyz`, `/metrics`. It changes nothing.
+//! The HTTP listener for those who watch: `/healthz`, `/readyz`, `/metrics`; and for those who scale:
+//! `POST /drain` stops the process for good. Whoever reaches it may do that: it listens on loopback unless
+//! configured otherwise.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -77,7 +79,9 @@ struct Shared {
 /// wants no listener. Must be called in a tokio runtime.
 ///
 /// `/healthz` answers 200 unless a part has failed; `/readyz` 200 when all parts are ready and
-/// nothing is stopping, 503 with the reasons otherwise; `/metrics` in Prometheus' text format.
+/// nothing is stopping, 503 with the reasons otherwise; `/metrics` in Prometheus' text format. `POST /drain`
+/// answers 202 and stops everything as SIGTERM does, but leaves the consumer groups first, so that other
+/// instances take the partitions over at once instead of when the session ends.
 ///
 /// # Errors
 /// The address cannot be listened on.
@@ -98,6 +102,7 @@ pub async fn serve(
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(all_metrics))
+        .route("/drain", post(drain))
         .with_state(Shared { readiness, metrics, shutdown: shutdown.clone() });
     tokio::spawn(async move {
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.wait().await });
@@ -126,6 +131,12 @@ async fn ready(State(shared): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
 }
 
+async fn drain(State(shared): State<Shared>) -> Response {
+    tracing::info!("asked to stop for good: leaving the consumer groups");
+    shared.shutdown.drain();
+    (StatusCode::ACCEPTED, "draining\n").into_response()
+}
+
 async fn all_metrics(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.render()).into_response()
 }
@@ -138,8 +149,12 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        ask(address, "GET", path).await
+    }
+
+    async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
@@ -165,6 +180,9 @@ mod tests {
         assert!(text.contains("salience_test_events_total{service=\"ingest\"} 3"), "{text}");
         assert!(text.contains("salience_test_seconds_bucket{le=\"0.025\"} 1"), "{text}");
         assert_eq!(get(address, "/nothing").await.0, 404);
+        // A look does not stop anything.
+        assert_eq!(get(address, "/drain").await.0, 405);
+        assert!(!shutdown.is_set());
 
         let error = serve(
             &address.to_string(),
@@ -177,7 +195,8 @@ mod tests {
         assert!(error.to_string().contains("choose a free port, or 0"), "{error}");
         let none = serve("", readiness, crate::telemetry::metrics().unwrap(), Shutdown::new()).await;
         assert_eq!(none.unwrap(), None);
-        shutdown.set();
+        assert_eq!(ask(address, "POST", "/drain").await, (202, "draining\n".to_owned()));
+        assert!(shutdown.is_draining());
         let stopped = async {
             while tokio::net::TcpStream::connect(address).await.is_ok() {
                 // Between looks at the condition; the test ends by it, or by its time-out.

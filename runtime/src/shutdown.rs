@@ -2,7 +2,7 @@
 //! first part that fails. Knows nothing of what the parts do.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct Shutdown {
 #[derive(Default)]
 struct Inner {
     token: CancellationToken,
+    draining: AtomicBool,
     exit_code: AtomicI32,
     failure: Mutex<Option<String>>,
     lock: Mutex<()>,
@@ -51,6 +52,18 @@ impl Shutdown {
         self.inner.token.cancel();
         let _held = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.changed.notify_all();
+    }
+
+    /// Asks everything to stop for good rather than for a restart: what is kept for one's own return (the
+    /// membership of a consumer group) is given up, so that others take over at once.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+        self.set();
+    }
+
+    /// Whether everything should stop for good.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::SeqCst)
     }
 
     /// Waits until everything should stop.
@@ -203,5 +216,8 @@ mod tests {
         assert!(shutdown.sleep(Duration::from_mins(1)));
         assert_eq!(shutdown.exit_code(), 0);
         assert_eq!(shutdown.failure(), None);
+        assert!(!shutdown.is_draining());
+        shutdown.drain();
+        assert!(shutdown.is_set() && shutdown.is_draining());
     }
 }

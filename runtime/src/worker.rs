@@ -7,6 +7,7 @@ mod clients;
 mod errors;
 mod execute;
 mod input;
+mod leave;
 mod measure;
 mod saver;
 mod thread;
@@ -90,7 +91,7 @@ pub fn group_id(kafka: &Kafka, service: &str) -> String {
 /// worker's number, so that a restarted worker takes the place of its predecessor.
 ///
 /// On `shutdown`, what has been read is committed, state is saved, and the group is left as it is
-/// for the next start.
+/// for the next start; on [`Shutdown::drain`] the members leave it, so that others take over at once.
 ///
 /// # Errors
 /// The first worker's failure; the others have been stopped.

@@ -267,6 +267,42 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     assert!(snapshots.iter().any(|path| path.ends_with("00000000000000000500.snap")), "{snapshots:?}");
 }
 
+/// Runs one worker of an instance until it is told to stop.
+fn instance(place: &Place, name: &str) -> (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>) {
+    let (mut settings, shutdown) = (place.settings(), Shutdown::new());
+    settings.service.instance = name.to_owned();
+    settings.service.workers = 1;
+    let (factory, stop) = (CopyingFactory { prefix: place.kafka.prefix.clone() }, shutdown.clone());
+    let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));
+    (shutdown, worker)
+}
+
+#[test]
+fn who_stops_for_good_leaves_its_partitions_to_the_others_at_once() {
+    let mut place = Place::new("drained");
+    // A member that only stopped would be waited for longer than this test has patience.
+    place.kafka.consumer.insert("session.timeout.ms".to_owned(), "300000".to_owned());
+    let sender = Sender::new(&place.kafka).unwrap();
+    let (one, first) = instance(&place, "one");
+    place.feed(&sender, 0..400);
+    place.read(400);
+    let (two, second) = instance(&place, "two");
+    place.feed(&sender, 400..800);
+    place.read(800);
+    one.drain();
+    first.join().unwrap().unwrap();
+    place.feed(&sender, 800..1_200);
+    check(&place.read(1_200), 300);
+    // A restart, in contrast, finds its membership as it was.
+    two.set();
+    second.join().unwrap().unwrap();
+    let (two, second) = instance(&place, "two");
+    place.feed(&sender, 1_200..1_600);
+    check(&place.read(1_600), 400);
+    two.set();
+    second.join().unwrap().unwrap();
+}
+
 /// Counts the drained polls in which all of its partitions were at their end.
 struct Counting {
     output: Arc<str>,

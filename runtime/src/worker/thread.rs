@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use super::clients::{self, GroupEvent, Names, Wake};
 use super::execute::Hands;
 use super::input::{Input, Polled};
+use super::leave::leave;
 use super::saver::Saver;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
 use crate::core::{Clock, Core, CoreError, Counters, Event, Rules};
@@ -146,6 +147,7 @@ impl<'a> Worker<'a> {
         loop {
             self.obey()?;
             if self.core.has_left() {
+                self.leave_for_good();
                 return Ok(());
             }
             if self.seat.stop.is_set() && stop_at.is_none() {
@@ -171,6 +173,25 @@ impl<'a> Worker<'a> {
         self.hands.stopping = true;
         self.tell(Event::Stop)?;
         Ok(Instant::now() + self.seat.settings.service.stop_timeout.as_duration())
+    }
+
+    /// Where the process does not come back.
+    fn leave_for_good(&mut self) {
+        if !self.seat.stop.shutdown.is_draining() {
+            return;
+        }
+        let patience = self.seat.settings.service.stop_timeout.as_duration();
+        let Hands { input, consumer, group, id, service, .. } = &mut self.hands;
+        if leave(input, consumer, group, id, patience) {
+            tracing::info!(service, id, group, "left the group");
+        } else {
+            tracing::warn!(
+                service,
+                id,
+                group,
+                "is still in the group: its partitions move when the session ends"
+            );
+        }
     }
 
     fn obey(&mut self) -> Result<(), WorkerError> {
