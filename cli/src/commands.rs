@@ -1,19 +1,18 @@
 //! Each subcommand: a call, and what it prints.
 
+mod bench;
 mod features;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use ops::bench::peers::Peers;
+use anyhow::{Context as _, Result, ensure};
 use ops::config::{Config, Sources};
 use ops::context::Context;
 use ops::pipeline::Service;
 use ops::session::Finished;
 use runtime::shutdown::Shutdown;
 
-use crate::args::bench::{BenchCommand, Quality, Speed};
 use crate::args::{
     Cli, Command, ConfigCommand, Demo, Global, LakeCommand, LogFormat, ModelsCommand, Replay, Simulate,
     TopicsCommand, Train, TrainCommand, Verify,
@@ -53,51 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         }
         Command::Config { command } => config(global, &command),
         Command::Models { command } => models(global, &command),
-        Command::Bench { command: BenchCommand::Pipeline { events, json } } => bench(global, events, json),
-        Command::Bench { command: BenchCommand::Ingest { events, seed, json } } => {
-            let config = load(global, Some(ops::bench::ingest::PRESET))?;
-            let options = ops::bench::ingest::Options { events, seed };
-            print_measured(&ops::bench::ingest::run(&config, options)?, json)
-        }
-        Command::Bench { command: BenchCommand::Train(speed) } => {
-            load(global, None)?;
-            print_measured(&ops::bench::speed::train::run(&options_of(&speed))?, speed.json)
-        }
-        Command::Bench { command: BenchCommand::Infer(speed) } => {
-            load(global, None)?;
-            print_measured(&ops::bench::speed::infer::run(&options_of(&speed))?, speed.json)
-        }
-        Command::Bench { command: BenchCommand::Quality(quality) } => bench_quality(global, quality),
-        Command::Bench { command: BenchCommand::Explain { impressions, only, seed, json } } => {
-            bench_explain(global, &ops::bench::explain::Options { impressions, only, seed }, json)
-        }
-        Command::Bench { command: BenchCommand::Features { events, users, history, peers, json } } => {
-            let config = load(global, Some(ops::backfill::PRESET))?;
-            let peers = peers.map(Peers::new);
-            let options = ops::bench::features::Options { events, users, history, peers };
-            print_measured(&ops::bench::features::run(config, &options)?, json)
-        }
-        Command::Bench {
-            command: BenchCommand::Backfill { events, days, partitions, threads, peers, json },
-        } => {
-            let peers = peers.map(Peers::new);
-            let options = ops::bench::backfill::Options { events, days, partitions, threads, peers };
-            let config = load(global, Some(ops::backfill::PRESET))?;
-            print_measured(&ops::bench::backfill::run(config, &options)?, json)
-        }
-        Command::Bench { command: BenchCommand::Classic { viewings, seed, report: file, json } } => {
-            let config = load(global, Some(ops::bench::classic::PRESET))?;
-            let (report, page) = ops::bench::classic::run(&config, viewings, seed)?;
-            if let Some(file) = file {
-                std::fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
-            }
-            if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
-            } else {
-                print!("{report}");
-            }
-            Ok(0)
-        }
+        Command::Bench { command } => bench::run(global, command),
         Command::Pseudonym { user } => {
             let config = load(global, None)?;
             for user in &user {
@@ -332,64 +287,11 @@ fn models(global: &Global, command: &ModelsCommand) -> Result<u8> {
     Ok(0)
 }
 
-fn options_of(speed: &Speed) -> ops::bench::speed::Options {
-    ops::bench::speed::Options { python: speed.python.clone(), threads: speed.threads }
-}
-
 fn print_measured(measured: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<u8> {
     if json {
         println!("{}", serde_json::to_string_pretty(measured)?);
     } else {
         print!("{measured}");
-    }
-    Ok(0)
-}
-
-fn bench_quality(global: &Global, quality: Quality) -> Result<u8> {
-    let sources = sources(global, None);
-    load(global, Some(ops::bench::quality::PRESET))?;
-    let options = ops::bench::quality::Options {
-        impressions: quality.impressions,
-        seed: quality.seed,
-        data: quality.data,
-        only: quality.only,
-        python: quality.python,
-        keep: quality.keep,
-    };
-    let report = ops::bench::quality::run(&sources, &options)?;
-    if quality.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
-    }
-    Ok(0)
-}
-
-fn bench_explain(global: &Global, options: &ops::bench::explain::Options, json: bool) -> Result<u8> {
-    load(global, Some(ops::bench::quality::PRESET))?;
-    let report = ops::bench::explain::run(&sources(global, None), options)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
-    }
-    Ok(0)
-}
-
-fn bench(global: &Global, events: u64, json: bool) -> Result<u8> {
-    let config = load(global, Some(ops::bench::PRESET))?;
-    let cluster = global.bootstrap.is_some() || std::env::var_os("SALIENCE_KAFKA_BOOTSTRAP").is_some();
-    if events == 0 {
-        bail!("--events must be at least 1");
-    }
-    let measured = ops::bench::pipeline(config, ops::bench::Options { events, seed: 1, cluster })?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&measured)?);
-    } else {
-        println!(
-            "{:.0} events/s through all hops, {:.0} events/s by a plain copy: {:.2} of it; at most {:.0} MiB",
-            measured.events_per_s, measured.copy_events_per_s, measured.ratio_to_copy, measured.peak_rss_mib
-        );
     }
     Ok(0)
 }

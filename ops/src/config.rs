@@ -147,7 +147,8 @@ mod tests {
             Some(crate::replay::Format::OpenBandit.preset()),
             Some(crate::replay::Format::Csv.preset()),
             Some(crate::backfill::PRESET),
-            Some(crate::bench::PRESET),
+            Some(crate::bench::pipeline::PRESET),
+            Some(crate::bench::latency::PRESET),
             Some(crate::bench::quality::PRESET),
             Some(crate::bench::classic::PRESET),
         ];
@@ -201,7 +202,8 @@ mod tests {
             crate::replay::Format::OpenBandit.preset(),
             crate::replay::Format::Csv.preset(),
             crate::backfill::PRESET,
-            crate::bench::PRESET,
+            crate::bench::pipeline::PRESET,
+            crate::bench::latency::PRESET,
             crate::bench::quality::PRESET,
             crate::bench::classic::PRESET,
         ] {

@@ -17,6 +17,23 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Milliseconds from event to prediction, at least once and exactly once, at steady rates: from the time
+    /// at which a record was due to be sent to the reading of its prediction. Uses the cluster of
+    /// `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.
+    Latency {
+        /// Raw records a second, each rate for itself.
+        #[arg(long, value_delimiter = ',', default_values_t = ops::bench::latency::RATES)]
+        rates: Vec<u32>,
+        /// Seconds measured of each rate, after one second that is not.
+        #[arg(long, default_value_t = 4.0)]
+        seconds: f64,
+        /// Seed of the market.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Raw records of the simulated market that ingest's core takes a second of a core's time, from bytes to
     /// encoded events, beside a bare parse of the same bytes by simd-json.
     Ingest {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use self::duckdb::Beside;
 use super::peers::Peers;
-use super::watch::ProcessWatch;
+use super::watch::{ProcessWatch, peak_rss_mib};
 use crate::backfill;
 use crate::config::Config;
 use crate::context::Context;
@@ -125,7 +125,7 @@ impl Pass {
             bail!("stopped")
         };
         ensure!(report.vectors == views, "{views} views made {} vectors", report.vectors);
-        Ok(Self { report, cpu_s: watch.seconds(), peak_rss_mib: super::peak_rss_mib() })
+        Ok(Self { report, cpu_s: watch.seconds(), peak_rss_mib: peak_rss_mib() })
     }
 }
 

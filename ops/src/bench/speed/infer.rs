@@ -14,7 +14,7 @@ use serde_json::json;
 use super::case::{BATCH, Case};
 use super::peer::{self, Peer, WITHOUT};
 use super::{Folder, Maybe, Options, TOLERANCE, furthest, median, roofline};
-use crate::bench::peak_rss_mib;
+use crate::bench::watch::peak_rss_mib;
 
 const PROGRAM: &str = include_str!("../../../../tests/peers/infer_onnx.py");
 /// Batches measured.

@@ -1,0 +1,254 @@
+//! `bench pipeline`: events per second through all hops, beside a plain copy of the same bytes over
+//! the same hops on the same broker.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use market::Market;
+use runtime::kafka::{Sender, TopicSpec};
+use runtime::processor::{OutRecord, TopicPartition};
+use runtime::shutdown::Shutdown;
+use serde::Serialize;
+
+use super::sandbox;
+use super::watch::peak_rss_mib;
+use crate::config::Config;
+use crate::context::Context;
+use crate::feed::FeedRecord;
+use crate::feeder::{Fed, Feeder, Pace};
+use crate::pipeline::{Pipeline, Service};
+use crate::stages::Backlog;
+
+/// The benchmark's settings, under the user's.
+pub const PRESET: &str = include_str!("../../presets/bench.toml");
+
+/// How long either half may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What the command line says.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Raw records.
+    pub events: u64,
+    /// Seed of the market that makes them.
+    pub seed: u64,
+    /// Use the cluster that the configuration names instead of an embedded broker.
+    pub cluster: bool,
+}
+
+/// What was measured, in one run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Measured {
+    /// Raw records through ingest, features and scorer, per second.
+    pub events_per_s: f64,
+    /// Raw records through a plain consume-produce copy of each hop's bytes, per second.
+    pub copy_events_per_s: f64,
+    /// The first over the second.
+    pub ratio_to_copy: f64,
+    /// Most memory this process held, MiB (an embedded broker included).
+    pub peak_rss_mib: f64,
+    /// Raw records.
+    pub events: u64,
+    /// Predictions that came out.
+    pub predictions: u64,
+}
+
+/// Runs it: the pipeline over records that lie ready, then the copy.
+///
+/// # Errors
+/// Anything that stops a service; a half that does not end in two minutes.
+pub fn run(config: Config, options: Options) -> Result<Measured> {
+    sandbox::within(config, options.cluster, |context| measure(context, options))
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events_per_s, copy_events_per_s, ratio_to_copy, peak_rss_mib, .. } = self;
+        write!(
+            f,
+            "{events_per_s:.0} events/s through all hops, {copy_events_per_s:.0} events/s by a plain copy: "
+        )?;
+        writeln!(f, "{ratio_to_copy:.2} of it; at most {peak_rss_mib:.0} MiB")
+    }
+}
+
+fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
+    preload(context, options)?;
+    let services = [Service::Ingest, Service::Features, Service::Merge, Service::Scorer];
+    let shutdown = Shutdown::new();
+    let pipeline = Pipeline::start(context, &services, &shutdown)?;
+    let outcome = Running { context, shutdown: &shutdown }.measure(options.events);
+    shutdown.set();
+    pipeline.join()?;
+    let (predictions, events_per_s) = outcome?;
+    let copy_events_per_s = options.events as f64 / copy(context)?.as_secs_f64();
+    Ok(Measured {
+        events_per_s,
+        copy_events_per_s,
+        ratio_to_copy: events_per_s / copy_events_per_s,
+        peak_rss_mib: peak_rss_mib(),
+        events: options.events,
+        predictions,
+    })
+}
+
+fn preload(context: &Context, options: Options) -> Result<()> {
+    let market = Market::new(&context.config.market, options.seed)?;
+    let sender = Sender::new(&context.config.kafka)?;
+    let feed = market.take(options.events as usize).map(|emission| {
+        Ok(FeedRecord {
+            topic: emission.topic,
+            key: emission.key,
+            value: emission.value,
+            at_ms: emission.arrival_ms,
+        })
+    });
+    let pace = Pace { speed: None, max_backlog: i64::MAX };
+    let backlog = Backlog::new(context)?;
+    let prefix = &context.config.kafka.prefix;
+    Feeder::new(&sender, prefix, pace, backlog, Arc::new(Fed::default()), Shutdown::new()).run(
+        feed,
+        None,
+        &Shutdown::new(),
+        |_| {},
+    )
+}
+
+/// A pipeline under measurement.
+struct Running<'a> {
+    context: &'a Context,
+    shutdown: &'a Shutdown,
+}
+
+impl Running<'_> {
+    /// Predictions that came, and raw records per second from ingest's first commit (what it had
+    /// done by then is not counted) to the last prediction: starting clients and joining groups is
+    /// not throughput.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+    fn measure(&self, events: u64) -> Result<(u64, f64)> {
+        let context = self.context;
+        let topic = &context.names.predictions;
+        let mut reader = context.reader()?;
+        let partitions = reader.end_offsets(topic)?.len();
+        let starts: Vec<_> = (0..partitions)
+            .map(|p| (TopicPartition { topic: Arc::clone(topic), partition: p as i32 }, 0))
+            .collect();
+        reader.assign(&starts)?;
+        let began = Instant::now();
+        let (first, done_by_then) = loop {
+            let seen: i64 = context.reader()?.end_offsets(&context.names.events)?.iter().sum();
+            if seen > 0 {
+                break (Instant::now(), seen as u64);
+            }
+            self.still_running(began)?;
+            thread::yield_now();
+        };
+        let (mut seen, mut last) = (0u64, first);
+        loop {
+            let records = reader.poll(10_000, Duration::from_millis(20))?;
+            if !records.is_empty() {
+                seen += records.len() as u64;
+                last = Instant::now();
+            } else if last.elapsed() > Duration::from_millis(500)
+                && seen > 0
+                // Done when every stage has caught up but for transaction markers.
+                && Backlog::new(context)?.now()? <= 2 * partitions as i64
+            {
+                break;
+            }
+            self.still_running(began)?;
+        }
+        let rest = events.saturating_sub(done_by_then).max(1);
+        Ok((seen, rest as f64 / (last - first).as_secs_f64()))
+    }
+
+    fn still_running(&self, began: Instant) -> Result<()> {
+        if self.shutdown.is_set() {
+            bail!("stopped: {}", self.shutdown.failure().unwrap_or_default());
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("the pipeline is not done after {PATIENCE:?}");
+        }
+        Ok(())
+    }
+}
+
+/// The topics that the copy writes to, one per hop.
+fn copies(context: &Context) -> [Arc<str>; 3] {
+    ["copy-1", "copy-2", "copy-3"].map(|name| format!("{}{name}", context.config.kafka.prefix).into())
+}
+
+/// Copies the input of each hop, all hops at once, one thread each; the time from the first record
+/// that any of them read until all have been delivered.
+fn copy(context: &Arc<Context>) -> Result<Duration> {
+    let n = &context.names;
+    let hops = [vec![&n.views, &n.clicks, &n.purchases], vec![&n.events], vec![&n.feature_vectors]];
+    let targets = copies(context);
+    let specs: Vec<_> = targets
+        .iter()
+        .map(|name| TopicSpec {
+            name: Arc::clone(name),
+            partitions: context.config.topics.internal_partitions,
+            replication_factor: context.config.topics.replication_factor,
+            config: Vec::new(),
+        })
+        .collect();
+    context.admin.create_topics(&specs)?;
+    let first = OnceLock::new();
+    thread::scope(|scope| {
+        let running: Vec<_> = hops
+            .iter()
+            .zip(&targets)
+            .map(|(inputs, target)| scope.spawn(|| copy_hop(context, inputs, target, &first)))
+            .collect();
+        running
+            .into_iter()
+            .try_for_each(|hop| hop.join().map_err(|_| anyhow!("a copying thread panicked"))?)
+    })?;
+    let first = first.get().context("there was nothing to copy")?;
+    Ok(first.elapsed())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+fn copy_hop(
+    context: &Context,
+    inputs: &[&Arc<str>],
+    target: &Arc<str>,
+    first: &OnceLock<Instant>,
+) -> Result<()> {
+    let mut reader = context.reader()?;
+    let sender = Sender::new(&context.config.kafka)?;
+    let mut open = Vec::new();
+    for topic in inputs {
+        for (partition, end) in reader.end_offsets(topic)?.into_iter().enumerate() {
+            if end > 0 {
+                open.push((TopicPartition { topic: Arc::clone(topic), partition: partition as i32 }, end));
+            }
+        }
+    }
+    let starts: Vec<_> = open.iter().map(|(at, _)| (at.clone(), 0)).collect();
+    reader.assign(&starts)?;
+    while !open.is_empty() {
+        for record in reader.poll(10_000, Duration::from_millis(20))? {
+            first.get_or_init(Instant::now);
+            sender.send(&OutRecord {
+                topic: Arc::clone(target),
+                partition: None,
+                key: record.record.key,
+                value: record.record.value,
+                headers: record.record.headers,
+            })?;
+        }
+        // Raw topics have no markers, so their positions reach their ends; of a single topic the
+        // reader knows when it has ended.
+        let at: BTreeMap<_, _> = reader.positions().into_iter().collect();
+        open.retain(|(partition, end)| {
+            !reader.at_end(partition) && at.get(partition).is_none_or(|next| next < end)
+        });
+    }
+    Ok(sender.flush(Duration::from_secs(30))?)
+}
