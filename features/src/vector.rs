@@ -3,7 +3,7 @@
 //! A vector is written straight from the event and the state: no text is copied on the way. The
 //! bytes are those of [`schemas::Protobuf`] for [`FeatureVector`]; a test compares them.
 
-use schemas::{Behaviour, Event, FeatureVector, Place, Record};
+use schemas::{Behaviour, Event, FeatureVector, Origin, Place, Record};
 
 use crate::interner::Interner;
 use crate::plan::{CLICK, VIEW};
@@ -50,38 +50,77 @@ impl VectorView<'_> {
 
     /// As a record of its own.
     pub fn to_vector(&self) -> FeatureVector {
+        let mut vector = FeatureVector::default();
+        self.write(&mut vector);
+        vector.values = block(self.values).into();
+        vector
+    }
+
+    /// Writes all but the numbers over another vector, whose texts and lists keep their memory.
+    pub fn write(&self, into: &mut FeatureVector) {
         let event = self.event;
-        let behaviours = self.behaviours().map(|(item, campaign, category, kind, age_ms)| Behaviour {
-            item: item.to_owned(),
-            campaign: campaign.to_owned(),
-            category: category.to_owned(),
-            kind: kind as i32,
-            age_ms,
-        });
-        FeatureVector {
-            place: self.place,
-            origin: event.origin.clone(),
-            event_id: event.event_id.clone(),
-            event_time_ms: event.event_time_ms,
-            clock_ms: self.clock_ms,
-            received_ms: event.received_ms,
-            user: event.user.clone(),
-            item: event.item.clone(),
-            campaign: event.campaign.clone(),
-            category: event.category.clone(),
-            brand: event.brand.clone(),
-            placement: event.placement.clone(),
-            device: event.device.clone(),
-            channel: event.channel.clone(),
-            request_id: event.request_id.clone(),
-            context: event.context.clone(),
-            price: event.value,
-            currency: event.currency.clone(),
-            fingerprint: self.fingerprint,
-            values: block(self.values).into(),
-            embedding: block(&event.embedding).into(),
-            behaviours: behaviours.collect(),
-            entity_version: self.entity_version(),
+        // Every field by name: one that is added must not keep what was there.
+        let FeatureVector {
+            place,
+            origin,
+            event_id,
+            event_time_ms,
+            clock_ms,
+            received_ms,
+            user,
+            item,
+            campaign,
+            category,
+            brand,
+            placement,
+            device,
+            channel,
+            request_id,
+            context,
+            price,
+            currency,
+            fingerprint,
+            values: _,
+            embedding,
+            behaviours,
+            entity_version,
+        } = into;
+        *place = self.place;
+        let mut topic = std::mem::take(&mut origin.topic);
+        topic.clone_from(&event.origin.topic);
+        *origin = Origin { topic, ..event.origin };
+        (*event_time_ms, *clock_ms) = (event.event_time_ms, self.clock_ms);
+        *received_ms = event.received_ms;
+        for (to, from) in [
+            (event_id, &event.event_id),
+            (user, &event.user),
+            (item, &event.item),
+            (campaign, &event.campaign),
+            (category, &event.category),
+            (brand, &event.brand),
+            (placement, &event.placement),
+            (device, &event.device),
+            (channel, &event.channel),
+            (request_id, &event.request_id),
+            (context, &event.context),
+            (currency, &event.currency),
+        ] {
+            to.clone_from(from);
+        }
+        *price = event.value;
+        (*fingerprint, *entity_version) = (self.fingerprint, self.entity_version());
+        *embedding = block(&event.embedding).into();
+        let recent = self.behaviours();
+        behaviours.resize_with(recent.len(), Behaviour::default);
+        for (to, from) in behaviours.iter_mut().zip(recent) {
+            let (item, campaign, category, kind, age_ms) = from;
+            for (to, from) in
+                [(&mut to.item, item), (&mut to.campaign, campaign), (&mut to.category, category)]
+            {
+                to.clear();
+                to.push_str(from);
+            }
+            (to.kind, to.age_ms) = (kind as i32, age_ms);
         }
     }
 

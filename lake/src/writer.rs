@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use schemas::table::{RowEncoder, TopicRecord};
+use schemas::{DecodeError, Place};
 
 use crate::append::{Appended, Progress};
 use crate::clock::instant;
@@ -30,11 +31,11 @@ struct Position {
     next: Option<i64>,
 }
 
-/// Writes one table.
-pub struct Writer {
+/// Writes one table, its rows made by an encoder.
+pub struct Writer<E: RowEncoder + ?Sized = dyn RowEncoder> {
     table: Table,
     topic: Arc<str>,
-    encoder: Box<dyn RowEncoder>,
+    encoder: Box<E>,
     config: Config,
     positions: BTreeMap<i32, Position>,
     /// Rows that left the encoder and are not known to be committed.
@@ -46,7 +47,7 @@ pub struct Writer {
     moved_since: Option<Instant>,
 }
 
-impl Writer {
+impl<E: RowEncoder + ?Sized> Writer<E> {
     /// Opens or creates the table.
     ///
     /// # Errors
@@ -55,7 +56,7 @@ impl Writer {
         root: &str,
         name: &str,
         topic: Arc<str>,
-        encoder: Box<dyn RowEncoder>,
+        encoder: Box<E>,
         config: &Config,
     ) -> Result<Self> {
         let table = Table::open_or_create(root, name, &encoder.schema(), config).await?;
@@ -105,21 +106,38 @@ impl Writer {
     /// # Errors
     /// [`Error::Record`]: the encoder cannot read it. What came before it can still be committed.
     pub fn push(&mut self, record: &TopicRecord) -> Result<()> {
-        let position = self.positions.entry(record.partition).or_default();
-        if position.next.is_some_and(|next| record.offset < next) {
+        let place = Place { partition: record.partition, offset: record.offset };
+        let size = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = size(&record.key) + size(&record.value);
+        self.push_with(place, bytes, |encoder| encoder.append(record))
+    }
+
+    /// Takes what stands at a place and is about so large, in bytes: `append` hands it to the encoder, and
+    /// says whether it belongs in the table. What is in already is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Record`]: the encoder cannot take it. What came before it can still be committed.
+    pub fn push_with(
+        &mut self,
+        place: Place,
+        bytes: u64,
+        append: impl FnOnce(&mut E) -> std::result::Result<bool, DecodeError>,
+    ) -> Result<()> {
+        let Place { partition, offset } = place;
+        let position = self.positions.entry(partition).or_default();
+        if position.next.is_some_and(|next| offset < next) {
             return Ok(());
         }
-        let taken = self.encoder.append(record).map_err(|source| Error::Record {
+        let taken = append(&mut self.encoder).map_err(|source| Error::Record {
             table: self.table.name().to_owned(),
             topic: self.topic.to_string(),
-            partition: record.partition,
-            offset: record.offset,
+            partition,
+            offset,
             source,
         })?;
-        position.next = Some(record.offset + 1);
-        let size = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        position.next = Some(offset + 1);
         if taken {
-            self.bytes += size(&record.key) + size(&record.value);
+            self.bytes += bytes;
             self.rows_since.get_or_insert_with(instant);
         }
         self.moved_since.get_or_insert_with(instant);

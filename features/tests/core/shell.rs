@@ -8,19 +8,24 @@ use proptest::prelude::*;
 use runtime::processor::{InRecord, Input, OutRecord, Outputs, ProcessorFactory, TopicPartition, UnitId};
 use schemas::table::TopicRecord;
 use schemas::topic::Names;
-use schemas::{Codec, Duplicate, EntityTiles, Entry, Kind, Label, Protobuf};
+use schemas::{Codec, Duplicate, EntityTiles, Entry, FeatureVector, Kind, Label, Protobuf};
 
 use crate::common::*;
 use crate::summaries::everything;
 
-/// Compares each vector's own encoding to the codec's.
-struct Compare(usize);
+/// Compares each vector's own encoding to the codec's, and what is written over the vector before.
+#[derive(Default)]
+struct Compare(usize, FeatureVector);
 
 impl Sink for Compare {
     fn vector(&mut self, vector: &VectorView<'_>) {
         let mut bytes = Vec::new();
         vector.encode(&mut bytes);
-        assert_eq!(bytes, Protobuf::to_vec(&vector.to_vector()));
+        let made = vector.to_vector();
+        assert_eq!(bytes, Protobuf::to_vec(&made));
+        vector.write(&mut self.1);
+        self.1.values = made.values.clone();
+        assert_eq!(self.1, made);
         self.0 += 1;
     }
     fn label(&mut self, _: &Label) {}
@@ -34,6 +39,7 @@ proptest! {
     #[test]
     fn a_vectors_bytes_are_the_codecs(moves in moves(60)) {
         let mut core = Core::new(plan(&config()), 3);
+        let mut compare = Compare::default();
         for (offset, mut entry) in stream(&moves).into_iter().enumerate() {
             if let Entry::Event(event) = &mut entry && offset % 2 == 0 {
                 event.embedding = vec![0.5, -1.0, f32::MAX];
@@ -42,7 +48,7 @@ proptest! {
                 event.received_ms = -5;
                 event.origin.line = 300;
             }
-            core.step(&entry, place(offset), &mut Compare(0));
+            core.step(&entry, place(offset), &mut compare);
         }
     }
 }

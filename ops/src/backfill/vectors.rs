@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use features::{Sink, VectorView};
 use lake::Writer;
-use schemas::table::{self, TopicRecord};
+use schemas::table::features::Encoder;
 use schemas::{Duplicate, EntityTiles, Label};
 
 use super::fold::Target;
@@ -17,17 +17,20 @@ use crate::context::Context;
 /// Application id of the table's positions, with the partition behind it.
 const APP: &str = "backfill";
 
+/// About what a vector takes beside its numbers, and a behaviour of it, in bytes.
+const TEXTS: u64 = 256;
+const BEHAVIOUR: u64 = 64;
+
 /// A sink that keeps vectors of the range that the table does not have yet.
 pub(super) struct Vectors<'a> {
     context: &'a Context,
-    writer: Writer,
+    writer: Writer<Encoder>,
     partition: i32,
     times: Range<i64>,
     /// Everything before this offset is in the table.
     committed: i64,
     progress: &'a Progress,
     failed: Option<lake::Error>,
-    scratch: Vec<u8>,
 }
 
 impl<'a> Vectors<'a> {
@@ -42,8 +45,7 @@ impl<'a> Vectors<'a> {
         let mut config = context.config.lake.clone();
         config.max_rows = (config.max_rows / threads).max(1);
         config.max_bytes = (config.max_bytes / threads as u64).max(1);
-        let schema = job.plan.vector_schema();
-        let encoder = table::encoder(table::features::NAME, Some(&schema)).context("the table of vectors")?;
+        let encoder = Box::new(Encoder::new(&job.plan.vector_schema()));
         let (writer, committed) = context.tokio.block_on(async {
             let root = context.store.root_url();
             let mut writer = Writer::open(root, &job.out, APP.into(), encoder, &config).await?;
@@ -58,7 +60,6 @@ impl<'a> Vectors<'a> {
             committed: committed.unwrap_or(0),
             progress,
             failed: None,
-            scratch: Vec::new(),
         };
         vectors.writer.begin(of.partition, 0);
         Ok(vectors)
@@ -95,17 +96,13 @@ impl Sink for Vectors<'_> {
         if place.offset < self.committed || !self.times.contains(&vector.event.event_time_ms) {
             return;
         }
-        self.scratch.clear();
-        vector.encode(&mut self.scratch);
-        let record = TopicRecord {
-            partition: place.partition,
-            offset: place.offset,
-            timestamp_ms: 0,
-            key: None,
-            value: Some(bytes::Bytes::copy_from_slice(&self.scratch)),
-            headers: Vec::new(),
+        let size = vector.values.len() as u64 * 4 + vector.behaviours().len() as u64 * BEHAVIOUR + TEXTS;
+        // The bytes that the stream writes are not made only to be read again: the row is what they say.
+        let append = |encoder: &mut Encoder| {
+            encoder.append_filled(place, vector.values, |row| vector.write(row))?;
+            Ok(true)
         };
-        if let Err(error) = self.writer.push(&record) {
+        if let Err(error) = self.writer.push_with(place, size, append) {
             self.failed.get_or_insert(error);
         }
     }

@@ -5,23 +5,31 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float32Array, Float32Builder};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::column::{Cells, Column, columns, typed};
 use super::form::{Floats, Hex, KindName, Plain, Time, present};
 use super::rows::{self, Rows};
-use super::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, RowEncoder, TableError};
-use crate::{Behaviour, Codec, DecodeError, FeatureVector, Protobuf, Record, VectorSchema};
+use super::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, RowEncoder, TableError, TopicRecord};
+use crate::{Behaviour, Codec, DecodeError, FeatureVector, Place, Protobuf, Record, VectorSchema};
 
 /// Name of the table.
 pub const NAME: &str = "features";
 
-/// A vector, and its numbers while they are read back.
+/// A vector, and its numbers where they are not the vector's own: while rows are read back, and where they
+/// come from elsewhere.
 #[derive(Default)]
 struct Row {
     vector: FeatureVector,
     block: Vec<u8>,
+}
+
+impl Row {
+    fn numbers(&self) -> &[[u8; 4]] {
+        let block = if self.block.is_empty() { &self.vector.values[..] } else { &self.block };
+        block.as_chunks().0
+    }
 }
 
 fn table(schema: &VectorSchema) -> Vec<Column<Row>> {
@@ -92,26 +100,81 @@ pub fn column_name(field: &str) -> String {
 
 /// An empty encoder for vectors of that schema.
 pub fn encoder(schema: &VectorSchema) -> Box<dyn RowEncoder> {
-    let (expected, block) = (schema.fingerprint(), schema.fields.len() * 4);
-    Rows::boxed(
-        FeatureVector::NAME,
-        table(schema),
-        |row: &Row| Some(row.vector.event_time_ms),
-        move |record| {
-            let vector: FeatureVector = Protobuf::decode(&record.value::<FeatureVector>()?)?;
-            let record = FeatureVector::NAME;
-            if vector.fingerprint != expected {
-                return Err(DecodeError::Fingerprint { record, found: vector.fingerprint, expected });
-            }
-            if vector.values.len() != block {
-                return Err(DecodeError::Invalid {
-                    record,
-                    what: "as many numbers as its schema has fields are needed",
-                });
-            }
-            Ok(Some(Row { vector, block: Vec::new() }))
-        },
-    )
+    Box::new(Encoder::new(schema))
+}
+
+/// The encoder of this table. Besides records it takes vectors that have never been one.
+pub struct Encoder {
+    rows: Rows<Row>,
+    /// The row at hand: its texts and lists keep their memory from one to the next.
+    row: Row,
+    numbers: usize,
+}
+
+impl Encoder {
+    /// An empty encoder for vectors of that schema.
+    pub fn new(schema: &VectorSchema) -> Self {
+        let (expected, numbers) = (schema.fingerprint(), schema.fields.len());
+        let rows = Rows::new(
+            FeatureVector::NAME,
+            table(schema),
+            |row: &Row| Some(row.vector.event_time_ms),
+            move |record| {
+                let vector: FeatureVector = Protobuf::decode(&record.value::<FeatureVector>()?)?;
+                let record = FeatureVector::NAME;
+                if vector.fingerprint != expected {
+                    return Err(DecodeError::Fingerprint { record, found: vector.fingerprint, expected });
+                }
+                check_count(vector.values.len(), numbers)?;
+                Ok(Some(Row { vector, block: Vec::new() }))
+            },
+        );
+        Self { rows, row: Row::default(), numbers }
+    }
+
+    /// Appends a vector that is no record: `fill` writes it over the one before, all fields but `values`,
+    /// which are `numbers` in the schema's order.
+    ///
+    /// # Errors
+    /// Another count of numbers than the schema's, texts that a column cannot hold; nothing was appended.
+    pub fn append_filled(
+        &mut self,
+        place: Place,
+        numbers: &[f32],
+        fill: impl FnOnce(&mut FeatureVector),
+    ) -> Result<(), DecodeError> {
+        check_count(numbers.len() * 4, self.numbers)?;
+        fill(&mut self.row.vector);
+        self.row.block.clear();
+        self.row.block.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        self.rows.push(&self.row, place, 0)
+    }
+}
+
+fn check_count(bytes: usize, numbers: usize) -> Result<(), DecodeError> {
+    if bytes == numbers * 4 {
+        return Ok(());
+    }
+    let what = "as many numbers as its schema has fields are needed";
+    Err(DecodeError::Invalid { record: FeatureVector::NAME, what })
+}
+
+impl RowEncoder for Encoder {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    fn append(&mut self, record: &TopicRecord) -> Result<bool, DecodeError> {
+        self.rows.append(record)
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn finish(&mut self) -> RecordBatch {
+        self.rows.finish()
+    }
 }
 
 /// The vectors.
@@ -155,8 +218,8 @@ impl Cells<Row> for NumberCells {
     }
 
     fn append(&mut self, record: &Row) {
-        let chunk = record.vector.values.as_chunks::<4>().0.get(self.position);
-        self.builder.append_option(chunk.and_then(|bytes| present(f32::from_le_bytes(*bytes))));
+        let number = record.numbers().get(self.position);
+        self.builder.append_option(number.and_then(|bytes| present(f32::from_le_bytes(*bytes))));
     }
 
     fn finish(&mut self) -> ArrayRef {

@@ -30,13 +30,13 @@ pub(super) struct Rows<R> {
 
 impl<R: 'static> Rows<R> {
     /// `time` gives the row's event time, ms; `None`: the Kafka timestamp makes its date.
-    pub(super) fn boxed(
+    pub(super) fn new(
         record_name: &'static str,
         columns: Vec<Column<R>>,
         time: fn(&R) -> Option<i64>,
         parse: impl Fn(&TopicRecord) -> Result<Option<R>, DecodeError> + Send + 'static,
-    ) -> Box<dyn RowEncoder> {
-        Box::new(Self {
+    ) -> Self {
+        Self {
             record_name,
             schema: schema(&columns),
             columns,
@@ -46,7 +46,39 @@ impl<R: 'static> Rows<R> {
             partition: Int32Builder::new(),
             offset: Int64Builder::new(),
             count: 0,
-        })
+        }
+    }
+
+    /// The same as a trait object.
+    pub(super) fn boxed(
+        record_name: &'static str,
+        columns: Vec<Column<R>>,
+        time: fn(&R) -> Option<i64>,
+        parse: impl Fn(&TopicRecord) -> Result<Option<R>, DecodeError> + Send + 'static,
+    ) -> Box<dyn RowEncoder> {
+        Box::new(Self::new(record_name, columns, time, parse))
+    }
+}
+
+impl<R> Rows<R> {
+    /// Appends a row whose record stands at `place` and has that Kafka timestamp.
+    ///
+    /// # Errors
+    /// A row that a column cannot hold; nothing was appended.
+    pub(super) fn push(&mut self, row: &R, place: Place, timestamp_ms: i64) -> Result<(), DecodeError> {
+        for column in &self.columns {
+            let checked = column.cells.check(row);
+            checked.map_err(|what| DecodeError::Invalid { record: self.record_name, what })?;
+        }
+        for column in &mut self.columns {
+            column.cells.append(row);
+        }
+        let time = (self.time)(row).filter(|time| *time != i64::MIN).unwrap_or(timestamp_ms);
+        self.date.append_value(day(time));
+        self.partition.append_value(place.partition);
+        self.offset.append_value(place.offset);
+        self.count += 1;
+        Ok(())
     }
 }
 
@@ -74,21 +106,9 @@ impl<R> RowEncoder for Rows<R> {
     }
 
     fn append(&mut self, record: &TopicRecord) -> Result<bool, DecodeError> {
-        let Some(parsed) = (self.parse)(record)? else { return Ok(false) };
-        for column in &self.columns {
-            column
-                .cells
-                .check(&parsed)
-                .map_err(|what| DecodeError::Invalid { record: self.record_name, what })?;
-        }
-        for column in &mut self.columns {
-            column.cells.append(&parsed);
-        }
-        let time = (self.time)(&parsed).filter(|time| *time != i64::MIN).unwrap_or(record.timestamp_ms);
-        self.date.append_value(day(time));
-        self.partition.append_value(record.partition);
-        self.offset.append_value(record.offset);
-        self.count += 1;
+        let Some(row) = (self.parse)(record)? else { return Ok(false) };
+        let place = Place { partition: record.partition, offset: record.offset };
+        self.push(&row, place, record.timestamp_ms)?;
         Ok(true)
     }
 
