@@ -52,6 +52,8 @@ pub(crate) struct Cluster {
     pub(crate) cores: Vec<Core>,
     pub(crate) merge: Merge,
     pub(crate) next: Vec<i64>,
+    /// What each partition's log holds, with the offset.
+    pub(crate) logs: Vec<Vec<(i64, Entry)>>,
     pub(crate) sent: Vec<VecDeque<EntityTiles>>,
     /// Last version marked in each partition's log.
     pub(crate) marked: Vec<u64>,
@@ -68,6 +70,7 @@ impl Cluster {
             cores: (0..PARTITIONS).map(|p| Core::new(plan.clone(), p as i32)).collect(),
             merge: Merge::new(plan.clone(), PARTITIONS),
             next: vec![0; PARTITIONS],
+            logs: vec![Vec::new(); PARTITIONS],
             sent: vec![VecDeque::new(); PARTITIONS],
             marked: vec![0; PARTITIONS],
             vectors: Vec::new(),
@@ -86,6 +89,7 @@ impl Cluster {
     pub(crate) fn step(&mut self, partition: usize, entry: &Entry) {
         let place = Place { partition: partition as i32, offset: self.next[partition] };
         self.next[partition] += 1;
+        self.logs[partition].push((place.offset, entry.clone()));
         let mut out = Out::default();
         self.cores[partition].step(entry, place, &mut out);
         for output in out.records {

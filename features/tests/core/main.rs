@@ -6,6 +6,7 @@ mod cluster;
 mod common;
 mod declarations;
 mod labels;
+mod leaks;
 mod shared;
 mod shared_cases;
 mod shell;

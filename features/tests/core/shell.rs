@@ -53,19 +53,15 @@ proptest! {
     }
 }
 
+/// An entry as it stands in a partition of `t-events`.
+pub(crate) fn record(partition: i32, offset: i64, entry: &Entry) -> InRecord {
+    let value = Some(Protobuf::to_vec(entry).into());
+    let record = TopicRecord { partition, offset, timestamp_ms: 0, key: None, value, headers: Vec::new() };
+    InRecord { topic: "t-events".into(), record }
+}
+
 fn records(entries: &[Entry]) -> Vec<InRecord> {
-    let of = |(offset, entry): (usize, &Entry)| InRecord {
-        topic: "t-events".into(),
-        record: TopicRecord {
-            partition: 3,
-            offset: offset as i64,
-            timestamp_ms: 0,
-            key: None,
-            value: Some(Protobuf::to_vec(entry).into()),
-            headers: Vec::new(),
-        },
-    };
-    entries.iter().enumerate().map(of).collect()
+    (0..).zip(entries).map(|(offset, entry)| record(3, offset, entry)).collect()
 }
 
 fn value_of(output: &Output) -> (&'static str, Vec<u8>, Option<String>) {
