@@ -48,6 +48,8 @@ pub struct Config {
     pub merge_records: usize,
     pub merge_bytes: usize,
     pub merge_wait: Millis,
+    pub max_skew: Millis,
+    pub skew_wait: Millis,
     pub fields: BTreeMap<String, String>,
 }
 
@@ -77,6 +79,8 @@ impl Default for Config {
             merge_records: 4_096,
             merge_bytes: 64 << 20,
             merge_wait: Millis(1_000),
+            max_skew: Millis(3_600_000),
+            skew_wait: Millis(10_000),
             fields: BTreeMap::new(),
         }
     }

@@ -5,9 +5,9 @@
 //! `events`, `late-events` and `dead-letters`; no input stops it.
 //!
 //! The core is [`processor`] with what it is made of: [`decode`] (bytes to events), [`horizon`]
-//! (which times are believed), [`watermark`], [`merge`] (in which order partitions are taken). The
-//! shell is [`service`], [`pseudonym::key`] and the refreshing of the [`catalogue`]. Knows nothing
-//! of windows or models.
+//! (which times are believed), [`watermark`], [`merge`] (in which order partitions are taken), [`skew`]
+//! (how far it may run ahead of other instances). The shell is [`service`], [`pseudonym::key`] and the
+//! refreshing of the [`catalogue`]. Knows nothing of windows or models.
 
 pub mod catalogue;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod partitioner;
 pub mod processor;
 pub mod pseudonym;
 pub mod service;
+pub mod skew;
 mod telemetry;
 pub mod watermark;
 

@@ -130,13 +130,21 @@ impl<T> Merge<T> {
         self.awaited = self.lanes.iter().filter(|lane| lane.is_awaited()).count();
     }
 
+    /// Time of the item that [`Merge::pop`] would give; [`i64::MIN`] of one that has none.
+    pub fn next_ms(&self) -> Option<i64> {
+        let Reverse((time_ms, _)) = *self.heads.peek()?;
+        (self.awaited == 0 || time_ms == i64::MIN).then_some(time_ms)
+    }
+
+    /// The lanes that have items, each with the time of its first.
+    pub fn heads(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.heads.iter().map(|Reverse((time_ms, lane))| (*lane as usize, *time_ms))
+    }
+
     /// The next item in order and its lane; `None` if there is none, or a lane is waited for.
     pub fn pop(&mut self) -> Option<(usize, T)> {
-        let Reverse((time_ms, lane)) = *self.heads.peek()?;
-        if self.awaited > 0 && time_ms != i64::MIN {
-            return None;
-        }
-        self.heads.pop();
+        self.next_ms()?;
+        let Reverse((_, lane)) = self.heads.pop()?;
         let lane = lane as usize;
         let entry = &mut self.lanes[lane];
         let held = entry.queue.pop_front()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use runtime::kafka::{Isolation, KafkaError, Reader};
@@ -9,9 +10,11 @@ use runtime::processor::{InRecord, TopicPartition};
 use runtime::shutdown::Shutdown;
 use runtime::worker::{Settings, WorkerError};
 use schemas::topic::Names;
+use schemas::{Codec, Control, Entry, Protobuf};
 
 use crate::catalogue::{Catalogue, SharedCatalogue};
 use crate::processor::{RawPartitions, factory};
+use crate::skew::SharedTold;
 use crate::{Config, ConfigError, PseudonymKey, telemetry};
 
 /// Records of the catalogue taken at once, under one lock.
@@ -20,6 +23,11 @@ const CATALOGUE_BATCH: usize = 1_000;
 const CATALOGUE_POLL: Duration = Duration::from_millis(100);
 /// Polls without a record after which what is left of the catalogue is no records.
 const CATALOGUE_QUIET_POLLS: u32 = 30;
+/// Records of `events` taken at once by the one that listens to ticks, and how long one poll of it waits.
+const TICKS_BATCH: usize = 1_000;
+const TICKS_POLL: Duration = Duration::from_millis(100);
+/// How long it waits after a failure.
+const TICKS_RETRY: Duration = Duration::from_secs(1);
 
 /// Why ingest stopped.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +42,7 @@ pub enum RunError {
     #[error(transparent)]
     Worker(Box<WorkerError>),
     /// A thread could not be started.
-    #[error("ingest: cannot start the thread that refreshes the catalogue: {0} (retry)")]
+    #[error("ingest: cannot start a thread that reads beside the workers: {0} (retry)")]
     Thread(std::io::Error),
 }
 
@@ -74,28 +82,39 @@ pub fn run(
         purchases: count(&names.purchases)?,
     };
     let events_partitions = count(&names.events)?;
+    let events = Arc::clone(&names.events);
 
     let catalogue = SharedCatalogue::new(Catalogue::new(config));
     let has_catalogue = load(&mut reader, &names.items, &catalogue, &shutdown)?;
     let factory = factory(config, names, raw_partitions, events_partitions, key, catalogue.clone())?;
 
+    let ticks = (config.max_skew.0 > 0)
+        .then(|| Reader::new(&settings.kafka, Isolation::ReadCommitted))
+        .transpose()?;
     let done = Shutdown::new();
     let refresher = has_catalogue.then(|| {
-        let interval = config.catalogue_refresh.as_duration();
-        let done = done.clone();
-        std::thread::Builder::new()
-            .name("ingest-catalogue".to_owned())
-            .spawn(move || refresh(reader, &catalogue, interval, &done))
+        let (interval, done) = (config.catalogue_refresh.as_duration(), done.clone());
+        beside("ingest-catalogue", move || refresh(reader, &catalogue, interval, &done))
     });
-    let refresher = refresher.transpose().map_err(RunError::Thread)?;
+    let listener = ticks.map(|reader| {
+        let (told, done) = (factory.told().clone(), done.clone());
+        beside("ingest-ticks", move || listen(reader, &events, &told, &done))
+    });
+    let threads: Result<Vec<_>, _> = [refresher, listener].into_iter().flatten().collect();
+    let threads = threads.inspect_err(|_| done.set())?;
     let result = runtime::worker::run("ingest", Arc::new(factory), settings, shutdown);
     done.set();
-    if let Some(thread) = refresher {
-        // It returns within one poll; if it panicked, that has been told, and the workers used the
-        // catalogue on.
+    for thread in threads {
+        // It returns within one poll; if it panicked, that has been told, and the workers went on with what
+        // they knew.
         let _ = thread.join();
     }
     Ok(result?)
+}
+
+/// A thread that reads beside the workers.
+fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(RunError::Thread)
 }
 
 /// Reads the catalogue up to the end that it has now; `false` where there is no such topic.
@@ -155,6 +174,48 @@ fn refresh(mut reader: Reader, catalogue: &SharedCatalogue, interval: Duration, 
             }
         }
     }
+}
+
+/// Listens to what ticks tell of the sources of others, while a worker asks. When it cannot hear, nobody is
+/// waited for.
+fn listen(mut reader: Reader, events: &Arc<str>, told: &SharedTold, done: &Shutdown) {
+    let mut listens = false;
+    while !done.is_set() {
+        if !told.read().is_asked() {
+            done.sleep(TICKS_POLL);
+            continue;
+        }
+        let heard = if listens { hear(&mut reader, told) } else { begin(&mut reader, events) };
+        listens = heard.is_ok();
+        if let Err(error) = heard {
+            telemetry::deaf(&error);
+            told.forget();
+            done.sleep(TICKS_RETRY);
+        }
+    }
+}
+
+/// Begins at the end: what a source told before says nothing of whether somebody reads it now. Ticks go to
+/// every partition, so that one tells of all.
+fn begin(reader: &mut Reader, events: &Arc<str>) -> Result<(), KafkaError> {
+    let end = reader.end_offsets(events)?.first().copied().unwrap_or(0);
+    reader.assign(&[(TopicPartition { topic: Arc::clone(events), partition: 0 }, end)])
+}
+
+fn hear(reader: &mut Reader, told: &SharedTold) -> Result<(), KafkaError> {
+    let records = reader.poll(TICKS_BATCH, TICKS_POLL)?;
+    // Events have a key.
+    let values = records.iter().filter(|record| record.record.key.is_none());
+    let values = values.filter_map(|record| record.record.value.as_ref());
+    let controls: Vec<Control> = values
+        .filter_map(|value| match Protobuf::decode(value) {
+            Ok(Entry::Control(control)) => Some(control),
+            // What cannot be read stops the services that have to.
+            Ok(Entry::Event(_)) | Err(_) => None,
+        })
+        .collect();
+    told.fold(&controls);
+    Ok(())
 }
 
 fn apply(catalogue: &SharedCatalogue, records: &[InRecord]) {

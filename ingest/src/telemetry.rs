@@ -1,7 +1,7 @@
 //! What ingest tells of itself: one function per occurrence, labels from closed or bounded lists.
 
 use runtime::processor::TopicPartition;
-use schemas::Reason;
+use schemas::{Reason, Source};
 
 use crate::catalogue::ItemError;
 
@@ -16,8 +16,9 @@ pub(crate) struct Counts {
     pub(crate) ticks: u64,
 }
 
-/// A step is done.
-pub(crate) fn stepped(counts: Counts, held: usize, held_bytes: usize) {
+/// A step is done. `waits` is whether what is held waits for sources of other workers or instances.
+pub(crate) fn stepped(counts: Counts, held: usize, held_bytes: usize, waits: bool) {
+    metrics::gauge!("salience_ingest_waits_for_others").set(f64::from(u8::from(waits)));
     metrics::counter!("salience_ingest_events_total").increment(counts.events);
     metrics::counter!("salience_ingest_late_events_total").increment(counts.late);
     metrics::counter!("salience_ingest_ticks_total").increment(counts.ticks);
@@ -38,6 +39,22 @@ pub(crate) fn ticked(source: &TopicPartition, watermark_ms: i64, idle: bool, lab
         metrics::gauge!("salience_ingest_watermark_ms", &labels).set(watermark_ms as f64);
         metrics::gauge!("salience_ingest_source_idle", &labels).set(f64::from(u8::from(idle)));
     }
+}
+
+/// What is at hand is too far ahead of a source of another worker or instance.
+pub(crate) fn waits(source: &Source, watermark_ms: i64) {
+    tracing::debug!(
+        topic = source.topic,
+        partition = source.partition,
+        watermark_ms,
+        "ingest waits for a source that others read"
+    );
+}
+
+/// Ticks cannot be listened to: nobody is waited for.
+pub(crate) fn deaf(error: &dyn std::fmt::Display) {
+    metrics::counter!("salience_ingest_listen_failures_total").increment(1);
+    tracing::warn!(%error, "ticks of other ingests are not heard, none is waited for until they are");
 }
 
 /// The unit has its partitions.

@@ -11,6 +11,7 @@ use super::Ingest;
 use crate::catalogue::SharedCatalogue;
 use crate::decode::{Decoder, RawTopic};
 use crate::pseudonym::{PseudonymKey, Pseudonymizer};
+use crate::skew::SharedTold;
 use crate::{Config, ConfigError};
 
 /// How many partitions the raw topics have.
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) decoder: Decoder,
     pub(super) catalogue: SharedCatalogue,
+    pub(super) told: SharedTold,
     pub(super) raw_partitions: RawPartitions,
     pub(super) events_partitions: i32,
     /// The set of sources, encoded.
@@ -85,6 +87,7 @@ pub fn factory(
         names,
         decoder,
         catalogue,
+        told: SharedTold::default(),
         raw_partitions,
         events_partitions,
         source_set: Bytes::new(),
@@ -99,6 +102,13 @@ pub fn factory(
     sources.sort();
     shared.source_set = Protobuf::to_vec(&Entry::Control(Control::Sources(SourceSet { sources }))).into();
     Ok(Factory { shared: Arc::new(shared) })
+}
+
+impl Factory {
+    /// What its processors know of the sources of others: for the one that listens to fold into.
+    pub fn told(&self) -> &SharedTold {
+        &self.shared.told
+    }
 }
 
 impl ProcessorFactory for Factory {

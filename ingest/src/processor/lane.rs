@@ -48,6 +48,11 @@ impl Lane {
         })
     }
 
+    /// As ticks name it.
+    pub(super) fn source(&self) -> Source {
+        Source { topic: self.partition.topic.to_string(), partition: self.partition.partition }
+    }
+
     /// What there is to tell; `None` before the first event of a source that is not idle. One that
     /// is idle without having had any event tells of the time 0, so that the clock can start.
     fn state(&self) -> Option<State> {
@@ -72,7 +77,7 @@ impl Lane {
     pub(super) fn tick(&mut self) -> Option<Tick> {
         let state = self.state().filter(|state| self.told != Some(*state))?;
         self.told = Some(state);
-        let source = Source { topic: self.partition.topic.to_string(), partition: self.partition.partition };
+        let source = self.source();
         Some(Tick { source, watermark_ms: state.watermark_ms, idle: state.idle })
     }
 

@@ -5,19 +5,21 @@
 mod factory;
 mod lane;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
     InRecord, Input, OutRecord, Outputs, Position, Processor, StepError, TopicPartition,
 };
-use schemas::{Codec, Control, Entry, Event, LateEvent, Protobuf, Ticks};
+use schemas::{Codec, Control, Entry, Event, LateEvent, Protobuf, Source, Ticks};
 
 use crate::dead_letter::dead_letter;
 use crate::decode::{Events, RawPlace, RawTopic, Refusal};
 use crate::horizon::Horizon;
 use crate::merge::{Bounds, Merge};
 use crate::partitioner::partition_of;
+use crate::skew::Skew;
 use crate::telemetry::{self, Counts, MAX_LABELLED_SOURCES};
 
 use factory::Shared;
@@ -51,6 +53,12 @@ struct Ingest {
     lane_of: [Vec<Option<usize>>; 3],
     merge: Merge<Taken>,
     horizon: Horizon,
+    /// How far the sources of others have come.
+    skew: Skew,
+    /// Own sources.
+    own: BTreeSet<Source>,
+    /// Whether it waits for others.
+    waits: bool,
     /// Whether the set of sources has been written.
     announced: bool,
     last_tick_ms: Option<i64>,
@@ -70,6 +78,9 @@ impl Ingest {
             lanes: Vec::new(),
             lane_of: [Vec::new(), Vec::new(), Vec::new()],
             merge: Merge::new(0, bounds),
+            skew: Skew::default(),
+            own: BTreeSet::new(),
+            waits: false,
             announced: false,
             last_tick_ms: None,
             last_counted_poll_ms: None,
@@ -120,8 +131,10 @@ impl Ingest {
         self.merge = Merge::new(lanes.len(), self.merge.bounds());
         let greatest_ms = lanes.iter().filter_map(|lane| lane.watermark.greatest_ms()).max();
         self.horizon = Horizon::new(&self.shared.config, greatest_ms);
+        self.own = lanes.iter().map(Lane::source).collect();
         self.lanes = lanes;
         let all: i32 = RawTopic::ALL.iter().map(|topic| self.shared.raw_partitions.of(*topic)).sum();
+        self.shared.told.assigned(self.lanes.len() == all as usize);
         telemetry::assigned(self.lanes.len(), all as usize);
         Ok(())
     }
@@ -195,9 +208,47 @@ impl Ingest {
         }
     }
 
-    /// Puts out what the merge lets go.
-    fn put_out(&mut self, out: &mut Outputs) {
-        while let Some((at, taken)) = self.merge.pop() {
+    /// The greatest time that may go out, ms, by how far the sources of others have come.
+    fn limit_ms(&mut self, now_ms: i64) -> i64 {
+        let shared = Arc::clone(&self.shared);
+        let (max_skew_ms, lateness_ms) = (shared.config.max_skew.0, shared.config.allowed_lateness.0);
+        if max_skew_ms == 0 || self.lanes.is_empty() {
+            return i64::MAX;
+        }
+        let (told, own) = (shared.told.read(), &self.own);
+        let is_own = |source: &Source| own.contains(source);
+        let slowest = self.skew.slowest(&told, is_own, now_ms, shared.config.skew_wait.0);
+        let Some((source, watermark_ms)) = slowest else { return i64::MAX };
+        let limit_ms = watermark_ms.saturating_add(max_skew_ms).saturating_add(lateness_ms);
+        let waits = self.merge.next_ms().is_some_and(|next| next > limit_ms);
+        if waits && !self.waits {
+            telemetry::waits(source, watermark_ms);
+        }
+        limit_ms
+    }
+
+    /// Every lane's first item has to wait for others. They must know how far this one has come: what
+    /// a lane will put out next moves its watermark, since nothing of it lies before that. Else two
+    /// that wait for each other behind a gap in the data would wait for ever.
+    fn tell_of_held(&mut self) {
+        for (at, time_ms) in self.merge.heads().filter(|(_, time_ms)| *time_ms != i64::MIN) {
+            let lane = &mut self.lanes[at];
+            lane.idle = false;
+            lane.watermark.observe(time_ms, self.shared.config.allowed_lateness.0);
+        }
+    }
+
+    /// Puts out what the merge lets go, and others.
+    fn put_out(&mut self, now_ms: i64, out: &mut Outputs) {
+        let limit_ms = self.limit_ms(now_ms);
+        self.waits = false;
+        while let Some(next_ms) = self.merge.next_ms() {
+            if next_ms > limit_ms {
+                self.waits = true;
+                self.tell_of_held();
+                break;
+            }
+            let Some((at, taken)) = self.merge.pop() else { break };
             let lane = &mut self.lanes[at];
             lane.done = taken.offset + 1;
             lane.moved = true;
@@ -232,7 +283,7 @@ impl Ingest {
     }
 
     /// Writes a tick to every partition of `events` if one is due. What it promises is already
-    /// out: watermarks move only in [`Self::put_out`].
+    /// out, or the next to go: watermarks move only in [`Self::put_out`].
     fn tick(&mut self, now_ms: i64, out: &mut Outputs) {
         let config = &self.shared.config;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
@@ -292,7 +343,7 @@ impl Processor for Ingest {
             }
         };
         let before = out.records.len();
-        self.put_out(out);
+        self.put_out(now_ms, out);
         self.tick(now_ms, out);
         if out.records.len() > before {
             let first = !self.announced;
@@ -306,7 +357,8 @@ impl Processor for Ingest {
         }
         let paused = self.merge.paused().map(|lane| self.lanes[lane].partition.clone());
         out.pause.extend(paused);
-        telemetry::stepped(std::mem::take(&mut self.counts), self.merge.held(), self.merge.held_bytes());
+        let counts = std::mem::take(&mut self.counts);
+        telemetry::stepped(counts, self.merge.held(), self.merge.held_bytes(), self.waits);
         Ok(())
     }
 }

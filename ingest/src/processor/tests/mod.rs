@@ -4,6 +4,9 @@
 
 mod assignment;
 mod bench;
+mod catalogue;
 mod idleness;
 mod order;
+mod outage;
 mod restarts;
+mod skew;
