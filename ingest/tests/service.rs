@@ -83,22 +83,33 @@ fn clocks(records: &[InRecord]) -> BTreeMap<i32, EventClock> {
 
 #[test]
 fn runs_stops_and_goes_on() {
+    runs_twice(1, Config::default());
+}
+
+/// Two workers that share the sources, over a span of event time many times what they may be apart.
+#[test]
+fn two_workers_wait_for_one_another_and_come_to_the_end() {
+    runs_twice(2, Config { max_skew: Millis(60_000), ..Config::default() });
+}
+
+fn runs_twice(workers: usize, config: Config) {
     let broker = embedded::spawn().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (settings, topics) = settings(broker.bootstrap(), folder.path().to_str().unwrap());
+    let (mut settings, topics) = settings(broker.bootstrap(), folder.path().to_str().unwrap());
+    settings.service.workers = workers;
     let names = Names::new("");
     Admin::new(&settings.kafka).unwrap().create_topics(&specs(&topics, "")).unwrap();
     let sender = Sender::new(&settings.kafka).unwrap();
     send(&sender, &names.items, Some("i1"), r#"{"category":"shoes","price":20}"#);
     sender.flush(Duration::from_secs(10)).unwrap();
 
-    let config = Config { idle_polls: 2, max_future: Millis(1_000), ..Config::default() };
+    let config = Config { idle_polls: 2, max_future: Millis(1_000), ..config };
     let key = PseudonymKey::new("k1", vec![7; 32]).unwrap();
     let mut sent = 0;
     for round in 1..=2_i64 {
         for n in 0..20 {
             let user = format!("user-{}", n % 5);
-            let time = T + round * 100_000 + n;
+            let time = T + round * 10_000_000 + n * 90_000;
             let value = format!(r#"{{"event_time":{time},"user_id":"{user}","item_id":"i1"}}"#);
             for topic in [&names.views, &names.clicks, &names.purchases] {
                 send(&sender, topic, Some(&user), &value);
@@ -112,7 +123,7 @@ fn runs_stops_and_goes_on() {
         let stop = shutdown.clone();
         let (all, last) = std::thread::scope(|scope| {
             let service = scope.spawn(|| ingest::run(&config, &key, &settings, shutdown.clone()));
-            let last = T + round * 100_000 + 19 - config.allowed_lateness.0;
+            let last = T + round * 10_000_000 + 19 * 90_000 - config.allowed_lateness.0;
             let all = read_until(&settings, &names.events, |records| {
                 let clocks = clocks(records);
                 events(records) >= sent
