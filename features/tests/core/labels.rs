@@ -9,7 +9,7 @@ use schemas::{Entry, Event, Kind, Label};
 use crate::common::*;
 
 /// The last label of every view, the slow way. `None` for the revision and the clock.
-fn expected(config: &Config, kept: &[(usize, Event)]) -> BTreeMap<i64, Label> {
+pub(crate) fn expected(config: &Config, kept: &[(usize, Event)]) -> BTreeMap<i64, Label> {
     let (click_window, purchase_window) = (config.click_window.0, config.purchase_window.0);
     let of = |kinds: &'static [Kind]| kept.iter().filter(move |(_, e)| kinds.contains(&e.kind_or_unknown()));
     let views: Vec<_> = of(&[Kind::View]).collect();
@@ -63,23 +63,25 @@ fn expected(config: &Config, kept: &[(usize, Event)]) -> BTreeMap<i64, Label> {
                 label.purchase_time_ms = order.event_time_ms;
                 label.currency.clone_from(&order.currency);
             }
-            label.value += order.value;
+            // Money of two currencies does not add up.
+            label.value += if label.currency == order.currency { order.value } else { 0.0 };
         } else {
             let bought = open.filter_map(|(v, _)| Some((*last.get(&(*v as i64))?, *v as i64))).max();
             if let Some((_, view)) = bought {
-                labels.get_mut(&view).unwrap().refunded += order.value;
+                let label = labels.get_mut(&view).unwrap();
+                label.refunded += if label.currency == order.currency { order.value } else { 0.0 };
             }
         }
     }
     labels
 }
 
-fn plain(label: &Label) -> Label {
+pub(crate) fn plain(label: &Label) -> Label {
     Label { revision: 0, clock_ms: 0, ..label.clone() }
 }
 
 /// The labels of each view, in order, checked for what holds of any.
-fn by_view(config: &Config, written: &[&Label]) -> BTreeMap<i64, Vec<Label>> {
+pub(crate) fn by_view(config: &Config, written: &[&Label]) -> BTreeMap<i64, Vec<Label>> {
     let mut by_view: BTreeMap<i64, Vec<Label>> = BTreeMap::new();
     for label in written {
         by_view.entry(label.place.offset).or_default().push((*label).clone());
@@ -105,7 +107,7 @@ fn by_view(config: &Config, written: &[&Label]) -> BTreeMap<i64, Vec<Label>> {
 }
 
 /// Moves the clock past everything, with records enough for all timers.
-fn finish(entries: &mut Vec<Entry>) {
+pub(crate) fn finish(entries: &mut Vec<Entry>) {
     let last =
         entries.iter().filter_map(|e| if let Entry::Event(e) = e { Some(e.event_time_ms) } else { None });
     let end = last.max().unwrap_or(START) + 3_600_001;
@@ -182,7 +184,7 @@ proptest! {
     }
 }
 
-fn last_of(outputs: &[features::Output], offset: usize) -> Label {
+pub(crate) fn last_of(outputs: &[features::Output], offset: usize) -> Label {
     (*labels(outputs).iter().rfind(|l| l.place == place(offset)).unwrap()).clone()
 }
 
