@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
+use crate::by_click::{ByClick, about};
 use crate::history::Ids;
+use crate::subjects::Subjects;
+use crate::views::OpenView;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// A click or cart.
@@ -28,6 +31,14 @@ pub(crate) struct Order {
     pub(crate) value: f64,
 }
 
+impl Click {
+    /// What it is about, as a number.
+    pub(crate) fn about(&self, subjects: &Subjects) -> u64 {
+        let subject = subjects.get(self.subject);
+        about(subject.item, subject.campaign)
+    }
+}
+
 impl Order {
     pub(crate) fn release(&self, ids: &mut Ids<'_>) {
         ids.release(self.subject);
@@ -42,6 +53,8 @@ pub(crate) struct Answers {
     pub(crate) clicks: VecDeque<Click>,
     /// In order of arrival; few.
     pub(crate) orders: Vec<Order>,
+    /// Of a user with many clicks, or with many views beside them. Not part of the state.
+    pub(crate) by_click: Option<Box<ByClick>>,
 }
 
 impl Answers {
@@ -49,8 +62,11 @@ impl Answers {
         self.clicks.is_empty() && self.orders.is_empty()
     }
 
-    pub(crate) fn add_click(&mut self, click: Click) {
+    pub(crate) fn add_click(&mut self, click: Click, subjects: &Subjects) {
         let key = (click.time_ms, click.offset);
+        if let Some(by_click) = &mut self.by_click {
+            by_click.add(&click, click.about(subjects));
+        }
         let at = match self.clicks.back() {
             Some(last) if (last.time_ms, last.offset) > key => {
                 self.clicks.partition_point(|other| (other.time_ms, other.offset) < key)
@@ -58,6 +74,20 @@ impl Answers {
             _ => self.clicks.len(),
         };
         self.clicks.insert(at, click);
+    }
+
+    /// Makes the index, with those of the user's views, the latest first, that a click from a time on may
+    /// name.
+    pub(crate) fn index(&mut self, views: impl Iterator<Item = OpenView>, from_ms: i64, subjects: &Subjects) {
+        let clicks = self.clicks.iter().map(|click| (click, click.about(subjects)));
+        let views = views.take_while(|view| view.time_ms >= from_ms);
+        self.by_click = Some(Box::new(ByClick::of(clicks, views, from_ms)));
+    }
+
+    /// The click of a time and place.
+    pub(crate) fn click_mut(&mut self, key: (i64, i64)) -> Option<&mut Click> {
+        let at = self.clicks.binary_search_by_key(&key, |click| (click.time_ms, click.offset)).ok()?;
+        self.clicks.get_mut(at)
     }
 
     pub(crate) fn take_order(&mut self, offset: i64) -> Option<Order> {
@@ -75,13 +105,24 @@ impl Answers {
         let horizon = decided_to_ms.saturating_sub(click_window_ms);
         while self.clicks.front().is_some_and(|click| click.time_ms < horizon) {
             if let Some(click) = self.clicks.pop_front() {
+                if let Some(by_click) = &mut self.by_click {
+                    by_click.remove(&click, click.about(ids.subjects));
+                }
                 ids.release(click.subject);
             }
+        }
+        if self.clicks.is_empty() {
+            self.by_click = None;
+        } else if let Some(by_click) = &mut self.by_click {
+            // No click is before the horizon, nor are there views that wait for one before it.
+            by_click.purge(horizon.saturating_sub(click_window_ms));
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.clicks.capacity() * size_of::<Click>() + self.orders.capacity() * size_of::<Order>()
+        self.clicks.capacity() * size_of::<Click>()
+            + self.orders.capacity() * size_of::<Order>()
+            + self.by_click.as_ref().map_or(0, |by_click| by_click.bytes())
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {

@@ -2,65 +2,79 @@
 //!
 //! Made when a look for a view has gone far, kept up from then on. Not part of the state.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
+use crate::spread::ByNumber;
 use crate::views::{Link, OpenView, Views};
 
-/// Links to the views of each item, by time, then place.
+/// Links to the open views of each item.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ByItem(HashMap<u32, VecDeque<Link>, BuildHasherDefault<Spread>>);
-
-/// Numbers of texts are no one's to choose: spreading them is enough.
-#[derive(Debug, Clone, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
+pub(crate) struct ByItem {
+    /// By time, then place.
+    all: ByNumber<u32, VecDeque<Link>>,
+    /// Those that a purchase was credited to, by the last one.
+    bought: ByNumber<u32, Vec<Link>>,
 }
 
+/// Time and offset of a purchase.
+type Key = (i64, i64);
+
 impl ByItem {
-    /// Of these views, the latest first.
-    pub(crate) fn of(chain: impl Iterator<Item = (u64, u32)>) -> Self {
+    /// Of these views, the latest first: number, item, and the last purchase that was credited to it.
+    pub(crate) fn of(chain: impl Iterator<Item = (u64, u32, Option<Key>)>) -> Self {
         let mut by_item = Self::default();
-        for (number, item) in chain {
-            by_item.0.entry(item).or_default().push_front(Link::to(number));
+        let mut bought = Vec::new();
+        for (number, item, last) in chain {
+            by_item.all.entry(item).or_default().push_front(Link::to(number));
+            bought.extend(last.map(|last| (last, item, Link::to(number))));
+        }
+        bought.sort_unstable_by_key(|(last, ..)| *last);
+        for (_, item, link) in bought {
+            by_item.bought.entry(item).or_default().push(link);
         }
         by_item
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// A view has come.
     pub(crate) fn add(&mut self, number: u64, view: &OpenView, item: u32, views: &Views) {
-        let links = self.0.entry(item).or_default();
+        let links = self.all.entry(item).or_default();
         let is_before = |link: &Link| views.at(*link).is_none_or(|(_, other)| other.key() < view.key());
         let at = if view.late { links.partition_point(is_before) } else { links.len() };
         links.insert(at, Link::to(number));
     }
 
-    /// A view goes.
-    pub(crate) fn remove(&mut self, number: u64, item: u32) {
-        let Some(links) = self.0.get_mut(&item) else { return };
-        if let Some(at) = links.iter().position(|link| *link == Link::to(number)) {
+    /// A purchase was credited to a view; `is_later` is whether another's last came after its own.
+    pub(crate) fn buy(&mut self, number: u64, item: u32, is_later: impl Fn(Link) -> bool) {
+        let links = self.bought.entry(item).or_default();
+        if let Some(at) = links.iter().rposition(|link| *link == Link::to(number)) {
             links.remove(at);
         }
-        if links.is_empty() {
-            self.0.remove(&item);
+        let at = links.iter().rposition(|link| !is_later(*link)).map_or(0, |at| at + 1);
+        links.insert(at, Link::to(number));
+    }
+
+    /// A view goes.
+    pub(crate) fn remove(&mut self, number: u64, item: u32) {
+        let is_it = |link: &Link| *link == Link::to(number);
+        if let Some(links) = self.all.get_mut(&item) {
+            if let Some(at) = links.iter().position(is_it) {
+                links.remove(at);
+            }
+            if links.is_empty() {
+                self.all.remove(&item);
+            }
+        }
+        if let Some(links) = self.bought.get_mut(&item) {
+            if let Some(at) = links.iter().position(is_it) {
+                links.remove(at);
+            }
+            if links.is_empty() {
+                self.bought.remove(&item);
+            }
         }
     }
 
@@ -70,11 +84,31 @@ impl ByItem {
         item: u32,
         views: &'a Views,
     ) -> impl Iterator<Item = (u64, OpenView)> + 'a {
-        self.0.get(&item).into_iter().flat_map(|links| links.iter().rev()).filter_map(|link| views.at(*link))
+        self.all
+            .get(&item)
+            .into_iter()
+            .flat_map(|links| links.iter().rev())
+            .filter_map(|link| views.at(*link))
+    }
+
+    /// Those of them that a purchase was credited to, the last one first.
+    pub(crate) fn bought<'a>(
+        &'a self,
+        item: u32,
+        views: &'a Views,
+    ) -> impl Iterator<Item = (u64, OpenView)> + 'a {
+        self.bought
+            .get(&item)
+            .into_iter()
+            .flat_map(|links| links.iter().rev())
+            .filter_map(|link| views.at(*link))
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let links: usize = self.0.values().map(|links| links.capacity() * size_of::<Link>()).sum();
-        links + self.0.capacity() * size_of::<(u32, VecDeque<Link>)>()
+        let all: usize = self.all.values().map(VecDeque::capacity).sum();
+        let bought: usize = self.bought.values().map(Vec::capacity).sum();
+        (all + bought) * size_of::<Link>()
+            + self.all.capacity() * size_of::<(u32, VecDeque<Link>)>()
+            + self.bought.capacity() * size_of::<(u32, Vec<Link>)>()
     }
 }

@@ -225,7 +225,8 @@ impl Core {
             let hash = identity.hash();
             let seen = &mut self.users.extra_or_new(user).seen;
             seen.purge(now, horizon);
-            if let Some(first) = seen.first(hash, event.event_time_ms, horizon) {
+            let looked_at = &mut self.counts.looked_at;
+            if let Some(first) = seen.first(hash, event.event_time_ms, horizon, looked_at) {
                 self.counts.duplicates += 1;
                 out.duplicate(Duplicate {
                     place,
@@ -345,6 +346,7 @@ impl Core {
                 out.label(&self.label);
             }
         }
+        self.counts.looked_at += std::mem::take(&mut self.labels.looked);
     }
 
     /// Forgets what has expired of the next users, and users of whom nothing is left.

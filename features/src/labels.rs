@@ -23,7 +23,7 @@ use crate::outcomes::Outcomes;
 use crate::plan::Plan;
 use crate::timers::{Rank, Timer, Timers};
 use crate::users::Users;
-use crate::views::{Link, OpenView, Views};
+use crate::views::{OpenView, Views};
 
 /// What is open in a partition, but for clicks and purchases that are not decided, which lie with
 /// their users.
@@ -37,6 +37,8 @@ pub(crate) struct Labels {
     pub(crate) outcomes: Outcomes,
     /// The first timer of all, and the number of the view that it is about, if it is about one.
     next: Option<(Timer, Option<u64>)>,
+    /// Clicks and views looked at one by one. Not part of the state.
+    pub(crate) looked: u64,
 }
 
 /// What a decision needs to know besides what is open.
@@ -69,7 +71,7 @@ impl Labels {
             Kind::Click | Kind::Cart => {
                 let view = id_hash(&event.view_id);
                 let click = Click { time_ms, offset, view, subject, taken: false };
-                users.extra_or_new(user).answers.add_click(click);
+                users.extra_or_new(user).answers.add_click(click, ids.subjects);
             }
             kind @ (Kind::Purchase | Kind::Refund) => {
                 let currency = ids.texts.intern(&event.currency);
@@ -107,9 +109,13 @@ impl Labels {
         if view.late {
             self.late.push(Reverse((timer, number)));
         }
-        let by_item = users.extra_mut(view.user).and_then(|extra| extra.by_item.as_mut());
-        if let Some(by_item) = by_item {
-            by_item.add(number, &view, item, &self.views);
+        if let Some(extra) = users.extra_mut(view.user) {
+            if let Some(by_item) = &mut extra.by_item {
+                by_item.add(number, &view, item, &self.views);
+            }
+            if let Some(by_click) = &mut extra.answers.by_click {
+                by_click.open(&view);
+            }
         }
         number
     }
@@ -186,12 +192,15 @@ impl Labels {
         self.write_label(number, &view, true, context, ids, label);
         let head = users.head_mut(view.user);
         head.views = self.views.remove(number, head.views);
-        if let Some(extra) = users.extra_mut(view.user)
-            && let Some(by_item) = &mut extra.by_item
-        {
-            by_item.remove(number, ids.subjects.get(view.subject).item);
-            if by_item.is_empty() {
-                extra.by_item = None;
+        if let Some(extra) = users.extra_mut(view.user) {
+            if let Some(by_item) = &mut extra.by_item {
+                by_item.remove(number, ids.subjects.get(view.subject).item);
+                if by_item.is_empty() {
+                    extra.by_item = None;
+                }
+            }
+            if let Some(by_click) = &mut extra.answers.by_click {
+                by_click.close(&view);
             }
         }
         ids.release(view.subject);
@@ -203,28 +212,8 @@ impl Labels {
 
     /// Finds the first click that answers the view whose click window closes.
     fn match_click(&mut self, number: u64, view: &OpenView, users: &mut Users, ids: &Ids<'_>, plan: &Plan) {
-        let newest = users.head(view.user).views;
         let window = plan.config.click_window.0;
-        let mut first = NEVER;
-        if let Some(extra) = users.extra_mut(view.user) {
-            let clicks = &mut extra.answers.clicks;
-            let from = clicks.partition_point(|click| click.time_ms < view.time_ms);
-            for click in clicks.range_mut(from..) {
-                if click.time_ms > view.time_ms.saturating_add(window) {
-                    break;
-                }
-                let named = click.view != 0 && click.view == view.id;
-                // Only the first answer counts: looking for more would make a busy user's clicks cubic.
-                let answers = named
-                    || (first == NEVER
-                        && is_about(click.subject, view.subject, ids)
-                        && (click.view == 0 || !(click.taken || self.is_known(click, newest, window))));
-                if answers && first == NEVER {
-                    first = click.time_ms;
-                }
-                click.taken |= named;
-            }
-        }
+        let first = self.first_click(view, window, users, ids);
         if first != NEVER {
             let outcome = self.outcomes.get_or_new(view.outcome);
             self.views.set_outcome(number, outcome);
@@ -239,13 +228,6 @@ impl Labels {
                 bought.after_view |= !clicked;
             }
         }
-    }
-
-    /// Whether the view that a click names is here, and within reach of it.
-    fn is_known(&self, click: &Click, newest: Link, window: i64) -> bool {
-        let from_ms = click.time_ms.saturating_sub(window);
-        let mut reach = self.views.chain(newest).take_while(|(_, view)| view.time_ms >= from_ms);
-        reach.any(|(_, view)| view.time_ms <= click.time_ms && view.id == click.view)
     }
 
     /// Writes a view's label, and counts it.
@@ -298,15 +280,6 @@ impl Labels {
         let late = self.late.capacity() * size_of::<(Timer, u64)>();
         self.views.bytes() + late + self.timers.bytes() + self.outcomes.bytes()
     }
-}
-
-/// Whether two subjects are of one item and campaign.
-fn is_about(subject: u32, other: u32, ids: &Ids<'_>) -> bool {
-    let key = |number: u32| {
-        let subject = ids.subjects.get(number);
-        (subject.item, subject.campaign)
-    };
-    subject == other || key(subject) == key(other)
 }
 
 fn click_timer(view: &OpenView, plan: &Plan) -> Timer {

@@ -7,7 +7,9 @@
 
 mod answers;
 mod block;
+mod by_click;
 mod by_item;
+mod clicks;
 mod config;
 mod core;
 mod declare;
@@ -35,6 +37,7 @@ mod scan;
 mod shared;
 mod slab;
 mod snapshot;
+mod spread;
 mod subjects;
 mod summary;
 mod table;

@@ -30,7 +30,7 @@ impl Labels {
         let order = users.extra_mut(user)?.answers.take_order(timer.offset)?;
         let written = if timer.rank == Rank::Purchase {
             self.nearest_view(user, &order, users, ids, context.plan).and_then(|(number, view)| {
-                self.credit(number, &view, &order, ids);
+                self.credit(number, &view, &order, users, ids);
                 view.decided.then(|| {
                     let view = self.views.get(number).unwrap_or(view);
                     self.write_label(number, &view, false, context, ids, label);
@@ -45,27 +45,46 @@ impl Labels {
         written
     }
 
-    fn refund(&mut self, user: u32, order: &Order, users: &Users, ids: &Ids<'_>) {
+    fn refund(&mut self, user: u32, order: &Order, users: &mut Users, ids: &Ids<'_>) {
         let item = ids.subjects.get(order.subject).item;
         let bought = |(_, view): (u64, OpenView)| {
             let bought = self.outcomes.get(view.outcome)?.bought.as_ref()?;
             (bought.last.0 <= order.time_ms).then_some((bought.last, view.outcome))
         };
-        let by_item = users.extra(user).and_then(|extra| extra.by_item.as_ref());
-        let last = if let Some(by_item) = by_item {
-            by_item.views(item, &self.views).filter_map(bought).max()
+        let mut looked = 0;
+        let last = if let Some(by_item) = self.by_item(user, users, ids) {
+            by_item.bought(item, &self.views).inspect(|_| looked += 1).find_map(bought)
         } else {
-            let chain = self.views.chain(users.head(user).views);
+            let chain = self.views.chain(users.head(user).views).inspect(|_| looked += 1);
             chain.filter(|(_, view)| ids.subjects.get(view.subject).item == item).filter_map(bought).max()
         };
+        self.looked += looked;
         let last = last.and_then(|(_, outcome)| self.outcomes.get_mut(outcome)?.bought.as_mut());
         if let Some(last) = last.filter(|last| last.currency == order.currency) {
             last.refunded += order.value;
         }
     }
 
+    /// Time and offset of the last purchase that was credited to a view.
+    fn last_bought(&self, view: &OpenView) -> Option<(i64, i64)> {
+        Some(self.outcomes.get(view.outcome)?.bought.as_ref()?.last)
+    }
+
+    /// The user's open views by item, made if there are many.
+    fn by_item<'a>(&self, user: u32, users: &'a mut Users, ids: &Ids<'_>) -> Option<&'a ByItem> {
+        let newest = users.head(user).views;
+        if users.extra(user).is_none_or(|extra| extra.by_item.is_none()) {
+            self.views.chain(newest).nth(FEW_VIEWS)?;
+            let item_of = |view: &OpenView| ids.subjects.get(view.subject).item;
+            let items = self.views.chain(newest);
+            let items = items.map(|(number, view)| (number, item_of(&view), self.last_bought(&view)));
+            users.extra_or_new(user).by_item = Some(Box::new(ByItem::of(items)));
+        }
+        users.extra(user)?.by_item.as_deref()
+    }
+
     fn nearest_view(
-        &self,
+        &mut self,
         user: u32,
         order: &Order,
         users: &mut Users,
@@ -77,24 +96,26 @@ impl Labels {
         let item = ids.subjects.get(order.subject).item;
         let is_before = |view: &OpenView| view.time_ms <= order.time_ms;
         let newest = users.head(user).views;
-        if users.extra(user).is_none_or(|extra| extra.by_item.is_none()) {
-            let mut few = self.views.chain(newest).take(FEW_VIEWS);
-            let found = few.find(|(_, view)| {
+        let mut looked = 0;
+        let found = if users.extra(user).is_none_or(|extra| extra.by_item.is_none()) {
+            let mut few = self.views.chain(newest).inspect(|_| looked += 1).take(FEW_VIEWS);
+            few.find(|(_, view)| {
                 view.time_ms < oldest
                     || is_before(view) && (view.subject == order.subject || item_of(view) == item)
-            });
-            if found.is_some() || self.views.chain(newest).nth(FEW_VIEWS).is_none() {
-                return found.filter(|(_, view)| view.time_ms >= oldest);
-            }
-            let items = self.views.chain(newest).map(|(number, view)| (number, item_of(&view)));
-            users.extra_or_new(user).by_item = Some(Box::new(ByItem::of(items)));
-        }
-        let by_item = users.extra(user)?.by_item.as_ref()?;
-        let found = by_item.views(item, &self.views).find(|(_, view)| is_before(view));
+            })
+        } else {
+            None
+        };
+        let found = found.or_else(|| {
+            let by_item = self.by_item(user, users, ids)?;
+            let mut views = by_item.views(item, &self.views).inspect(|_| looked += 1);
+            views.find(|(_, view)| is_before(view))
+        });
+        self.looked += looked;
         found.filter(|(_, view)| view.time_ms >= oldest)
     }
 
-    fn credit(&mut self, number: u64, view: &OpenView, order: &Order, ids: &mut Ids<'_>) {
+    fn credit(&mut self, number: u64, view: &OpenView, order: &Order, users: &mut Users, ids: &mut Ids<'_>) {
         let outcome = self.outcomes.get_or_new(view.outcome);
         self.views.set_outcome(number, outcome);
         let Some(outcome) = self.outcomes.get_mut(outcome) else { return };
@@ -114,6 +135,16 @@ impl Labels {
             bought.after_view |= !clicked;
         } else {
             bought.undecided_ms.push(order.time_ms);
+        }
+        let last = bought.last;
+        if let Some(extra) = users.extra_mut(view.user)
+            && let Some(by_item) = &mut extra.by_item
+        {
+            let is_later = |link| {
+                let other = self.views.at(link).and_then(|(_, other)| self.last_bought(&other));
+                other.is_some_and(|other| other > last)
+            };
+            by_item.buy(number, ids.subjects.get(view.subject).item, is_later);
         }
     }
 }

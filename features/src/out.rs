@@ -89,4 +89,7 @@ pub struct Counts {
     pub without_version: u64,
     /// Events of a kind that this build does not know: passed over.
     pub unknown_kind: u64,
+    /// Ids, clicks and views of a user that were looked at one by one to find repeats and to decide labels:
+    /// a few an event, however many the user has.
+    pub looked_at: u64,
 }

@@ -26,6 +26,7 @@ pub(crate) fn folded(partition: i32, before: Counts, after: Counts) {
         ("salience_features_entity_versions_total", before.versions, after.versions),
         ("salience_features_vectors_without_version_total", before.without_version, after.without_version),
         ("salience_features_events_unknown_kind_total", before.unknown_kind, after.unknown_kind),
+        ("salience_features_looked_at_total", before.looked_at, after.looked_at),
     ] {
         if after > before {
             metrics::counter!(name, "partition" => partition.clone()).increment(after - before);

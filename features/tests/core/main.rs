@@ -7,6 +7,7 @@ mod common;
 mod declarations;
 mod drift;
 mod exactness;
+mod hot;
 mod label_cases;
 mod labels;
 mod leaks;

@@ -74,7 +74,7 @@ fn a_partition_that_has_stopped_holds_versions_back_and_vectors_go_on_with_the_l
 }
 
 /// Ranks drawn by Zipf's law.
-fn zipf(exponent: f64, count: usize, draws: usize) -> Vec<usize> {
+pub(crate) fn zipf(exponent: f64, count: usize, draws: usize) -> Vec<usize> {
     let weights: Vec<f64> = (1..=count).map(|rank| (rank as f64).powf(-exponent)).collect();
     let total: f64 = weights.iter().sum();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
