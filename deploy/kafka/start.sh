@@ -137,7 +137,7 @@ launch() {
 await() {
   local pid
   pid=$(cat "$1/broker.pid")
-  for _ in $(seq 300); do
+  for _ in $(seq 600); do
     kill -0 "$pid" 2>/dev/null || { rm -f "$1/broker.pid"; fail "the broker ended: $(tail -5 "$1/broker.log")"; }
     if listens "$2"; then
       # That it is this broker which listens: it still runs a moment later, the port having been free.
@@ -150,7 +150,7 @@ await() {
   done
   kill "$pid" 2>/dev/null || true
   rm -f "$1/broker.pid"
-  fail "the broker did not listen on port $2 within 60 s: $(tail -5 "$1/broker.log")"
+  fail "the broker did not listen on port $2 within 120 s: $(tail -5 "$1/broker.log")"
 }
 
 refuse_running() {
@@ -182,7 +182,9 @@ id=""
 if [ ! -f "$(folder_of 1)/log/meta.properties" ]; then
   id=$(java "-Xmx$heap" -cp "$here/libs/*" kafka.tools.StorageTool random-uuid 2>/dev/null | tail -1)
 fi
-for ((node = 1; node <= brokers; node++)); do format "$node" "$id"; done
+formats=()
+for ((node = 1; node <= brokers; node++)); do format "$node" "$id" & formats+=($!); done
+for format in "${formats[@]}"; do wait "$format"; done
 bootstrap=""
 for ((node = 1; node <= brokers; node++)); do
   own=$(folder_of "$node")

@@ -88,7 +88,8 @@ impl Cluster {
         run(Command::new("kill").args(["-KILL", pid.trim()]))?;
         let process = PathBuf::from(format!("/proc/{}", pid.trim()));
         wait_for(GONE, || (!process.exists() || is_zombie(&process)).then_some(()))
-            .with_context(|| format!("broker {broker} was killed and is still there"))
+            .with_context(|| format!("broker {broker} was killed and is still there"))?;
+        fs::remove_file(&file).with_context(|| format!("{} cannot be removed", file.display()))
     }
 
     /// Starts a broker that was killed; returns when it listens.
