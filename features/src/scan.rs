@@ -149,16 +149,22 @@ fn body(block: Block<'_>, scan: &Scan<'_>, subjects: &Subjects, totals: &mut Tot
     }
     let valued = planes.valued() & (kinds[VIEW] | kinds[PURCHASE] | kinds[REFUND]) & inside;
     let base_ms = block.base_ms();
+    // Times are below the greatest of all, which is no event's.
+    let (oldest, newest) = (times[0], times[times.len() - 1]);
     for (group, after_ms) in scan.after_ms.as_chunks::<LANES>().0.iter().enumerate() {
         let first: [u32; LANES] = std::array::from_fn(|lane| {
             // Events at this or later are in the window; the greatest of all times is no event's.
             let first = after_ms[lane].saturating_add(1).saturating_sub(base_ms);
             first.clamp(0, i64::from(u32::MAX)) as u32
         });
-        let mut before = [0_u32; LANES];
-        for &time in times {
-            for (before, first) in before.iter_mut().zip(first) {
-                *before += u32::from(time < first);
+        let mut before = first.map(|first| if first > newest { times.len() as u32 } else { 0 });
+        // Most windows begin before or behind an older block: only where one begins inside is there to count.
+        if first.iter().any(|first| (oldest + 1..=newest).contains(first)) {
+            before = [0; LANES];
+            for &time in times {
+                for (before, first) in before.iter_mut().zip(first) {
+                    *before += u32::from(time < first);
+                }
             }
         }
         let ranges = before.map(|before| now & !low(before as usize));

@@ -9,7 +9,7 @@ use crate::history::{Ids, NEVER, Read};
 use crate::interner::Interner;
 use crate::plan::{KINDS, Level, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
 use crate::summary::tiles::Tiles as Summaries;
-use crate::totals::{Total, Totals};
+use crate::totals::{Total, Totals, VALUE_SLOTS};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Tiles of one size held at most: a window's 64, and as many again while the clock stands.
@@ -32,6 +32,36 @@ struct Sum {
     /// Its first tile.
     from: usize,
     total: Total,
+}
+
+impl Sum {
+    /// The same for a window that begins after this time, there or later, of tiles of which the newest is
+    /// in it; `None` where it is to be added up anew.
+    ///
+    /// Counts are exact, and adding a 0 changes no sum: only where a value has left does the order of adding
+    /// tell.
+    fn moved(mut self, tiles: &[Tile], horizon: i64) -> Option<Self> {
+        if self.from.checked_sub(1).is_some_and(|before| tiles[before].last_ms > horizon) {
+            return None;
+        }
+        let gone = tiles[self.from..].iter().take_while(|tile| tile.last_ms <= horizon);
+        let mut has_lost = false;
+        for tile in gone {
+            for (count, gone) in self.total.counts.iter_mut().zip(tile.total.counts) {
+                // One that can count no further is no sum.
+                *count = count.checked_sub(gone).filter(|_| *count < u32::MAX)?;
+            }
+            has_lost |= tile.total.sums.iter().any(|sum| *sum != 0.0);
+            self.from += 1;
+        }
+        if has_lost {
+            self.total.sums = [0.0; VALUE_SLOTS];
+            for tile in &tiles[self.from..] {
+                self.total.sums.iter_mut().zip(tile.total.sums).for_each(|(sum, more)| *sum += more);
+            }
+        }
+        Some(self)
+    }
 }
 
 /// The tiles of one key, of all sizes.
@@ -81,12 +111,14 @@ impl TileSet {
 
     /// Drops what has expired; whether nothing is left.
     fn purge(&mut self, clock_ms: i64, plan: &Plan) -> bool {
-        for (tiles, level) in self.levels.iter_mut().zip(&plan.levels) {
+        for (at, (tiles, level)) in self.levels.iter_mut().zip(&plan.levels).enumerate() {
             let horizon = clock_ms.saturating_sub(level.span_ms);
             if tiles.first().is_some_and(|oldest| oldest.last_ms <= horizon) {
                 let expired = tiles.partition_point(|tile| tile.last_ms <= horizon);
                 tiles.drain(..expired);
-                self.sums.clear();
+                for (sum, _) in self.sums.iter_mut().zip(&plan.level_of).filter(|(_, of)| **of == at) {
+                    *sum = sum.and_then(|sum| Some(Sum { from: sum.from.checked_sub(expired)?, ..sum }));
+                }
             }
         }
         self.levels.iter().all(Vec::is_empty)
@@ -110,19 +142,20 @@ impl TileSet {
             // The clock cuts the tiles of a level at its longest window, as a sweep would.
             let horizon = read.horizon(plan.levels[level].span_ms).max(after_ms);
             let Some(newest) = tiles.last().filter(|tile| tile.last_ms > horizon) else { continue };
-            let known = self.sums[window].filter(|sum| {
-                let before = sum.from.checked_sub(1).map_or(NEVER, |before| tiles[before].last_ms);
-                before <= horizon && tiles[sum.from].last_ms > horizon
-            });
-            let total = match known {
-                Some(sum) if newest.last_ms <= at_ms => sum.total,
-                _ => {
+            let is_whole = newest.last_ms <= at_ms;
+            let known = self.sums[window].filter(|_| is_whole);
+            let total = match known.and_then(|sum| sum.moved(tiles, horizon)) {
+                Some(sum) => {
+                    self.sums[window] = Some(sum);
+                    sum.total
+                }
+                None => {
                     let from = tiles.partition_point(|tile| tile.last_ms <= horizon);
                     let mut total = Total::default();
                     for tile in tiles[from..].iter().filter(|tile| tile.last_ms <= at_ms) {
                         total.merge(&tile.total);
                     }
-                    if newest.last_ms <= at_ms {
+                    if is_whole {
                         self.sums[window] = Some(Sum { from, total });
                     }
                     total
@@ -201,11 +234,19 @@ struct SubKey {
 }
 
 /// Tiles of campaigns or of categories within one user.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct SubKeys {
     /// Numbers of the texts, apart: to find one is to go through them.
     ids: Vec<u32>,
     keys: Vec<SubKey>,
+    /// The first of theirs: up to this time of the clock there is nothing to forget.
+    quiet_until_ms: i64,
+}
+
+impl Default for SubKeys {
+    fn default() -> Self {
+        Self { ids: Vec::new(), keys: Vec::new(), quiet_until_ms: NEVER }
+    }
 }
 
 impl SubKeys {
@@ -228,11 +269,16 @@ impl SubKeys {
         let sub = &mut self.keys[at];
         sub.newest_ms = sub.newest_ms.max(event.time_ms);
         sub.quiet_until_ms = NEVER;
+        self.quiet_until_ms = NEVER;
         sub.tiles.add(event, clock_ms, plan);
     }
 
     fn purge(&mut self, clock_ms: i64, plan: &Plan, texts: &mut Interner) {
+        if clock_ms <= self.quiet_until_ms {
+            return;
+        }
         let mut ids = std::mem::take(&mut self.ids).into_iter();
+        let mut quiet_until_ms = i64::MAX;
         self.keys.retain_mut(|sub| {
             let empty = clock_ms > sub.quiet_until_ms && {
                 let empty = sub.tiles.purge(clock_ms, plan);
@@ -243,11 +289,13 @@ impl SubKeys {
                 if empty {
                     texts.release(id);
                 } else {
+                    quiet_until_ms = quiet_until_ms.min(sub.quiet_until_ms);
                     self.ids.push(id);
                 }
             }
             !empty
         });
+        self.quiet_until_ms = quiet_until_ms;
     }
 
     fn read(&mut self, id: u32, read: &Read, entity: usize, plan: &Plan, totals: &mut Totals) {
@@ -318,9 +366,9 @@ impl Hot {
 
     /// Up to this time of the clock there is nothing to forget.
     pub(crate) fn quiet_until_ms(&self, plan: &Plan) -> i64 {
-        let keys = self.campaigns.keys.iter().chain(&self.categories.keys).map(|sub| sub.quiet_until_ms);
+        let keys = [&self.campaigns, &self.categories].map(|keys| keys.quiet_until_ms);
         let summaries = self.summaries.as_ref().map(|summaries| summaries.quiet_until_ms(plan));
-        keys.chain(summaries).fold(self.user.quiet_until_ms(plan), i64::min)
+        keys.into_iter().chain(summaries).fold(self.user.quiet_until_ms(plan), i64::min)
     }
 
     /// Drops what has expired; whether nothing is left.
