@@ -6,8 +6,8 @@ use crate::history::NEVER;
 use crate::plan::{Context, Counted, ENTITIES, Field, KindSet, PLAIN, Plan, SHARED, SHARED_ENTITIES};
 use crate::rates::Rates;
 use crate::scan::Needs;
-use crate::shared::windows::Table;
-use crate::totals::{NOTHING, Total, Totals, value_slot};
+use crate::shared::windows::SharedRow;
+use crate::totals::{Lanes, Totals};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -132,83 +132,31 @@ pub(crate) fn needs(groups: &[Group], rates: &Rates) -> Needs {
     needs
 }
 
-/// What an entity's groups are made of.
-trait Source {
-    fn count(&self, kinds: KindSet, window: usize) -> u64;
-    fn sum(&self, kinds: KindSet, window: usize) -> f64;
-    fn last_ms(&self, kinds: KindSet) -> i64;
-}
-
-/// One of the user's entities.
-struct Own<'a>(&'a Totals, usize);
-
-impl Source for Own<'_> {
-    fn count(&self, kinds: KindSet, window: usize) -> u64 {
-        u64::from(self.0.counts_of(self.1, kinds as usize)[window])
-    }
-
-    fn sum(&self, kinds: KindSet, window: usize) -> f64 {
-        self.0.sums_of(self.1, kinds as usize)[window]
-    }
-
-    fn last_ms(&self, kinds: KindSet) -> i64 {
-        self.0.last_ms[self.1][kinds as usize]
-    }
-}
-
-/// A shared entity's windows, one table after the other; none before the first version.
-struct Shared<'a>(&'a [Table]);
-
-impl Shared<'_> {
-    fn total(&self, mut window: usize) -> &Total {
-        for table in self.0 {
-            let windows = &table.row().windows;
-            match windows.get(window) {
-                Some(total) => return total,
-                None => window -= windows.len(),
-            }
-        }
-        &NOTHING
-    }
-}
-
-impl Source for Shared<'_> {
-    fn count(&self, kinds: KindSet, window: usize) -> u64 {
-        let total = self.total(window);
-        kinds.indices().iter().map(|&kind| u64::from(total.counts[kind])).sum()
-    }
-
-    fn sum(&self, kinds: KindSet, window: usize) -> f64 {
-        let total = self.total(window);
-        kinds.indices().iter().filter_map(|&kind| value_slot(kind)).map(|slot| total.sums[slot]).sum()
-    }
-
-    fn last_ms(&self, kinds: KindSet) -> i64 {
-        let rows = self.0.iter().map(Table::row);
-        rows.flat_map(|row| kinds.indices().iter().map(|&kind| row.last_ms[kind])).max().unwrap_or(NEVER)
-    }
-}
-
-/// The numbers of a view: of its user's windows and of the shared entities' (none: nothing has
-/// happened to them). `known` says per entity whether the view names it and it can be read.
+/// The numbers of a view: of its user's windows and of the shared entities'. `known` says per entity whether
+/// the view names it and it can be read.
 pub(crate) fn evaluate(
     plan: &Plan,
     totals: &Totals,
-    (shared, numbers): (&[Vec<Table>; SHARED_ENTITIES], &[f64]),
+    (shared, numbers): (&[SharedRow; SHARED_ENTITIES], &[f64]),
     event: &Event,
     known: [bool; ENTITIES.len()],
     rates: &mut Vec<f64>,
     out: &mut Vec<f32>,
 ) {
-    let views_and_clicks = |source: &dyn Source, window: usize| {
-        (source.count(KindSet::View, window), source.count(KindSet::Click, window))
+    let lanes = |entity: usize| match entity {
+        ..PLAIN => totals.of(entity),
+        // Nothing is counted of them by kind.
+        PLAIN..SHARED => Lanes::NONE,
+        SHARED.. => shared[entity - SHARED].lanes(),
     };
     plan.rates.evaluate(
-        |entity, window| match (plan.summaries.rate(entity, window), entity.checked_sub(SHARED)) {
+        |entity, window| match plan.summaries.rate(entity, window) {
             _ if !known[entity] => (0, 0),
-            (Some([views, clicks]), _) => (numbers[views] as u64, numbers[clicks] as u64),
-            (None, None) => views_and_clicks(&Own(totals, entity), window),
-            (None, Some(at)) => views_and_clicks(&Shared(&shared[at]), window),
+            Some([views, clicks]) => (numbers[views] as u64, numbers[clicks] as u64),
+            None => {
+                let count = |kinds| u64::from(lanes(entity).counts(kinds)[window]);
+                (count(KindSet::View), count(KindSet::Click))
+            }
         },
         rates,
     );
@@ -216,10 +164,7 @@ pub(crate) fn evaluate(
     for group in &plan.groups {
         match group.what.entity() {
             Some(entity) if !known[entity] => out.extend(std::iter::repeat_n(f32::NAN, group.count)),
-            Some(entity) if entity < SHARED => {
-                of_source(group, &Own(totals, entity), event, (rates, numbers), out);
-            }
-            Some(entity) => of_source(group, &Shared(&shared[entity - SHARED]), event, (rates, numbers), out),
+            Some(entity) => of_entity(group, lanes(entity), event, (rates, numbers), out),
             None => out.push(match group.what {
                 What::Context(context) => context_number(context, event),
                 What::Number(at) => plain(event.numbers.get(at).copied().unwrap_or(f32::NAN)),
@@ -230,29 +175,32 @@ pub(crate) fn evaluate(
 }
 
 #[inline]
-fn of_source(
+fn of_entity(
     group: &Group,
-    source: &impl Source,
+    lanes: Lanes<'_>,
     event: &Event,
     (rates, numbers): (&[f64], &[f64]),
     out: &mut Vec<f32>,
 ) {
     let windows = group.first..group.first + group.count;
     match group.what {
-        What::Count { kinds, .. } => out.extend(windows.map(|window| source.count(kinds, window) as f32)),
-        What::Sum { kinds, .. } => out.extend(windows.map(|window| plain(source.sum(kinds, window) as f32))),
-        What::Mean { kinds, .. } => out.extend(windows.map(|window| match source.count(kinds, window) {
-            0 => f32::NAN,
-            n => plain((source.sum(kinds, window) / n as f64) as f32),
-        })),
+        What::Count { kinds, .. } => out.extend(lanes.counts(kinds)[windows].iter().map(|count| *count as f32)),
+        What::Sum { kinds, .. } => out.extend(lanes.sums(kinds)[windows].iter().map(|sum| plain(*sum as f32))),
+        What::Mean { kinds, .. } => {
+            let sums = &lanes.sums(kinds)[windows.clone()];
+            out.extend(lanes.counts(kinds)[windows].iter().zip(sums).map(|(count, sum)| match count {
+                0 => f32::NAN,
+                n => plain((sum / f64::from(*n)) as f32),
+            }));
+        }
         What::Rate { .. } => out.extend(rates[windows].iter().map(|rate| *rate as f32)),
-        What::Since { kinds, .. } => out.push(match source.last_ms(kinds) {
+        What::Since { kinds, .. } => out.push(match lanes.last_ms[kinds as usize] {
             NEVER => f32::NAN,
             last_ms => ((event.event_time_ms - last_ms) as f64 / 1_000.0) as f32,
         }),
         What::Trend { short, long, share, .. } => {
             let count = |counted| match counted {
-                Counted::Kinds(kinds, window) => source.count(kinds, window) as f64,
+                Counted::Kinds(kinds, window) => f64::from(lanes.counts(kinds)[window]),
                 Counted::Summary(at) => numbers[at],
             };
             out.push(((count(short) + 1.0) / (count(long) * share + 1.0)) as f32);

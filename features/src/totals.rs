@@ -6,7 +6,7 @@
 )]
 
 use crate::history::NEVER;
-use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, USER, USER_CAMPAIGN, USER_CATEGORY, VIEW};
+use crate::plan::{CART, CLICK, KINDS, KindSet, PURCHASE, REFUND, USER, USER_CAMPAIGN, USER_CATEGORY, VIEW};
 
 /// Windows that are counted at a time.
 pub(crate) const LANES: usize = 8;
@@ -33,9 +33,6 @@ pub(crate) struct Total {
     pub(crate) sums: [f64; VALUE_SLOTS],
 }
 
-/// Of a window in which nothing has happened.
-pub(crate) const NOTHING: Total = Total { counts: [0; KINDS], sums: [0.0; VALUE_SLOTS] };
-
 impl Total {
     pub(crate) fn add(&mut self, kind: usize, value: f64) {
         self.counts[kind] = self.counts[kind].saturating_add(1);
@@ -51,6 +48,33 @@ impl Total {
         for (mine, theirs) in self.sums.iter_mut().zip(other.sums) {
             *mine += theirs;
         }
+    }
+}
+
+/// What was read of one entity: per kinds, as declarations have them, a count and a sum per window, and the
+/// last time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lanes<'a> {
+    pub(crate) stride: usize,
+    pub(crate) counts: &'a [u32],
+    pub(crate) sums: &'a [f64],
+    pub(crate) last_ms: &'a [i64; KINDS],
+}
+
+impl<'a> Lanes<'a> {
+    /// Of an entity of which there are none.
+    pub(crate) const NONE: Self = Self { stride: 0, counts: &[], sums: &[], last_ms: &[NEVER; KINDS] };
+
+    /// Counts by window.
+    #[inline]
+    pub(crate) fn counts(self, kinds: KindSet) -> &'a [u32] {
+        &self.counts[kinds as usize * self.stride..][..self.stride]
+    }
+
+    /// Sums by window.
+    #[inline]
+    pub(crate) fn sums(self, kinds: KindSet) -> &'a [f64] {
+        &self.sums[kinds as usize * self.stride..][..self.stride]
     }
 }
 
@@ -93,13 +117,26 @@ impl Totals {
     }
 
     /// Counts by window.
+    #[cfg(test)]
     pub(crate) fn counts_of(&self, entity: usize, set: usize) -> &[u32] {
         &self.counts[self.at(entity, set)..][..self.stride]
     }
 
     /// Sums by window.
+    #[cfg(test)]
     pub(crate) fn sums_of(&self, entity: usize, set: usize) -> &[f64] {
         &self.sums[self.at(entity, set)..][..self.stride]
+    }
+
+    /// What was read of an entity.
+    pub(crate) fn of(&self, entity: usize) -> Lanes<'_> {
+        let all = entity * KINDS * self.stride..(entity + 1) * KINDS * self.stride;
+        Lanes {
+            stride: self.stride,
+            counts: &self.counts[all.clone()],
+            sums: &self.sums[all],
+            last_ms: &self.last_ms[entity],
+        }
     }
 
     /// Adds what tiles hold of a window.

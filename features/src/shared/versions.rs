@@ -9,7 +9,7 @@ use schemas::entity::{Row, Rows};
 use schemas::{EntityVersion, Entry, SharedEntity};
 
 use super::parts::Parts;
-use super::windows::Table;
+use super::windows::{SharedRow, Table};
 use super::{Keys, key_of};
 use crate::core::AHEAD;
 use crate::interner::Interner;
@@ -24,6 +24,8 @@ pub(crate) struct Versions {
     tables: [Vec<Table>; SHARED_ENTITIES],
     /// Records of a version whose last is still to come.
     coming: Parts,
+    /// What was read last. Not part of the state.
+    rows: [SharedRow; SHARED_ENTITIES],
 }
 
 impl Versions {
@@ -72,15 +74,20 @@ impl Versions {
         self.version_ms.filter(|version| *version <= at_ms)
     }
 
-    /// The windows of these keys at the version in force: per entity those of each part of its plan.
-    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan) -> &[Vec<Table>; SHARED_ENTITIES] {
+    /// The windows of these keys at the version in force, by entity; of an entity of which nothing has come
+    /// they are empty.
+    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan) -> &[SharedRow; SHARED_ENTITIES] {
         let version_ms = self.version_ms.unwrap_or(0);
-        for ((tables, plans), key) in self.tables.iter_mut().zip(&plan.shared).zip(keys.0) {
+        let entities = self.tables.iter_mut().zip(&mut self.rows).zip(&plan.shared).zip(keys.0);
+        for (((tables, row), plans), key) in entities.filter(|((_, plans), _)| !plans.is_empty()) {
+            row.start(plans.iter().map(|plan| plan.windows.len()).sum());
+            let mut at = 0;
             for (table, plan) in tables.iter_mut().zip(plans) {
-                table.read(key, version_ms.div_euclid(plan.tile_ms), plan);
+                table.read(key, version_ms.div_euclid(plan.tile_ms), plan, (row, at));
+                at += plan.windows.len();
             }
         }
-        &self.tables
+        &self.rows
     }
 
     /// Reads what reading these entries' keys will read first.

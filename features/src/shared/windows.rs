@@ -11,20 +11,51 @@ use super::plan::SharedPlan;
 use crate::core::AHEAD;
 use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
-use crate::plan::KINDS;
-use crate::totals::{NOTHING, Total};
+use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
+use crate::totals::{Lanes, value_slot};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that
 /// has come: more than one, so that the sweep outruns the growth.
 const SWEPT: usize = 16;
 
-/// One key's windows, as a vector reads them.
-#[derive(Debug, Clone, Default)]
+/// Per sum of values: the kind that they are of.
+const VALUED: [usize; 3] = [VIEW, PURCHASE, REFUND];
+const _: () = assert!(
+    matches!(value_slot(VIEW), Some(0))
+        && matches!(value_slot(PURCHASE), Some(1))
+        && matches!(value_slot(REFUND), Some(2))
+);
+
+/// The windows of an entity's key, as a vector reads them: those of one table behind those of the other.
+#[derive(Debug, Clone)]
 pub(crate) struct SharedRow {
-    /// One per window of the entity, ascending.
-    pub(crate) windows: Vec<Total>,
-    pub(crate) last_ms: [i64; KINDS],
+    windows: usize,
+    counts: Vec<u32>,
+    sums: Vec<f64>,
+    last_ms: [i64; KINDS],
+}
+
+impl Default for SharedRow {
+    fn default() -> Self {
+        Self { windows: 0, counts: Vec::new(), sums: Vec::new(), last_ms: [NEVER; KINDS] }
+    }
+}
+
+impl SharedRow {
+    /// Begins to read so many windows.
+    pub(crate) fn start(&mut self, windows: usize) {
+        if self.windows != windows {
+            *self = Self { windows, ..Self::default() };
+            self.counts.resize(KINDS * windows, 0);
+            self.sums.resize(KINDS * windows, 0.0);
+        }
+        self.last_ms = [NEVER; KINDS];
+    }
+
+    pub(crate) fn lanes(&self) -> Lanes<'_> {
+        Lanes { stride: self.windows, counts: &self.counts, sums: &self.sums, last_ms: &self.last_ms }
+    }
 }
 
 /// All keys of one entity, each at a place.
@@ -42,7 +73,6 @@ pub(crate) struct Table {
     hand: usize,
     /// Keys that have come since it moved.
     come: usize,
-    row: SharedRow,
     scratch: Vec<u8>,
 }
 
@@ -122,46 +152,68 @@ impl Table {
         }
     }
 
-    /// The windows that were read last.
-    pub(crate) fn row(&self) -> &SharedRow {
-        &self.row
-    }
-
-    /// Reads the key's windows at a version, in tiles; those of a key of which nothing is known are empty.
-    /// Versions ascend.
-    pub(crate) fn read(&mut self, text: u32, version: i64, plan: &SharedPlan) {
-        let Some(place) = self.find(text) else {
-            self.row.windows.clear();
-            self.row.windows.resize(plan.windows.len(), NOTHING);
-            self.row.last_ms = [NEVER; KINDS];
-            return;
-        };
-        let words = key::words(plan);
-        let mut key = Key::new(&mut self.words[place * words..][..words], plan);
-        if key.is_due(version) {
-            key.settle(&mut self.strips[place], version, plan, &mut self.scratch);
-        }
-        let windows = plan.windows.len();
-        // Numbers that are not kept stay 0, and so do carts that are kept with other clicks.
-        self.row.windows.resize(windows, Total::default());
+    /// Reads the key's windows at a version, in tiles, from this place of the row on; those of a key of which
+    /// nothing is known are empty. Versions ascend.
+    pub(crate) fn read(
+        &mut self,
+        text: u32,
+        version: i64,
+        plan: &SharedPlan,
+        (row, at): (&mut SharedRow, usize),
+    ) {
+        let (windows, stride) = (plan.windows.len(), row.windows);
+        let place = self.find(text);
+        let known = place.map(|place| {
+            let words = key::words(plan);
+            let mut key = Key::new(&mut self.words[place * words..][..words], plan);
+            if key.is_due(version) {
+                key.settle(&mut self.strips[place], version, plan, &mut self.scratch);
+            }
+            key
+        });
         let mut next = 0;
         for (number, sum) in plan.sum_of.iter().enumerate() {
+            // Carts that are kept with other clicks have no sum of their own.
             if *sum != Some(next) {
                 continue;
             }
-            let sums = &key.sums()[usize::from(next) * windows..][..windows];
+            let sums = known.as_ref().map(|key| &key.sums()[usize::from(next) * windows..][..windows]);
             next += 1;
-            for (window, sum) in self.row.windows.iter_mut().zip(sums) {
-                match number.checked_sub(KINDS) {
-                    None => window.counts[number] = u32::try_from(*sum).unwrap_or(u32::MAX),
-                    Some(value) => window.sums[value] = *sum as i64 as f64 / VALUE_PARTS,
+            match (number.checked_sub(KINDS), sums) {
+                (None, Some(sums)) => {
+                    let counts = &mut row.counts[number * stride + at..][..windows];
+                    for (count, sum) in counts.iter_mut().zip(sums) {
+                        *count = u32::try_from(*sum).unwrap_or(u32::MAX);
+                    }
+                }
+                (None, None) => row.counts[number * stride + at..][..windows].fill(0),
+                (Some(slot), sums) => {
+                    let values = &mut row.sums[VALUED[slot] * stride + at..][..windows];
+                    match sums {
+                        Some(sums) => values
+                            .iter_mut()
+                            .zip(sums)
+                            .for_each(|(value, sum)| *value = *sum as i64 as f64 / VALUE_PARTS),
+                        None => values.fill(0.0),
+                    }
                 }
             }
         }
-        for (last_ms, last) in self.row.last_ms.iter_mut().zip(plan.last_of) {
-            let last = last.map_or(0, |last| key.lasts[usize::from(last)] as i64);
-            *last_ms = if last != 0 && plan.forgets(last) > version { last * plan.tile_ms } else { NEVER };
+        if plan.sum_of[CART].is_some() && plan.sum_of[CART] != plan.sum_of[CLICK] {
+            for window in at..at + windows {
+                let carts = row.counts[CART * stride + window];
+                let clicks = &mut row.counts[CLICK * stride + window];
+                *clicks = clicks.saturating_add(carts);
+            }
         }
+        let Some(key) = known else { return };
+        for (kind, last) in plan.last_of.iter().enumerate() {
+            let last = last.map_or(0, |last| key.lasts[usize::from(last)] as i64);
+            if last != 0 && plan.forgets(last) > version {
+                row.last_ms[kind] = last * plan.tile_ms;
+            }
+        }
+        row.last_ms[CLICK] = row.last_ms[CLICK].max(row.last_ms[CART]);
     }
 
     /// Forgets some of the keys of which nothing is left at this version, in tiles.

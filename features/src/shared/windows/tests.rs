@@ -6,7 +6,7 @@ use schemas::entity::{EntitySums, Rows};
 
 use super::*;
 use crate::config::{Config, EntityConfig};
-use crate::plan::Plan;
+use crate::plan::{KindSet, Plan};
 use crate::window::Window;
 
 const TILE_MS: i64 = 60_000;
@@ -92,6 +92,7 @@ proptest! {
         let plan = &plans[part % plans.len()];
         let mut texts = Interner::new();
         let (mut table, mut version) = (Table::default(), 29_000_000);
+        let mut row = SharedRow::default();
         let mut all = Vec::new();
         for ((gap, rows), (read, restart)) in steps.iter().zip(&reads) {
             let mut rows: Vec<_> = rows.iter().map(|(back, key, kind, value)| {
@@ -121,10 +122,11 @@ proptest! {
                 table = back;
             }
             for key in (0..KEYS).filter(|key| read >> key & 1 == 1) {
-                table.read(texts.find(&format!("k{key}")).unwrap_or(EMPTY), version, plan);
-                let row = table.row();
-                prop_assert_eq!(row.windows.len(), plan.declared.len());
-                for ((got, window), size) in row.windows.iter().zip(&plan.declared).zip(&plan.sizes) {
+                let text = texts.find(&format!("k{key}")).unwrap_or(EMPTY);
+                row.start(plan.declared.len() + 2);
+                table.read(text, version, plan, (&mut row, 1));
+                let got = row.lanes();
+                for (at, (window, size)) in (1..).zip(plan.declared.iter().zip(&plan.sizes)) {
                     let want = naive(&all, key, *window, *size, version);
                     for kind in kinds {
                         let counted = |counts: [u64; KINDS]| match *kind {
@@ -134,13 +136,14 @@ proptest! {
                             "purchase" => counts[3],
                             _ => counts[4],
                         };
-                        let (got, want) = (counted(got.counts.map(u64::from)), counted(want.counts));
+                        let set = KindSet::parse(kind).unwrap_or_else(|| panic!("{kind}"));
+                        let (got, want) = (u64::from(got.counts(set)[at]), counted(want.counts));
                         prop_assert_eq!(got, want, "{} {}", kind, window);
                     }
                     let value = |at: usize| want.values[at] as f64 / VALUE_PARTS;
-                    prop_assert_eq!(got.sums[0], value(0));
-                    prop_assert_eq!(got.sums[1], if alone { 0.0 } else { value(1) });
-                    prop_assert_eq!(got.sums[2], if alone { value(2) } else { 0.0 });
+                    prop_assert_eq!(got.sums(KindSet::View)[at], value(0));
+                    prop_assert_eq!(got.sums(KindSet::Purchase)[at], if alone { 0.0 } else { value(1) });
+                    prop_assert_eq!(got.sums(KindSet::Refund)[at], if alone { value(2) } else { 0.0 });
                 }
                 let of = all.iter().filter(|(_, of, sums)| *of == key && sums.counts[0] > 0);
                 let last = of.map(|(tile, ..)| (tile + 1) * TILE_MS).max();
@@ -149,7 +152,11 @@ proptest! {
                 let is_trailing = matches!(plan.declared.last(), Some(Window::Trailing(_)));
                 let last = last.filter(|last| *last - i64::from(!is_trailing) > longest.unwrap_or(i64::MAX));
                 let last = last.filter(|_| plan.lasts > 0);
-                prop_assert_eq!(row.last_ms[0], last.unwrap_or(NEVER));
+                prop_assert_eq!(got.last_ms[VIEW], last.unwrap_or(NEVER));
+                // It writes its own windows and no others.
+                let others = [0, plan.declared.len() + 1];
+                let sets = KindSet::ALL.map(|(_, set)| set);
+                prop_assert!(sets.iter().all(|set| others.iter().all(|at| got.counts(*set)[*at] == 0)));
             }
         }
         // Nothing stays of what has left all windows.
@@ -187,8 +194,10 @@ fn damaged_bytes_are_refused_or_read() {
         let mut bytes = out.0.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(mut back) = Table::read_from(&mut Reader::new(&bytes), texts.slots(), version, &plan) {
+            let mut row = SharedRow::default();
+            row.start(plan.windows.len());
             for text in 0..texts.slots() as u32 {
-                back.read(text, version + 2_000, &plan);
+                back.read(text, version + 2_000, &plan, (&mut row, 0));
             }
             back.write(version + 4_000, &plan, &mut Writer(Vec::new()));
         }
