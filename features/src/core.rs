@@ -166,13 +166,22 @@ impl Core {
     /// Reads what folding these entries will read first. Changes nothing; but a state is larger than
     /// any cache, and so the entries wait for memory together and not one after the other.
     pub fn look_ahead(&self, entries: &[Entry; AHEAD]) {
-        let users = entries.each_ref().map(|entry| match entry {
-            Entry::Event(event) => event.user.as_str(),
-            Entry::Control(_) => "",
+        let event = entries.each_ref().map(|entry| match entry {
+            Entry::Event(event) => Some(&**event),
+            Entry::Control(_) => None,
         });
-        let users = self.names.look_ahead(users);
+        let users = self.names.look_ahead(event.map(|event| event.map_or("", |event| event.user.as_str())));
         self.users.look_ahead(users);
-        self.versions.look_ahead(entries, &self.plan, &self.texts);
+        let about = event.map(|event| {
+            event.map_or([""; 3], |event| [&event.item, &event.campaign, &event.category].map(String::as_str))
+        });
+        let ids = if self.plan.is_wide {
+            let ids = [0, 1, 2].map(|which: usize| self.texts.look_ahead(about.map(|texts| texts[which])));
+            std::array::from_fn(|at| ids.map(|ids| ids[at]))
+        } else {
+            self.subjects.look_ahead(about, &self.texts)
+        };
+        self.versions.look_ahead((entries, ids), &self.plan, &self.texts);
     }
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.

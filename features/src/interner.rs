@@ -3,6 +3,7 @@
 //! Numbers are handed out in a fixed order (last freed first), so they are part of the fold; the
 //! hash table is not, and is rebuilt from the texts.
 
+use crate::text::{Text, mix};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// The number of the empty text: always there, never counted.
@@ -10,7 +11,7 @@ pub(crate) const EMPTY: u32 = 0;
 
 #[derive(Debug, Clone, Default)]
 struct Slot {
-    text: Box<str>,
+    text: Text,
     hash: u32,
     uses: u32,
 }
@@ -42,12 +43,16 @@ impl Interner {
 
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
-        let texts: usize = self.slots.iter().map(|slot| slot.text.len()).sum();
+        let texts: usize = self.slots.iter().map(|slot| slot.text.more_bytes()).sum();
         texts + self.slots.capacity() * size_of::<Slot>() + self.table.len() * 4 + self.free.capacity() * 4
     }
 
     pub(crate) fn text(&self, id: u32) -> &str {
-        &self.slots[id as usize].text
+        self.slots[id as usize].text.as_str()
+    }
+
+    pub(crate) fn bytes_of(&self, id: u32) -> &[u8] {
+        self.slots[id as usize].text.as_bytes()
     }
 
     /// The text's number, if it has one; counts no use.
@@ -58,16 +63,31 @@ impl Interner {
         self.probe(text, hash(text)).ok()
     }
 
-    /// The numbers of these texts as far as a first look at the table tells; 0 where there is none. All
-    /// that [`Interner::intern`] will read is in the cache, or on its way to it.
+    /// The numbers of these texts as far as their hashes tell; 0 where there is none. All that
+    /// [`Interner::intern`] will read is in the cache, or on its way to it.
     pub(crate) fn look_ahead<const N: usize>(&self, texts: [&str; N]) -> [u32; N] {
         let mask = self.table.len() - 1;
         // Step by step for all of them: what one step reads does not depend on the others' reads, so
         // that they wait for memory together.
-        let ids = texts.map(|text| self.table[hash(text) as usize & mask]);
-        let slots = ids.map(|id| &self.slots[id as usize]);
-        std::hint::black_box(slots.map(|slot| slot.text.as_bytes().first().copied()));
-        ids
+        let hashes = texts.map(hash);
+        let first = hashes.map(|hash| self.table[hash as usize & mask]);
+        let first = first.map(|id| (id, self.slots[id as usize].hash));
+        let mut hashes = hashes.into_iter();
+        first.map(|(mut id, mut found)| {
+            let hash = hashes.next().unwrap_or(0);
+            let mut position = hash as usize & mask;
+            while id != 0 && found != hash {
+                position = (position + 1) & mask;
+                id = self.table[position];
+                found = self.slots[id as usize].hash;
+            }
+            id
+        })
+    }
+
+    /// Reads these texts.
+    pub(crate) fn look_at<const N: usize>(&self, ids: [u32; N]) {
+        std::hint::black_box(ids.map(|id| self.slots[id as usize].hash));
     }
 
     /// The text's number, with one use more.
@@ -136,7 +156,7 @@ impl Interner {
                 return Err(position);
             }
             let slot = &self.slots[id as usize];
-            if slot.hash == hash && &*slot.text == text {
+            if slot.hash == hash && slot.text.as_bytes() == text.as_bytes() {
                 return Ok(id);
             }
             position = (position + 1) & mask;
@@ -185,7 +205,7 @@ impl Interner {
         out.len(self.slots.len());
         for slot in &self.slots {
             out.uint(u64::from(slot.uses));
-            out.text(&slot.text);
+            out.text(slot.text.as_str());
         }
         out.len(self.free.len());
         for id in &self.free {
@@ -220,7 +240,7 @@ impl Interner {
 }
 
 fn hash(text: &str) -> u32 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes()) as u32
+    mix(0, text) as u32
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod subjects;
 mod summary;
 mod table;
 mod telemetry;
+mod text;
 mod tiles;
 mod timers;
 mod totals;

@@ -77,7 +77,8 @@ impl Names {
             [prefix, bits @ ..] => {
                 out.push_str(&self.prefixes[prefix as usize]);
                 let digits = bits.map(hex);
-                out.extend(digits.as_flattened().iter().map(|digit| char::from(*digit)));
+                // Digits are ASCII, and that is UTF-8.
+                out.push_str(str::from_utf8(digits.as_flattened()).unwrap_or_default());
             }
         }
     }
@@ -96,7 +97,7 @@ impl Names {
         self.table.find(hash(key), |number| self.is_it(number, key))
     }
 
-    /// The numbers of these names as far as a first look at the table tells; 0 where there is none. All
+    /// The numbers of these names as far as their hashes tell; 0 where there is none. All
     /// that [`Self::find`] will read is in the cache, or on its way to it.
     pub(crate) fn look_ahead<const N: usize>(&self, names: [&str; N]) -> [u32; N] {
         // Step by step for all of them: what one step reads does not depend on the others' reads, so

@@ -8,6 +8,7 @@
 use crate::interner::{EMPTY, Interner};
 use crate::summary::plan::Of;
 use crate::table::Table;
+use crate::text::mix;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// The texts' numbers, and how often the three are used together.
@@ -116,6 +117,22 @@ impl Subjects {
         self.kept(number).filters
     }
 
+    /// Item, campaign and category of these names' numbers as far as hashes tell, where nothing else is kept of
+    /// them; 0 where there is none. All that [`Self::intern`] will read is in the cache, or on its way to it.
+    pub(crate) fn look_ahead<const N: usize>(
+        &self,
+        names: [[&str; 3]; N],
+        texts: &Interner,
+    ) -> [[u32; 3]; N] {
+        // Step by step for all of them, so that they wait for memory together.
+        let hashes = names.map(|names| hash(names, None));
+        let numbers = hashes.map(|hash| self.table.first(hash));
+        let ids = numbers.map(|number| self.all[number as usize].texts());
+        texts.look_at(ids.map(|[item, ..]| item));
+        texts.look_at(ids.map(|[_, campaign, _]| campaign));
+        ids
+    }
+
     /// The number of item, campaign and category, and of what else is kept, with one use more.
     pub(crate) fn intern(&mut self, names: [&str; 3], also: Option<Also<'_>>, texts: &mut Interner) -> u32 {
         if names.iter().all(|name| name.is_empty()) && also.is_none_or(|also| also == Also::default()) {
@@ -124,10 +141,10 @@ impl Subjects {
         let hash = hash(names, also);
         let is_it = |number: u32| {
             let held = self.all[number as usize].texts();
-            held.iter().zip(names).all(|(id, name)| texts.text(*id) == name)
+            held.iter().zip(names).all(|(id, name)| texts.bytes_of(*id) == name.as_bytes())
                 && also.is_none_or(|also| {
                     let kept = self.kept(number);
-                    let same = |(id, name): (&u32, &str)| texts.text(*id) == name;
+                    let same = |(id, name): (&u32, &str)| texts.bytes_of(*id) == name.as_bytes();
                     kept.filters == also.filters && kept.texts.iter().zip(also.texts).all(same)
                 })
         };
@@ -248,11 +265,7 @@ fn hash(texts: [&str; 3], also: Option<Also<'_>>) -> u32 {
     // An empty text has a hash, too: each has its place.
     let filters = also.map_or(0, |also| u64::from(also.filters));
     let also = also.into_iter().flat_map(|also| also.texts);
-    let mixed = texts.into_iter().chain(also).fold(filters, |mixed, text| {
-        let one = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
-        (mixed.rotate_left(23) ^ one).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    });
-    (mixed >> 32) as u32
+    (texts.into_iter().chain(also).fold(filters, mix) >> 32) as u32
 }
 
 #[cfg(test)]

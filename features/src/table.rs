@@ -28,9 +28,9 @@ impl Table {
         self.entries.len() - 1
     }
 
-    /// The number in the place where one of that hash is looked for first; 0 where there is none.
+    /// The first number of that hash, which is nearly always the one; 0 where there is none.
     pub(crate) fn first(&self, hash: u32) -> u32 {
-        self.entries[hash as usize & self.mask()] as u32
+        self.find(hash, |_| true).unwrap_or(0)
     }
 
     /// The number of that hash of which `is` says that it is the one.

@@ -11,6 +11,7 @@ use schemas::entity::{EntitySums, HourKey, HourRows};
 use schemas::{Aggregate, EntityTiles};
 
 use super::hours::{HOUR_MS, is_past};
+use crate::core::AHEAD;
 use crate::history::NEVER;
 use crate::interner::Interner;
 use crate::plan::{CART, CLICK, PURCHASE, Plan, REFUND, VIEW};
@@ -206,15 +207,26 @@ impl Aggregates {
                 continue;
             }
             let hour = self.hours.entry(block.hour_ms).or_insert_with(Hour::new);
-            for (key, sums) in HourRows::new(&block.rows) {
-                let HourKey { campaign, category, item, currency } = key;
-                let subject = self.subjects.intern([item, campaign, category], None, &mut self.texts);
-                let currency = self.texts.intern(currency);
-                let (place, was_there) = hour.place(subject, currency);
-                hour.add(place, &sums);
-                if was_there {
-                    self.subjects.release(subject, &mut self.texts);
-                    self.texts.release(currency);
+            let mut rows = HourRows::new(&block.rows);
+            loop {
+                let some: [Option<(HourKey<'_>, EntitySums)>; AHEAD] = std::array::from_fn(|_| rows.next());
+                let about = some.map(|row| {
+                    row.map_or([""; 3], |(key, _)| [key.item, key.campaign, key.category])
+                });
+                self.subjects.look_ahead(about, &self.texts);
+                for (key, sums) in some.iter().flatten() {
+                    let HourKey { campaign, category, item, currency } = *key;
+                    let subject = self.subjects.intern([item, campaign, category], None, &mut self.texts);
+                    let currency = self.texts.intern(currency);
+                    let (place, was_there) = hour.place(subject, currency);
+                    hour.add(place, sums);
+                    if was_there {
+                        self.subjects.release(subject, &mut self.texts);
+                        self.texts.release(currency);
+                    }
+                }
+                if some[AHEAD - 1].is_none() {
+                    break;
                 }
             }
         }

@@ -230,22 +230,22 @@ fn in_order(cells: &[Cell], texts: &Interner) -> Vec<(u32, u32, usize)> {
 /// Texts of one entity often begin alike: eight bytes behind what all have in common decide most
 /// comparisons.
 fn sort_by_text(keys: &mut [(u32, u32, usize)], texts: &Interner) {
-    let first = texts.text(keys[0].1).as_bytes();
+    let first = texts.bytes_of(keys[0].1);
     let mut common = first.len();
     for (_, text, _) in keys.iter() {
-        let alike = first.iter().zip(texts.text(*text).as_bytes()).take(common);
+        let alike = first.iter().zip(texts.bytes_of(*text)).take(common);
         common = alike.take_while(|(a, b)| a == b).count();
     }
     let eight = |text: u32| {
         let mut eight = [0; 8];
-        let rest = &texts.text(text).as_bytes()[common..];
+        let rest = &texts.bytes_of(text)[common..];
         let len = rest.len().min(8);
         eight[..len].copy_from_slice(&rest[..len]);
         u64::from_be_bytes(eight)
     };
     let mut sorted: Vec<_> = keys.iter().map(|key| (eight(key.1), *key)).collect();
     sorted.sort_unstable_by(|(a, key), (b, other)| {
-        a.cmp(b).then_with(|| texts.text(key.1).cmp(texts.text(other.1)))
+        a.cmp(b).then_with(|| texts.bytes_of(key.1).cmp(texts.bytes_of(other.1)))
     });
     keys.iter_mut().zip(sorted).for_each(|(key, (_, sorted))| *key = sorted);
 }

@@ -90,17 +90,30 @@ impl Versions {
         &self.rows
     }
 
-    /// Reads what reading these entries' keys will read first.
-    pub(crate) fn look_ahead(&self, entries: &[Entry; AHEAD], plan: &Plan, texts: &Interner) {
+    /// Reads what reading these entries' keys will read first. `ids` are numbers of each one's item, campaign
+    /// and category.
+    pub(crate) fn look_ahead(
+        &self,
+        (entries, ids): (&[Entry; AHEAD], [[u32; 3]; AHEAD]),
+        plan: &Plan,
+        texts: &Interner,
+    ) {
         for (entity, (tables, plans)) in self.tables.iter().zip(&plan.shared).enumerate() {
             if tables.is_empty() {
                 continue;
             }
-            let keys = entries.each_ref().map(|entry| match entry {
-                Entry::Event(event) => key_of(event, entity),
-                Entry::Control(_) => Cow::Borrowed(""),
-            });
-            let keys = texts.look_ahead(keys.each_ref().map(|key| &**key));
+            let keys = match SharedEntity::ALL[entity] {
+                SharedEntity::Item => ids.map(|[item, ..]| item),
+                SharedEntity::Campaign => ids.map(|[_, campaign, _]| campaign),
+                SharedEntity::Category => ids.map(|[.., category]| category),
+                _ => {
+                    let keys = entries.each_ref().map(|entry| match entry {
+                        Entry::Event(event) => key_of(event, entity),
+                        Entry::Control(_) => Cow::Borrowed(""),
+                    });
+                    texts.look_ahead(keys.each_ref().map(|key| &**key))
+                }
+            };
             tables.iter().zip(plans).for_each(|(table, plan)| table.look_ahead(keys, plan));
         }
     }
