@@ -184,8 +184,12 @@ fn of_entity(
 ) {
     let windows = group.first..group.first + group.count;
     match group.what {
-        What::Count { kinds, .. } => out.extend(lanes.counts(kinds)[windows].iter().map(|count| *count as f32)),
-        What::Sum { kinds, .. } => out.extend(lanes.sums(kinds)[windows].iter().map(|sum| plain(*sum as f32))),
+        What::Count { kinds, .. } => {
+            out.extend(lanes.counts(kinds)[windows].iter().map(|count| *count as f32));
+        }
+        What::Sum { kinds, .. } => {
+            out.extend(lanes.sums(kinds)[windows].iter().map(|sum| plain(*sum as f32)));
+        }
         What::Mean { kinds, .. } => {
             let sums = &lanes.sums(kinds)[windows.clone()];
             out.extend(lanes.counts(kinds)[windows].iter().zip(sums).map(|(count, sum)| match count {

@@ -108,7 +108,9 @@ mod tests {
         let mut all: Vec<String> = (0..20_000).map(|n| format!("item-{n}")).collect();
         all.extend((0..40).map(|len| "x".repeat(len)));
         all.extend((0..40).map(|len| "\0".repeat(len)));
-        all.extend((1..20).flat_map(|len| (0..len).map(move |at| format!("{}{}b{}", len, "a".repeat(at), "a".repeat(len - at)))));
+        all.extend((1..20).flat_map(|len| {
+            (0..len).map(move |at| format!("{len}{}b{}", "a".repeat(at), "a".repeat(len - at)))
+        }));
         let count = all.iter().collect::<HashSet<_>>().len();
         assert_eq!(all.iter().map(|text| mix(0, text)).collect::<HashSet<_>>().len(), count);
         // In the low bits and in the high ones.

@@ -210,9 +210,8 @@ impl Aggregates {
             let mut rows = HourRows::new(&block.rows);
             loop {
                 let some: [Option<(HourKey<'_>, EntitySums)>; AHEAD] = std::array::from_fn(|_| rows.next());
-                let about = some.map(|row| {
-                    row.map_or([""; 3], |(key, _)| [key.item, key.campaign, key.category])
-                });
+                let about =
+                    some.map(|row| row.map_or([""; 3], |(key, _)| [key.item, key.campaign, key.category]));
                 self.subjects.look_ahead(about, &self.texts);
                 for (key, sums) in some.iter().flatten() {
                     let HourKey { campaign, category, item, currency } = *key;

@@ -199,7 +199,8 @@ impl Table {
                 }
             }
         }
-        if plan.sum_of[CART].is_some() && plan.sum_of[CART] != plan.sum_of[CLICK] {
+        let apart = plan.sum_of[CLICK].zip(plan.sum_of[CART]).is_some_and(|(clicks, carts)| clicks != carts);
+        if apart {
             for window in at..at + windows {
                 let carts = row.counts[CART * stride + window];
                 let clicks = &mut row.counts[CLICK * stride + window];
