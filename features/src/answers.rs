@@ -73,6 +73,10 @@ impl Answers {
             }
             _ => self.clicks.len(),
         };
+        if self.clicks.capacity() == 0 {
+            // Most users have no second one within the click window.
+            self.clicks.reserve_exact(1);
+        }
         self.clicks.insert(at, click);
     }
 

@@ -155,6 +155,7 @@ impl Users {
         let head = &mut self.heads[user as usize];
         if head.extra == NONE {
             head.extra = self.free_extras.pop().unwrap_or_else(|| {
+                grow(&mut self.extras);
                 self.extras.push(Extra::default());
                 self.extras.len() as u32 - 1
             });
@@ -165,7 +166,10 @@ impl Users {
     /// Gives back an extra of which nothing is left.
     pub(crate) fn drop_empty_extra(&mut self, user: u32) {
         let head = &mut self.heads[user as usize];
-        if self.extras.get(head.extra as usize).is_some_and(Extra::is_empty) {
+        let extra = self.extras.get_mut(head.extra as usize).filter(|extra| extra.is_empty());
+        if let Some(extra) = extra {
+            // Its lists may hold room.
+            *extra = Extra::default();
             self.free_extras.push(head.extra);
             head.extra = NONE;
         }

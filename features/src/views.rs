@@ -5,8 +5,8 @@
 //! a user are a chain through the queue, the latest first. Views that come out of order are marked late,
 //! and have timers of their own.
 //!
-//! A view takes 32 bytes. A link names a view by the lower bits of its number, so it may outlive it: a
-//! link to what is gone ends a chain.
+//! A view takes 24 bytes, and 8 more where it has an id. A link names a view by the lower bits of its
+//! number, so it may outlive it: a link to what is gone ends a chain.
 
 use std::collections::VecDeque;
 
@@ -32,7 +32,6 @@ struct Kept {
     /// Time and offset, counted from the chunk's.
     time: i32,
     offset: i32,
-    id: u64,
     subject: u32,
     state: u32,
     user: u32,
@@ -75,6 +74,8 @@ struct Chunk {
     base_offset: i64,
     live: u32,
     views: Vec<Kept>,
+    /// Hashes of their ids; none behind the last view that has one.
+    ids: Vec<u64>,
 }
 
 /// The queue.
@@ -97,8 +98,10 @@ impl Views {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let views: usize = self.chunks.iter().map(|chunk| chunk.views.capacity()).sum();
-        views * size_of::<Kept>() + self.chunks.capacity() * size_of::<Chunk>()
+        let bytes = |chunk: &Chunk| {
+            chunk.views.capacity() * size_of::<Kept>() + chunk.ids.capacity() * size_of::<u64>()
+        };
+        self.chunks.iter().map(bytes).sum::<usize>() + self.chunks.capacity() * size_of::<Chunk>()
     }
 
     /// Adds a view behind the user's chain that begins at `newest`; its number, and where the chain begins now.
@@ -115,7 +118,11 @@ impl Views {
         let Some(last) = self.chunks.back_mut() else { unreachable!("a chunk was made") };
         let number = chunk * CHUNK + last.views.len() as u64;
         let OpenView { id, subject, user, .. } = *view;
-        last.views.push(Kept { time, offset, id, subject, state, user, before });
+        if id != 0 {
+            last.ids.resize(last.views.len(), 0);
+            last.ids.push(id);
+        }
+        last.views.push(Kept { time, offset, subject, state, user, before });
         last.live += 1;
         self.live += 1;
         if !late {
@@ -160,7 +167,8 @@ impl Views {
             return place;
         }
         let (base_ms, base_offset) = view.key();
-        self.chunks.push_back(Chunk { base_ms, base_offset, live: 0, views: Vec::new() });
+        let (views, ids) = (Vec::new(), Vec::new());
+        self.chunks.push_back(Chunk { base_ms, base_offset, live: 0, views, ids });
         (0, 0)
     }
 
@@ -177,11 +185,12 @@ impl Views {
     /// The view of that number, unless it is gone.
     pub(crate) fn get(&self, number: u64) -> Option<OpenView> {
         let chunk = self.chunks.get((number / CHUNK).checked_sub(self.first)? as usize)?;
-        let kept = chunk.views.get((number % CHUNK) as usize)?;
+        let at = (number % CHUNK) as usize;
+        let kept = chunk.views.get(at)?;
         (kept.state & GONE == 0).then(|| OpenView {
             time_ms: chunk.base_ms + i64::from(kept.time),
             offset: chunk.base_offset + i64::from(kept.offset),
-            id: kept.id,
+            id: chunk.ids.get(at).copied().unwrap_or(0),
             subject: kept.subject,
             user: kept.user,
             decided: kept.state & DECIDED > 0,
@@ -322,7 +331,7 @@ mod tests {
                 } else {
                     now += if far { 1 << 33 } else { step - 8 };
                     let view = OpenView {
-                        time_ms: now, offset, id: offset as u64, subject: 3, user,
+                        time_ms: now, offset, id: (offset % 3) as u64, subject: 3, user,
                         decided: false, outcome: 0, late: false,
                     };
                     let chain = &mut chains[user as usize];
@@ -330,8 +339,9 @@ mod tests {
                     list.push(view);
                 }
                 prop_assert_eq!(views.len(), list.len());
-                let got: Vec<_> = views.iter().map(|(_, view)| view.key()).collect();
-                prop_assert_eq!(got, list.iter().map(OpenView::key).collect::<Vec<_>>());
+                let got: Vec<_> = views.iter().map(|(_, view)| (view.key(), view.id)).collect();
+                let want: Vec<_> = list.iter().map(|view| (view.key(), view.id)).collect();
+                prop_assert_eq!(got, want);
                 for (user, chain) in (0..).zip(chains) {
                     let mut of: Vec<_> = list.iter().filter(|v| v.user == user).map(OpenView::key).collect();
                     of.sort_unstable_by(|a, b| b.cmp(a));
