@@ -35,12 +35,20 @@ impl VectorView<'_> {
     /// The user's last behaviours before the view, newest first: item, campaign, category, kind,
     /// age in ms.
     pub fn behaviours(&self) -> impl ExactSizeIterator<Item = (&str, &str, &str, schemas::Kind, i64)> {
+        let texts = self.texts;
+        self.each().map(move |(ids, kind, age_ms)| {
+            let [item, campaign, category] = ids.map(|id| texts.text(id));
+            (item, campaign, category, kind, age_ms)
+        })
+    }
+
+    /// The same, with the texts' numbers.
+    fn each(&self) -> impl ExactSizeIterator<Item = ([u32; 3], schemas::Kind, i64)> {
         self.recent.iter().map(|event| {
             let kind = schemas::Kind::try_from(i32::from(event.kind) + 1).unwrap_or(schemas::Kind::Unknown);
             let age_ms = self.event.event_time_ms - event.time_ms;
             let subject = self.subjects.get(event.number);
-            let text = |id| self.texts.text(id);
-            (text(subject.item), text(subject.campaign), text(subject.category), kind, age_ms)
+            ([subject.item, subject.campaign, subject.category], kind, age_ms)
         })
     }
 
@@ -134,19 +142,19 @@ impl VectorView<'_> {
         int(2, self.place.offset, out);
 
         let origin = &event.origin;
-        let origin_len = text_len(&origin.topic)
+        let origin_len = text_len(origin.topic.as_bytes())
             + int_len(i64::from(origin.partition))
             + int_len(origin.offset)
             + int_len(i64::from(origin.line))
             + int_len(i64::from(origin.lines));
         head(2, origin_len, out);
-        text(1, &origin.topic, out);
+        text(1, origin.topic.as_bytes(), out);
         int(2, i64::from(origin.partition), out);
         int(3, origin.offset, out);
         int(4, i64::from(origin.line), out);
         int(5, i64::from(origin.lines), out);
 
-        text(3, &event.event_id, out);
+        text(3, event.event_id.as_bytes(), out);
         int(4, event.event_time_ms, out);
         int(5, self.clock_ms, out);
         int(6, event.received_ms, out);
@@ -163,18 +171,19 @@ impl VectorView<'_> {
             &event.context,
         ];
         for (tag, value) in (7..).zip(texts) {
-            text(tag, value, out);
+            text(tag, value.as_bytes(), out);
         }
         if event.value != 0.0 {
             fixed(17, event.value.to_bits(), out);
         }
-        text(18, &event.currency, out);
+        text(18, event.currency.as_bytes(), out);
         if self.fingerprint != 0 {
             fixed(19, self.fingerprint, out);
         }
         floats(20, self.values, out);
         floats(21, &event.embedding, out);
-        for (item, campaign, category, kind, age_ms) in self.behaviours() {
+        for (ids, kind, age_ms) in self.each() {
+            let [item, campaign, category] = ids.map(|id| self.texts.bytes_of(id));
             let len = text_len(item)
                 + text_len(campaign)
                 + text_len(category)
@@ -203,10 +212,10 @@ fn head(tag: u64, len: usize, out: &mut Vec<u8>) {
     varint(len as u64, out);
 }
 
-fn text(tag: u64, value: &str, out: &mut Vec<u8>) {
+fn text(tag: u64, value: &[u8], out: &mut Vec<u8>) {
     if !value.is_empty() {
         head(tag, value.len(), out);
-        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(value);
     }
 }
 
@@ -238,7 +247,7 @@ fn varint_len(value: u64) -> usize {
 }
 
 /// Bytes of a field with a tag below 16.
-fn text_len(value: &str) -> usize {
+fn text_len(value: &[u8]) -> usize {
     if value.is_empty() { 0 } else { 1 + varint_len(value.len() as u64) + value.len() }
 }
 

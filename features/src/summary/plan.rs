@@ -1,6 +1,6 @@
 //! Which parts are kept of a user's past, and which numbers are read of them. Follows from declarations.
 
-use crate::plan::{ENTITIES, KindSet, PLAIN, SHARED, USER};
+use crate::plan::{KindSet, PLAIN, SHARED};
 use crate::rates::Rates;
 
 /// A text of an event that can be told apart.
@@ -30,6 +30,10 @@ impl Of {
         Self::ALL[self as usize].0
     }
 }
+
+/// Per entity of the user: the text that it is told apart by.
+const KEYS: [Option<Of>; SHARED] =
+    [None, Some(Of::Campaign), Some(Of::Category), Some(Of::Item), Some(Of::Brand), Some(Of::Placement)];
 
 /// What a part is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +168,7 @@ impl Summaries {
 
     /// The text that an entity of the user is told apart by; none for the user.
     pub(crate) fn key(entity: usize) -> Option<Of> {
-        let name = ENTITIES[entity].strip_prefix("user_").filter(|_| entity != USER)?;
-        Of::ALL.iter().find(|(known, _)| *known == name).map(|(_, of)| *of)
+        KEYS.get(entity).copied().flatten()
     }
 
     /// Whether any cell or entity reads this text.
@@ -174,5 +177,20 @@ impl Summaries {
             Self::key(cell.entity) == Some(of)
                 || matches!(cell.what, What::Distinct(it) | What::Top(it) if it == of)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{ENTITIES, USER};
+
+    #[test]
+    fn entities_of_the_user_are_named_after_what_tells_them_apart() {
+        assert_eq!((ENTITIES[USER], Summaries::key(USER)), ("user", None));
+        for (entity, name) in ENTITIES.iter().enumerate() {
+            let of = name.strip_prefix("user_");
+            assert_eq!(Summaries::key(entity).map(Of::name), of, "{name}");
+        }
     }
 }
