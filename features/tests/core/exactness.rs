@@ -178,7 +178,8 @@ proptest! {
         for (index, step) in steps.iter().enumerate() {
             let at = &mut now[step.source];
             *at += step.gap;
-            let mut new = event(step.kind, &format!("e{index}"), *at - step.late, &format!("u{}", step.user), &format!("i{}", step.item), "c");
+            let (id, user, item) = (format!("e{index}"), format!("u{}", step.user), format!("i{}", step.item));
+            let mut new = event(step.kind, &id, *at - step.late, &user, &item, "c");
             new.value = step.price;
             cluster.vectors.clear();
             cluster.write(&entry(new.clone()));

@@ -237,7 +237,8 @@ proptest! {
             };
             // In its place a record that says nothing, so that the clock is the same.
             let mut instead: Vec<Entry> = (0..other.more).map(make).collect();
-            instead.push(if other.drop { Entry::Control(Control::Entities(EntityVersion::default())) } else { make(9) });
+            let nothing = || Entry::Control(Control::Entities(EntityVersion::default()));
+            instead.push(if other.drop { nothing() } else { make(9) });
             altered[index] = instead;
         }
         let want = vector_of(&config, &straight, at, &takes);

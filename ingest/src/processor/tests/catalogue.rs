@@ -48,7 +48,8 @@ proptest! {
         let value = |n: usize| {
             // Every other one says nothing of its price.
             let time = T + n as i64;
-            if n.is_multiple_of(2) { event(time, 1) } else { format!(r#"{{"event_time":{time},"user_id":"u","item_id":"i"}}"#) }
+            let without = format!(r#"{{"event_time":{time},"user_id":"u","item_id":"i"}}"#);
+            if n.is_multiple_of(2) { event(time, 1) } else { without }
         };
         let logs: Vec<Vec<InRecord>> =
             (0..2).map(|source| log(source, &(0..120).map(value).collect::<Vec<_>>())).collect();
@@ -81,8 +82,8 @@ proptest! {
             let Entry::Event(event) = Protobuf::decode(record.value.as_ref().unwrap()).unwrap() else { continue };
             let at = (event.event_time_ms - T) as usize;
             let knew = knew[at][event.origin.partition as usize];
-            let want = if knew == 0 { (String::new(), String::new()) } else { (format!("k{knew}"), format!("b{knew}")) };
-            prop_assert_eq!((&event.category, &event.brand), (&want.0, &want.1));
+            let told = |of: char| if knew == 0 { String::new() } else { format!("{of}{knew}") };
+            prop_assert_eq!((&event.category, &event.brand), (&told('k'), &told('b')));
             if at % 2 == 1 {
                 prop_assert_eq!(event.value.to_bits(), (knew as f64).to_bits());
             }
