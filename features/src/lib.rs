@@ -9,6 +9,7 @@ mod answers;
 mod block;
 mod by_click;
 mod by_item;
+mod change;
 mod clicks;
 mod config;
 mod core;
@@ -52,6 +53,7 @@ mod views;
 mod window;
 mod wire;
 
+pub use crate::change::{Changes, ColumnChange, Fate, Part, SettingChange, StateChange};
 pub use crate::config::{Config, DEFAULTS, EntityConfig, keys};
 pub use crate::core::{AHEAD, Core};
 pub use crate::describe::{Aggregation, Column, Made};
