@@ -36,10 +36,16 @@ struct Arguments {
     plan: bool,
 }
 
+/// Raw records that a model can be trained on.
+const LEAST_RECORDS: u64 = 8_000;
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let length = Duration::try_from_secs_f64(arguments.minutes * 60.0).context("--minutes")?;
-    ensure!(length >= Duration::from_secs(30), "--minutes must be at least 0.5");
+    ensure!(
+        length >= Duration::from_secs(30) && length.as_secs() * u64::from(arguments.rate) >= LEAST_RECORDS,
+        "--minutes must be at least 0.5, and with --rate come to {LEAST_RECORDS} records, or nothing is trained"
+    );
     if arguments.plan {
         for fault in chaos::planned(arguments.seed, length) {
             println!("{:7.1} s  {fault}", fault.at_ms as f64 / 1000.0);

@@ -9,10 +9,11 @@ use runtime::shutdown::Shutdown;
 use super::clock::{now, wait_for};
 use super::cluster::Cluster;
 use super::deployment::{Deployment, INTERRUPTED};
+use super::dice::Dice;
 use super::disk::{self, Blocked};
 use super::fleet::{Fleet, NAMES};
 use super::proxy::Mode;
-use super::schedule::{Dice, Kind, Planned, Service};
+use super::schedule::{Kind, Planned, Service};
 
 /// How long the cluster may take until all copies are in sync again.
 const SYNC: Duration = Duration::from_mins(2);

@@ -30,7 +30,7 @@ pub(super) struct Cluster {
     folder: PathBuf,
     base: u16,
     links: Vec<Arc<Link>>,
-    _proxy: Proxy,
+    proxy: Proxy,
 }
 
 impl Cluster {
@@ -45,12 +45,12 @@ impl Cluster {
             folder: folder.to_owned(),
             base,
             links: Vec::new(),
-            _proxy: Proxy::new()?,
+            proxy: Proxy::new()?,
         };
         for service in Service::ALL {
             for broker in 1..=BROKERS {
                 let (behind, before) = (this.behind(service, broker), this.before(service, broker));
-                this.links.push(this._proxy.link(before, behind)?);
+                this.links.push(this.proxy.link(before, behind)?);
             }
         }
         let mut start = this.script("start.sh");
@@ -237,7 +237,7 @@ mod tests {
             folder: PathBuf::from("/nowhere"),
             base: 11_000,
             links: Vec::new(),
-            _proxy: Proxy::new().unwrap(),
+            proxy: Proxy::new().unwrap(),
         };
         let mut ports = BTreeSet::new();
         for broker in 1..=BROKERS {

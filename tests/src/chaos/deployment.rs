@@ -113,7 +113,7 @@ impl Deployment {
         let mut own = format!("[kafka]\nbootstrap = \"{bootstrap}\"\n[service]\ninstance = \"{name}\"\n");
         if let (Service::Lake, Some(tables)) = (service, TABLES.get(number)) {
             // Strings as TOML has them are strings as Rust shows them, for names such as these.
-            write!(own, "[lake]\ntables = {tables:?}\n")?;
+            writeln!(own, "[lake]\ntables = {tables:?}")?;
         }
         let file = self.folder.join(format!("{}-{name}.toml", service.name()));
         fs::write(&file, own).context("the settings of an instance cannot be written")?;

@@ -8,6 +8,7 @@ mod act;
 mod clock;
 mod cluster;
 mod deployment;
+mod dice;
 mod disk;
 mod feed;
 mod fleet;

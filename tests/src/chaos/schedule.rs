@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::dice::Dice;
+
 /// A service under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -282,7 +284,7 @@ pub fn plan(seed: u64, shape: Shape, instances: usize, brokers: usize) -> Vec<Pl
                 instance: dice.below(instances as u64) as usize,
                 broker: 1 + dice.below(brokers as u64) as usize,
                 lasts_ms: dice.between(least, most),
-                dice: dice.next(),
+                dice: dice.draw(),
             };
             if at_ms + fault.lasts_ms > until {
                 break;
@@ -293,43 +295,6 @@ pub fn plan(seed: u64, shape: Shape, instances: usize, brokers: usize) -> Vec<Pl
     }
     planned.sort_by_key(|fault| (fault.at_ms, fault.lane));
     planned
-}
-
-/// `SplitMix64`: the same numbers on every machine.
-#[derive(Debug, Clone)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Of a seed.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Any number.
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `n`; 0 where `n` is 0.
-    pub const fn below(&mut self, n: u64) -> u64 {
-        let number = self.next();
-        if n == 0 { 0 } else { number % n }
-    }
-
-    /// From `least` to `most`, both included.
-    pub const fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
-    }
-
-    fn shuffle<T>(&mut self, all: &mut [T]) {
-        for last in (1..all.len()).rev() {
-            all.swap(last, self.below(last as u64 + 1) as usize);
-        }
-    }
 }
 
 #[cfg(test)]
