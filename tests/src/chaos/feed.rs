@@ -19,6 +19,8 @@ use super::clock::{now, wall_ms};
 /// Market time that passes in a second, about: an hour in half a minute. A partition whose leader
 /// is away for a while stays within what ingest lets one source be ahead of another.
 const SPEED: f64 = 120.0;
+/// A prediction that took less had no backlog before it, ms.
+const SOON_MS: u64 = 2_000;
 /// Records that come of a view: itself, clicks, carts, orders, copies, bad ones; about.
 const RECORDS_PER_VIEW: f64 = 1.2;
 
@@ -116,12 +118,13 @@ impl Arrival {
     }
 }
 
-/// Reads predictions as an optimizer would, until told to stop, and counts them in `came`. What does not pass by itself is
+/// Reads predictions as an optimizer would, until told to stop, and counts in `fresh` those that came
+/// soon. What does not pass by itself is
 /// tried again, from where it was.
 ///
 /// # Errors
 /// A topic that is not there at the beginning, a record that is no prediction.
-pub(super) fn probe(kafka: &Kafka, came: &AtomicU64, stop: &AtomicBool) -> Result<Vec<Arrival>> {
+pub(super) fn probe(kafka: &Kafka, fresh: &AtomicU64, stop: &AtomicBool) -> Result<Vec<Arrival>> {
     let topic = Names::new(&kafka.prefix).predictions;
     let mut reader = Reader::new(kafka, Isolation::ReadCommitted)?;
     let partitions = reader.begin_offsets(&topic)?;
@@ -135,11 +138,12 @@ pub(super) fn probe(kafka: &Kafka, came: &AtomicU64, stop: &AtomicBool) -> Resul
         match reader.poll(5_000, Duration::from_millis(50)) {
             Ok(records) => {
                 let came_ms = wall_ms();
-                came.fetch_add(records.len() as u64, Ordering::Relaxed);
                 for record in records {
                     let value = record.record.value.unwrap_or_default();
                     let prediction: Prediction = Json::decode(&value).context("no prediction")?;
-                    arrivals.push(Arrival { sent_ms: prediction.received_ms, came_ms });
+                    let arrival = Arrival { sent_ms: prediction.received_ms, came_ms };
+                    fresh.fetch_add(u64::from(arrival.latency_ms() < SOON_MS), Ordering::Relaxed);
+                    arrivals.push(arrival);
                 }
                 from = reader.positions();
             }

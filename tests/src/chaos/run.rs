@@ -20,8 +20,10 @@ use super::fleet::{Fleet, INSTANCES};
 use super::report::{self, Happened, Report};
 use super::schedule::{Lane, Planned, Shape, plan};
 
-/// How long until the first prediction.
-const FIRST: Duration = Duration::from_mins(3);
+/// How long until the services have caught up with the market, which does not wait for them.
+const CAUGHT_UP: Duration = Duration::from_mins(3);
+/// How long a cluster without faults may take to do what it is asked.
+const ANSWER: Duration = Duration::from_mins(3);
 /// How long until the tables hold all that was sent.
 const DRAIN: Duration = Duration::from_mins(5);
 /// How often `salience status` is asked: it is a process of its own.
@@ -32,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Of the market and of the faults.
     pub seed: u64,
-    /// How long the market sends after the first prediction.
+    /// How long the market sends once the services have caught up with it.
     pub length: Duration,
     /// Raw records a second.
     pub rate: u32,
@@ -65,7 +67,7 @@ pub fn run(options: &Options) -> Result<Report> {
     let cluster = Arc::new(Cluster::start(&options.scripts, &kafka_folder)?);
     let deployment = Arc::new(Deployment::new(&options.program, &options.folder, &cluster)?);
     deployment.create_topics()?;
-    cluster.wait_in_sync(FIRST)?;
+    cluster.wait_in_sync(ANSWER)?;
     let fleet = Fleet::start(Arc::clone(&deployment), Arc::clone(&cluster))?;
     let shutdown = options.shutdown.clone();
     let stage = Stage { cluster, fleet, deployment, shutdown };
@@ -74,21 +76,21 @@ pub fn run(options: &Options) -> Result<Report> {
     let kafka = stage.deployment.kafka();
     let (stop_feed, stop_probe, stop_supervisor) =
         (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
-    let came = AtomicU64::new(0);
+    let fresh = AtomicU64::new(0);
     let failures = Failures::default();
     std::thread::scope(|scope| {
         let ends = Ends([&stop_feed, &stop_probe, &stop_supervisor]);
         let feeder = scope.spawn(|| feed::run(&kafka, &market, options.seed, options.rate, &stop_feed));
-        let probe = scope.spawn(|| feed::probe(&kafka, &came, &stop_probe));
+        let probe = scope.spawn(|| feed::probe(&kafka, &fresh, &stop_probe));
         scope.spawn(|| {
             while !stop_supervisor.load(Ordering::Relaxed) {
                 failures.take(stage.fleet.supervise());
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
-        say("waiting for the first prediction");
-        let first = || (came.load(Ordering::Relaxed) > 0 || stage.shutdown.is_set()).then_some(());
-        wait_for(FIRST, first).context("no prediction came")?;
+        say("waiting until predictions come as views are sent");
+        let caught_up = || (fresh.load(Ordering::Relaxed) > 0 || stage.shutdown.is_set()).then_some(());
+        wait_for(CAUGHT_UP, caught_up).context("the services did not catch up with the market")?;
         let (began, began_ms) = (now(), wall_ms());
         say("the market runs, faults come");
         let happened = lanes(&stage, &planned, began, &failures);
@@ -252,7 +254,7 @@ fn drained(deployment: &Deployment, counts: &Counts) -> Result<()> {
 }
 
 fn compared(deployment: &Deployment, counts: &Counts) -> Result<BTreeMap<String, [u64; 2]>> {
-    let status = wait_for(FIRST, || deployment.status()).context("there is no status any more")?;
+    let status = wait_for(ANSWER, || deployment.status()).context("there is no status any more")?;
     let pairs = seeds(counts).into_iter();
     Ok(pairs.map(|(table, sent)| (table.to_owned(), [sent, rows(&status, table)])).collect())
 }
