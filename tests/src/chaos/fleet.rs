@@ -2,6 +2,7 @@
 //! and that is counted. It never ends a process that hangs: that would be a hand's work.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +19,13 @@ use super::schedule::Service;
 pub(super) const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Instances of each service while none has joined or left.
 pub(super) const INSTANCES: usize = 2;
+/// SIGTERM.
+const TERMINATED: i32 = 15;
 /// How long the supervisor waits before it starts again what has exited.
 const BACK_OFF: Duration = Duration::from_secs(1);
+/// How long a process may take to be ready for a signal: until then SIGTERM ends it, and it has
+/// nothing to finish.
+const READY: Duration = Duration::from_secs(10);
 /// How long an instance may take to stop when it is told to.
 const STOP: Duration = Duration::from_mins(1);
 
@@ -39,6 +45,8 @@ struct Member {
     service: Service,
     number: usize,
     child: Option<Child>,
+    /// When it was started.
+    since: Instant,
     /// When the supervisor starts it again.
     again_at: Option<Instant>,
     /// It was killed here, so that its exit is no news.
@@ -96,6 +104,7 @@ impl Fleet {
             }
             if !member.held && member.child.is_none() && member.again_at.is_some_and(|at| at <= now()) {
                 member.child = Some(self.spawn(member.service, member.number)?);
+                member.since = now();
                 member.again_at = None;
             }
         }
@@ -178,9 +187,11 @@ impl Fleet {
         self.stop(&mut member)
     }
 
-    /// Whether all instances of a service run.
+    /// Whether all instances of a service run: none is dead, whether that has been seen or not.
     pub(super) fn runs(&self, service: Service) -> bool {
-        self.members().iter().filter(|member| member.service == service).all(|member| member.child.is_some())
+        let members = self.members();
+        let mut own = members.iter().filter(|member| member.service == service);
+        own.all(|member| member.child.is_some() && !member.killed)
     }
 
     /// Stops all processes, the first stage of the flow first; each must end by itself. Those that
@@ -198,7 +209,8 @@ impl Fleet {
 
     fn add(&self, service: Service, number: usize) -> Result<()> {
         let child = Some(self.spawn(service, number)?);
-        let member = Member { service, number, child, again_at: None, killed: false, held: false };
+        let member =
+            Member { service, number, child, since: now(), again_at: None, killed: false, held: false };
         self.members().push(member);
         Ok(())
     }
@@ -219,6 +231,7 @@ impl Fleet {
             }
             return Ok(());
         }
+        let ready = member.since.elapsed() >= READY;
         signal("-TERM", child.id())?;
         let status = wait_for(STOP, || child.try_wait().transpose());
         let Some(status) = status else {
@@ -228,7 +241,7 @@ impl Fleet {
         };
         let status = status?;
         ensure!(
-            status.success(),
+            status.success() || (!ready && status.signal() == Some(TERMINATED)),
             "{label} was told to stop and ended with {status}:\n{}",
             self.tail(member, 10)
         );

@@ -12,6 +12,9 @@ use super::feed::Arrival;
 use super::fleet::Exit;
 use super::schedule::{Kind, Planned, Shape};
 
+/// Characters of a last word that Markdown shows; JSON has all.
+const SHOWN: usize = 200;
+
 /// A fault that happened.
 #[derive(Debug, Clone, Serialize)]
 pub struct Happened {
@@ -175,6 +178,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nExits that nobody asked for: {}.\n", self.exits.len())?;
         for Exit { instance, status, said } in &self.exits {
+            let said: String = said.chars().take(SHOWN).collect();
             writeln!(f, "- {instance}, {status}: `{said}`")?;
         }
         writeln!(f, "\n| at, s | took, s | fault | |\n|---|---|---|---|")?;
