@@ -20,8 +20,8 @@ use super::fleet::{Fleet, INSTANCES};
 use super::report::{self, Happened, Report};
 use super::schedule::{Lane, Planned, Shape, plan};
 
-/// How long until the services have caught up with the market, which does not wait for them.
-const CAUGHT_UP: Duration = Duration::from_mins(3);
+/// How long to wait until the services have caught up with the market, which does not wait for them.
+const CAUGHT_UP: Duration = Duration::from_mins(2);
 /// How long a cluster without faults may take to do what it is asked.
 const ANSWER: Duration = Duration::from_mins(3);
 /// How long until the tables hold all that was sent.
@@ -90,7 +90,10 @@ pub fn run(options: &Options) -> Result<Report> {
         });
         say("waiting until predictions come as views are sent");
         let caught_up = || (fresh.load(Ordering::Relaxed) > 0 || stage.shutdown.is_set()).then_some(());
-        wait_for(CAUGHT_UP, caught_up).context("the services did not catch up with the market")?;
+        if wait_for(CAUGHT_UP, caught_up).is_none() {
+            // On a machine that is too busy for figures; what must hold must hold there too.
+            say("they have not caught up: latencies and outages will say little");
+        }
         let (began, began_ms) = (now(), wall_ms());
         say("the market runs, faults come");
         let happened = lanes(&stage, &planned, began, &failures);
