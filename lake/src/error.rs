@@ -131,6 +131,9 @@ pub enum Error {
     Thread(String),
 }
 
+/// What the kernel says of a store that failed.
+const KERNEL_STORE: &str = "Error interacting with object store";
+
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -142,6 +145,9 @@ impl Error {
             Self::Delta { source, .. } => match source.as_ref() {
                 DeltaTableError::ObjectStore { source } => store_retry(source),
                 DeltaTableError::Io { .. } => true,
+                // A log that is read through the kernel fails with the kernel's error, whose type is
+                // not to be had from here; what is not found is another of its errors.
+                DeltaTableError::KernelError(error) => error.to_string().contains(KERNEL_STORE),
                 _ => false,
             },
             _ => false,

@@ -348,6 +348,28 @@ async fn a_changed_or_missing_file_is_named() {
     assert!(failed.to_string().contains(&files[1].path), "{failed}");
 }
 
+/// A store that is away for a moment: neither a reader nor a writer may take that for the end.
+#[tokio::test]
+async fn a_log_that_cannot_be_read_now_is_worth_another_try() {
+    let (_folder, root) = folder();
+    let mut table = table(&root).await;
+    append(&mut table, 0, 0..10).await;
+    // A file in place of a folder: what lies below can't be had, and is not said to be missing.
+    let tables = std::path::Path::new(&root).join("tables");
+    let aside = tables.with_file_name("aside");
+    std::fs::rename(&tables, &aside).unwrap();
+    std::fs::write(&tables, "").unwrap();
+    let reading = Table::open(&root, "things").await.unwrap_err();
+    assert!(reading.retry(), "{reading:?}");
+    let writing = table.append(rows(0, 10..12), &[progress(0, Some(10), 12)], 1).await.unwrap_err();
+    assert!(writing.retry(), "{writing:?}");
+
+    std::fs::remove_file(&tables).unwrap();
+    std::fs::rename(&aside, &tables).unwrap();
+    append(&mut table, 0, 10..12).await;
+    assert_eq!(places(&table).await, expected(0..1, 0..12));
+}
+
 #[tokio::test]
 async fn nullable_columns_may_be_added_and_others_not() {
     use arrow::datatypes::{DataType, Field, Schema};
