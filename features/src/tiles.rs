@@ -144,22 +144,19 @@ impl TileSet {
             let Some(newest) = tiles.last().filter(|tile| tile.last_ms > horizon) else { continue };
             let is_whole = newest.last_ms <= at_ms;
             let known = self.sums[window].filter(|_| is_whole);
-            let total = match known.and_then(|sum| sum.moved(tiles, horizon)) {
-                Some(sum) => {
-                    self.sums[window] = Some(sum);
-                    sum.total
+            let total = if let Some(sum) = known.and_then(|sum| sum.moved(tiles, horizon)) {
+                self.sums[window] = Some(sum);
+                sum.total
+            } else {
+                let from = tiles.partition_point(|tile| tile.last_ms <= horizon);
+                let mut total = Total::default();
+                for tile in tiles[from..].iter().filter(|tile| tile.last_ms <= at_ms) {
+                    total.merge(&tile.total);
                 }
-                None => {
-                    let from = tiles.partition_point(|tile| tile.last_ms <= horizon);
-                    let mut total = Total::default();
-                    for tile in tiles[from..].iter().filter(|tile| tile.last_ms <= at_ms) {
-                        total.merge(&tile.total);
-                    }
-                    if is_whole {
-                        self.sums[window] = Some(Sum { from, total });
-                    }
-                    total
+                if is_whole {
+                    self.sums[window] = Some(Sum { from, total });
                 }
+                total
             };
             totals.merge(entity, window, &total);
         }

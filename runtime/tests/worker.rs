@@ -270,7 +270,7 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
 /// Runs one worker of an instance until it is told to stop.
 fn instance(place: &Place, name: &str) -> (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>) {
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
-    settings.service.instance = name.to_owned();
+    name.clone_into(&mut settings.service.instance);
     settings.service.workers = 1;
     let (factory, stop) = (CopyingFactory { prefix: place.kafka.prefix.clone() }, shutdown.clone());
     let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));

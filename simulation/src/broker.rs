@@ -172,9 +172,10 @@ impl Broker {
     /// Where a record goes.
     fn place(&mut self, record: &OutRecord) -> TopicPartition {
         let count = self.counts[&record.topic];
-        let partition = record.partition.unwrap_or_else(|| match &record.key {
-            Some(key) => (self.partitioner)(key, count),
-            None => {
+        let partition = record.partition.unwrap_or_else(|| {
+            if let Some(key) = &record.key {
+                (self.partitioner)(key, count)
+            } else {
                 self.turn = (self.turn + 1) % count;
                 self.turn
             }

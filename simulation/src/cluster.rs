@@ -144,13 +144,11 @@ impl Cluster {
             return Ok(());
         }
         if let Some(command) = worker.held.take() {
-            return match self.execute(index, &command) {
-                Some(answer) => self.tell(index, answer),
-                None => {
-                    self.crash(index);
-                    Ok(())
-                }
-            };
+            if let Some(answer) = self.execute(index, &command) {
+                return self.tell(index, answer);
+            }
+            self.crash(index);
+            return Ok(());
         }
         let event = self.workers[index].poll(&mut self.broker, &mut self.rng, self.clock);
         self.tell(index, event)

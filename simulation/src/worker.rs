@@ -11,6 +11,7 @@ use crate::group::GroupEvent;
 use crate::rng::Rng;
 
 /// A worker of a service.
+#[expect(clippy::struct_excessive_bools, reason = "each may befall it whatever the others have done")]
 pub struct Worker {
     /// Its member and transactional id.
     pub id: String,

@@ -2,7 +2,7 @@
 //!
 //! The load is open: record number `i` is due at `i / rate` and its latency counts from then, so that a
 //! pipeline that stalls pays for every record that falls due meanwhile (no "coordinated omission", as in
-//! wrk2 and HdrHistogram). Its end is the reading of the prediction by a consumer of committed records. The
+//! wrk2 and `HdrHistogram`). Its end is the reading of the prediction by a consumer of committed records. The
 //! scorer serves the configuration's network.
 
 mod model;
