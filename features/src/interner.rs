@@ -181,6 +181,11 @@ impl Interner {
         self.table[hole] = 0;
     }
 
+    /// How often each is used, by number.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().map(|slot| slot.uses)
+    }
+
     pub(crate) fn write(&self, out: &mut Writer) {
         out.len(self.slots.len());
         for slot in &self.slots {
@@ -204,14 +209,7 @@ impl Interner {
         if slots.is_empty() {
             return Err(input.damaged());
         }
-        let mut free = Vec::new();
-        for _ in 0..input.len()? {
-            let id = input.id()?;
-            if slots.get(id as usize).is_none_or(|slot| slot.uses > 0) {
-                return Err(input.damaged());
-            }
-            free.push(id);
-        }
+        let free = input.free(count, |id| id != EMPTY && slots[id as usize].uses == 0)?;
         let used = slots.iter().filter(|slot| slot.uses > 0).count();
         let mut interner = Self { slots, free, table: Vec::new(), used };
         interner.rebuild((used * 2).next_power_of_two().max(16));

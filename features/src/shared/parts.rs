@@ -118,15 +118,22 @@ impl Parts {
     }
 
     pub(crate) fn read_from(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut parts = Self { at_ms: input.int()?, come: input.id()?, blocks: Vec::new() };
+        let mut parts =
+            Self { at_ms: input.int()?, come: input.id_below(u32::MAX as usize)?, blocks: Vec::new() };
         for _ in 0..input.len()? {
             let tile_ms = input.int()?;
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
-            let rows = Bytes::copy_from_slice(input.bytes()?);
+            let rows = read_rows(input)?;
             parts.blocks.push(TileBlock { tile_ms, entity, rows });
         }
         Ok(parts)
     }
+}
+
+/// Rows of a block as they were taken from a record.
+pub(super) fn read_rows(input: &mut Reader<'_>) -> Result<Bytes, SnapshotError> {
+    let rows = input.bytes()?;
+    if Rows::new(rows).are_whole() { Ok(Bytes::copy_from_slice(rows)) } else { Err(input.damaged()) }
 }
 
 #[cfg(test)]
