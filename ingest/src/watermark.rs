@@ -44,7 +44,7 @@ impl Watermark {
 
     /// By how much an event of that time is late; `None` if it is in time.
     pub fn late_by_ms(&self, time_ms: i64) -> Option<i64> {
-        self.mark_ms().map(|mark| mark - time_ms).filter(|late| *late > 0)
+        self.mark_ms().map(|mark| mark.saturating_sub(time_ms)).filter(|late| *late > 0)
     }
 
     /// Takes an event's time into account.

@@ -97,7 +97,8 @@ pub struct Bounds {
 impl Snapshot {
     /// Orders the snapshots of a unit: the sum of its offsets, which only grows.
     pub fn key(&self) -> u64 {
-        self.positions.iter().map(|position| position.offset.max(0) as u64).sum()
+        let offsets = self.positions.iter().map(|position| position.offset.max(0) as u64);
+        offsets.fold(0, u64::saturating_add)
     }
 
     /// Its path in the store: `snapshots/{service}/{unit}/{key}.snap`.

@@ -269,6 +269,11 @@ impl Codec<Entry> for Protobuf {
 pub trait JsonRecord: Record + serde::Serialize + serde::de::DeserializeOwned {
     /// The version in the record, if it carries one.
     fn version(&self) -> Option<u32>;
+
+    /// Whether what JSON has read is a record; says what is wrong.
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 impl<T: JsonRecord> Codec<T> for Json {
@@ -288,7 +293,10 @@ impl<T: JsonRecord> Codec<T> for Json {
             Some(found) if found == 0 || found > u32::from(T::VERSION) => {
                 Err(DecodeError::Version { record: T::NAME, found, known: u32::from(T::VERSION) })
             }
-            _ => Ok(record),
+            _ => match record.check() {
+                Ok(()) => Ok(record),
+                Err(what) => Err(DecodeError::Invalid { record: T::NAME, what }),
+            },
         }
     }
 }
@@ -309,6 +317,25 @@ macro_rules! json_records {
 }
 json_records! {
     RawEvent => "raw event" v 1, |_| None;
-    Prediction => "prediction" v 1, |record| Some(record.version);
     ModelAnnouncement => "model announcement" v 1, |record| Some(record.version);
+}
+
+impl Record for Prediction {
+    const NAME: &'static str = "prediction";
+    const VERSION: u8 = 1;
+}
+
+impl JsonRecord for Prediction {
+    fn version(&self) -> Option<u32> {
+        Some(self.version)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let weights = self.attention.iter().map(|field| field.weight);
+        let mut numbers = weights.chain(self.behaviours.iter().map(|behaviour| behaviour.weight));
+        // JSON writes numbers that 32 bits can't hold, and none that are not finite.
+        let is_finite =
+            numbers.all(f32::is_finite) && self.p_click.is_finite() && self.p_purchase.is_finite();
+        if is_finite { Ok(()) } else { Err("a number is beyond the range of 32-bit floats") }
+    }
 }
