@@ -88,6 +88,9 @@ pub enum ArtefactError {
         /// Numbers of a row.
         expected: usize,
     },
+    /// Statistics that no number can be standardised by.
+    #[error("artefact: statistics hold a number that is not finite")]
+    NotFinite,
     /// A calibration that does not rise with the logits.
     #[error("artefact: the calibration is no rising function to probabilities")]
     Calibration,
@@ -281,6 +284,9 @@ impl Model {
         let numbers = encoder.number_names().len();
         if statistics.mean.len() != numbers || statistics.inverse_deviation.len() != numbers {
             return Err(ArtefactError::Statistics { found: statistics.mean.len(), expected: numbers });
+        }
+        if !statistics.mean.iter().chain(&statistics.inverse_deviation).all(|number| number.is_finite()) {
+            return Err(ArtefactError::NotFinite);
         }
         let encoder = with_dictionaries(encoder, artefact.file(WEIGHTS)?)?;
         let layout = Layout::new(&encoder, &config);

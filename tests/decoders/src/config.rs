@@ -24,6 +24,8 @@ struct Sections {
     admin: runtime::config::Admin,
     ingest: ingest::Config,
     features: features::Config,
+    model: model::Config,
+    scorer: scorer::Config,
 }
 
 fn run(data: &[u8]) {
@@ -38,7 +40,9 @@ fn run(data: &[u8]) {
             .collect()
     };
     let (variables, overrides) = (pairs(), pairs());
-    let defaults = [runtime::config::DEFAULTS, ingest::DEFAULTS, features::DEFAULTS].join("\n");
+    let defaults =
+        [runtime::config::DEFAULTS, ingest::DEFAULTS, features::DEFAULTS, model::DEFAULTS, scorer::DEFAULTS]
+            .join("\n");
     let resolved =
         match resolve_texts(&defaults, &[file], variables.into_iter(), &overrides, &features::keys()) {
             Ok(resolved) => resolved,
@@ -52,8 +56,8 @@ fn run(data: &[u8]) {
     };
     let Sections { kafka, topics, service, storage, telemetry, admin, .. } = &sections;
     assert!(!format!("{kafka:?}{topics:?}{service:?}{storage:?}{telemetry:?}{admin:?}").is_empty());
-    let Sections { ingest, features, .. } = &sections;
-    let _ = ingest.check();
+    let Sections { ingest, features, model, scorer, .. } = &sections;
+    let _ = (ingest.check(), scorer.check(), model.validate());
     if let Ok(plan) = Plan::compile(features) {
         let schema = plan.vector_schema();
         assert!(!schema.fields.is_empty());

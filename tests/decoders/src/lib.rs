@@ -1,11 +1,14 @@
 //! What every decoder must stand: any bytes, without a panic, a hang, or memory beyond a multiple of them.
 //!
-//! A target is a function of bytes. `tests/fuzz` gives them to libFuzzer, `tests/mutated.rs` to changed seeds. Where a format
-//! ends in a checksum the target writes it, so that what lies behind it is reached; where there is an encoder,
-//! what was decoded must encode to what decodes equal; a restored state must take records like any other.
+//! A target is a function of bytes. `tests/fuzz` gives them to libFuzzer, `tests/mutated.rs` to changed seeds.
+//! Where a format ends in a checksum the target writes it, so that what lies behind it is reached; where there
+//! is an encoder, what was decoded must encode to what decodes equal; a restored state must take records like
+//! any other.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "a target fails by panicking")]
 
 mod allocated;
+mod artefact;
+mod checkpoint;
 mod config;
 mod core_state;
 pub mod dice;
@@ -14,7 +17,10 @@ mod merge_state;
 mod raw_json;
 mod records;
 mod snapshot_file;
+mod spilled;
 mod stream;
+mod trained;
+mod vectors;
 
 use std::sync::Once;
 
@@ -39,10 +45,14 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     raw_json::TARGET,
     records::TARGET,
+    vectors::TARGET,
     fold::TARGET,
     core_state::TARGET,
     merge_state::TARGET,
     snapshot_file::TARGET,
+    artefact::TARGET,
+    checkpoint::TARGET,
+    spilled::TARGET,
     config::TARGET,
 ];
 

@@ -71,5 +71,5 @@ macro_rules! targets {
     };
 }
 targets! {
-    raw_json, records, fold, core_state, merge_state, snapshot_file, config,
+    raw_json, records, vectors, fold, core_state, merge_state, snapshot_file, artefact, checkpoint, spilled, config,
 }
