@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("scorer", &["schemas", "runtime", "lake", "model", "market"]),
     ("ops", &["schemas", "runtime", "lake", "model", "market", "ingest", "features", "trainer", "scorer"]),
     ("cli", &["ops", "runtime", "schemas"]),
+    ("simulation", &["runtime"]),
     ("tests", &[]),
 ];
 

@@ -1,16 +1,14 @@
 //! Named scenarios: one fault each, made to happen at the worst moment.
 
-use std::sync::Arc;
-
 use runtime::core::{CoreError, Delivery, Event};
+use simulation::{Cluster, CrashAt, Faults};
 
-use crate::cluster::{Cluster, CrashAt, Faults};
 use crate::processors::{HashingFactory, INPUT, MergingFactory, OUTPUT};
-use crate::{check_fold, check_merge, feed, partition};
+use crate::{SERVICE, check_fold, check_merge, cluster, feed, partition};
 
 fn hashing(seed: u64) -> Cluster {
-    let mut cluster = Cluster::new(Arc::new(HashingFactory), Delivery::ExactlyOnce, 2, seed);
-    cluster.start("a");
+    let mut cluster = cluster(HashingFactory, Delivery::ExactlyOnce, 2, seed);
+    cluster.start(SERVICE, "a");
     cluster
 }
 
@@ -54,9 +52,9 @@ fn a_fenced_producer_stops_and_names_the_cause() {
 #[test]
 fn a_partition_lost_in_the_middle_of_a_batch_is_folded_once_by_its_next_owner() {
     for turns_before in 1..12 {
-        let mut cluster = Cluster::new(Arc::new(HashingFactory), Delivery::ExactlyOnce, 4, turns_before);
-        cluster.start("a");
-        cluster.start("b");
+        let mut cluster = cluster(HashingFactory, Delivery::ExactlyOnce, 4, turns_before);
+        cluster.start(SERVICE, "a");
+        cluster.start(SERVICE, "b");
         feed(&mut cluster, 60);
         for _ in 0..turns_before {
             turns(&mut cluster, 0, 1);
@@ -68,7 +66,7 @@ fn a_partition_lost_in_the_middle_of_a_batch_is_folded_once_by_its_next_owner() 
         cluster.faults = Faults { retriable: 1000, ..Faults::default() };
         cluster.tell(0, Event::Records { records, clock }).unwrap();
         cluster.faults = Faults::default();
-        cluster.broker.evict("a");
+        cluster.broker.group(SERVICE).evict("a");
         turns(&mut cluster, 1, 6);
         cluster.settle();
         check_fold(&cluster, &format!("lost after {turns_before} turns"));
@@ -77,15 +75,15 @@ fn a_partition_lost_in_the_middle_of_a_batch_is_folded_once_by_its_next_owner() 
 
 #[test]
 fn a_frozen_merge_that_wakes_with_only_ticks_to_write_is_fenced_by_its_generation() {
-    let mut cluster = Cluster::new(Arc::new(MergingFactory), Delivery::ExactlyOnce, 2, 4);
-    cluster.start("a");
+    let mut cluster = cluster(MergingFactory, Delivery::ExactlyOnce, 2, 4);
+    cluster.start(SERVICE, "a");
     feed(&mut cluster, 20);
     turns(&mut cluster, 0, 30);
     let frozen_at = cluster.clock;
     // The group gives its partitions to "b", which goes on and ticks.
     cluster.workers[0].frozen = true;
-    cluster.broker.evict("a");
-    cluster.start("b");
+    cluster.broker.group(SERVICE).evict("a");
+    cluster.start(SERVICE, "b");
     feed(&mut cluster, 10);
     for _ in 0..30 {
         turns(&mut cluster, 1, 1);
@@ -126,8 +124,8 @@ fn a_clock_that_jumps_six_hours_changes_nothing_but_ticks() {
     assert_eq!(run(-6 * 3_600_000), straight, "back");
 
     // Ticks follow the clock, and never go back.
-    let mut cluster = Cluster::new(Arc::new(MergingFactory), Delivery::ExactlyOnce, 2, 5);
-    cluster.start("a");
+    let mut cluster = cluster(MergingFactory, Delivery::ExactlyOnce, 2, 5);
+    cluster.start(SERVICE, "a");
     for jump_hours in [6, -6, 0, 6] {
         turns(&mut cluster, 0, 20);
         cluster.clock.wall_ms += jump_hours * 3_600_000;
@@ -141,12 +139,12 @@ fn a_clock_that_jumps_six_hours_changes_nothing_but_ticks() {
 fn a_crash_at_every_point_loses_and_repeats_nothing() {
     let script = |crash_at: Option<CrashAt>, merging: bool| {
         let mut cluster = if merging {
-            Cluster::new(Arc::new(MergingFactory), Delivery::ExactlyOnce, 2, 6)
+            cluster(MergingFactory, Delivery::ExactlyOnce, 2, 6)
         } else {
-            Cluster::new(Arc::new(HashingFactory), Delivery::ExactlyOnce, 2, 6)
+            cluster(HashingFactory, Delivery::ExactlyOnce, 2, 6)
         };
         cluster.crash_at = crash_at;
-        cluster.start("a");
+        cluster.start(SERVICE, "a");
         for _ in 0..5 {
             feed(&mut cluster, 8);
             turns(&mut cluster, 0, 5);
@@ -193,7 +191,7 @@ fn a_truncated_snapshot_is_refused_and_the_one_before_it_used() {
         feed(&mut cluster, 6);
         turns(&mut cluster, 0, 6);
     }
-    assert!(cluster.truncate_snapshot(0), "there must be a snapshot by now");
+    assert!(cluster.truncate_snapshot(SERVICE, 0), "there must be a snapshot by now");
     cluster.crash(0);
     cluster.settle();
     check_fold(&cluster, "truncated");
@@ -223,7 +221,7 @@ fn a_log_cut_behind_the_committed_offset_stops_with_a_clear_message() {
     feed(&mut cluster, 40);
     turns(&mut cluster, 0, 20);
     cluster.files.clear();
-    let committed = cluster.broker.committed(&partition(INPUT, 0)).unwrap().0;
+    let committed = cluster.broker.group(SERVICE).committed(&partition(INPUT, 0)).unwrap().0;
 
     // Cut, and no snapshot from which to go on.
     cluster.broker.cut(&partition(INPUT, 0), committed - 1);

@@ -1,0 +1,164 @@
+//! A worker's calls: how they fail, and what they do where they don't.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use runtime::core::{Command, Delivery, Event, Failure};
+use runtime::processor::Position;
+use runtime::snapshot::{self, Snapshot, Wanted};
+
+use super::{Cluster, is_transactional};
+use crate::broker::Broker;
+use crate::faults::{CrashAt, Sabotage};
+use crate::totals::Totals;
+
+impl Cluster {
+    /// Executes a command, or fails to; `None`: the worker died of it.
+    pub(super) fn execute(&mut self, index: usize, command: &Command) -> Option<Event> {
+        let failed = |failure| Event::Failed { failure, what: "injected".to_owned() };
+        let call = self.workers[index].calls;
+        self.workers[index].calls += 1;
+        self.totals.calls += 1;
+        let dies = |after| self.crash_at == Some(CrashAt { call, after });
+        let (dies_before, dies_after) = (dies(false), dies(true));
+        if dies_before || self.rng.chance(self.faults.crash) {
+            return None;
+        }
+        if self.rng.chance(self.faults.fatal) {
+            self.totals.fatal += 1;
+            return Some(failed(Failure::Fatal));
+        }
+        let harmless = matches!(command, Command::Save(_) | Command::Pause(_) | Command::Leave);
+        if !harmless && (self.rng.chance(self.faults.retriable) || self.is_slow(index)) {
+            self.totals.retriable += 1;
+            // Sometimes it has happened all the same.
+            if self.rng.chance(500) && !matches!(command, Command::Produce | Command::Begin) {
+                let _answer = self.apply(index, command);
+            }
+            return Some(failed(Failure::Retriable));
+        }
+        if is_transactional(command) && self.rng.chance(self.faults.abortable) {
+            self.totals.abortable += 1;
+            return Some(failed(Failure::Abortable));
+        }
+        if self.workers[index].forgetful && matches!(command, Command::Commit) {
+            self.workers[index].forgetful = false;
+            return Some(failed(Failure::Abortable));
+        }
+        let answer = self.apply(index, command);
+        if matches!(command, Command::Commit) && self.rng.chance(self.faults.doubtful) {
+            self.totals.lost_responses += 1;
+            self.workers[index].forgetful = self.rng.chance(300);
+            return Some(failed(Failure::Retriable));
+        }
+        if dies_after || self.rng.chance(self.faults.crash) {
+            return None;
+        }
+        Some(answer)
+    }
+
+    fn is_slow(&self, index: usize) -> bool {
+        self.services[&self.workers[index].service].slow_until_ms > self.clock.steady_ms
+    }
+
+    fn apply(&mut self, index: usize, command: &Command) -> Event {
+        let Self { broker, workers, files, rng, sabotage, services, totals, .. } = self;
+        let worker = &mut workers[index];
+        let (id, epoch, service) = (worker.id.clone(), worker.epoch, Arc::clone(&worker.service));
+        let member = (&*service, id.as_str(), worker.generation);
+        let result = match command {
+            Command::Look(partitions) => match broker.look(&service, partitions) {
+                Ok(standings) => return Event::Looked(standings),
+                Err(failure) => Err(failure),
+            },
+            Command::Load(wanted) => return load(files, &service, wanted, totals),
+            Command::Consume(from) => {
+                worker.reading = from.iter().cloned().collect();
+                worker.paused.clear();
+                if from.is_empty() && !worker.zombie {
+                    broker.group(&service).gave_back(&id);
+                }
+                Ok(())
+            }
+            Command::Pause(partitions) => {
+                worker.paused.clone_from(partitions);
+                Ok(())
+            }
+            Command::Begin | Command::Flush | Command::Leave => Ok(()),
+            Command::Produce => {
+                let most = if rng.chance(50) { rng.below(4) as usize } else { usize::MAX };
+                let records: Vec<_> = worker.core.unsent().take(most).cloned().collect();
+                for record in &records {
+                    if let Sabotage::Lose(is_meant) = sabotage
+                        && is_meant(record)
+                        && rng.below(3) == 0
+                    {
+                        continue;
+                    }
+                    if services[&service].rules.delivery == Delivery::AtLeastOnce {
+                        broker.produce_plainly(record);
+                    } else if let Err(failure) = broker.produce(&id, epoch, record) {
+                        return Event::Failed { failure, what: "produce".to_owned() };
+                    }
+                }
+                return Event::Produced(records.len());
+            }
+            Command::SendOffsets(positions) => match sabotage {
+                Sabotage::OffsetsOutside => broker.commit_offsets(member, positions),
+                _ => broker.send_offsets(&id, epoch, member, positions),
+            },
+            Command::CommitOffsets(positions) => broker.commit_offsets(member, positions),
+            Command::Commit => broker.finish(&id, epoch, true),
+            Command::Abort => broker.finish(&id, epoch, false),
+            Command::Save(snapshot) => {
+                match sabotage {
+                    Sabotage::SnapshotLate => save(files, &service, &late(broker, snapshot)),
+                    _ => save(files, &service, snapshot),
+                }
+                Ok(())
+            }
+        };
+        match result {
+            Ok(()) => Event::Done,
+            Err(failure) => Event::Failed { failure, what: format!("{command:?}") },
+        }
+    }
+}
+
+/// The newest snapshot that may be restored.
+fn load(files: &BTreeMap<String, Vec<u8>>, service: &str, wanted: &Wanted, totals: &mut Totals) -> Event {
+    let paths = snapshots(files, &snapshot::folder(service, wanted.unit));
+    for path in snapshot::newest_first(paths, wanted.below) {
+        match snapshot::open(&files[&path], wanted) {
+            Ok(found) => {
+                totals.restored += 1;
+                return Event::Loaded { unit: wanted.unit, found: Some(found) };
+            }
+            Err(_) => totals.refused += 1,
+        }
+    }
+    Event::Loaded { unit: wanted.unit, found: None }
+}
+
+/// The paths of the files in a folder.
+pub(super) fn snapshots(files: &BTreeMap<String, Vec<u8>>, folder: &str) -> Vec<String> {
+    let folder = format!("{folder}/");
+    files.keys().filter(|path| path.starts_with(&folder)).cloned().collect()
+}
+
+fn save(files: &mut BTreeMap<String, Vec<u8>>, service: &str, snapshot: &Snapshot) {
+    files.insert(snapshot.path(service), snapshot.encode());
+    let paths = snapshots(files, &snapshot::folder(service, snapshot.unit));
+    for old in snapshot::newest_first(paths, None).into_iter().skip(3) {
+        files.remove(&old);
+    }
+}
+
+/// The same state, said to stand a record earlier.
+fn late(broker: &Broker, snapshot: &Snapshot) -> Snapshot {
+    let before = |position: &Position| {
+        let offset = broker.before(&position.partition, position.offset).unwrap_or(position.offset);
+        Position { offset, ..position.clone() }
+    };
+    Snapshot { positions: snapshot.positions.iter().map(before).collect(), ..snapshot.clone() }
+}
