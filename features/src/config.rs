@@ -154,6 +154,30 @@ pub fn keys() -> String {
     toml::to_string(&File { features: Section { entities } }).expect("the keys can be written")
 }
 
+impl Config {
+    /// The declarations as a text that holds all of them.
+    ///
+    /// # Errors
+    /// Numbers that JSON has no word for.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+
+    /// Declarations that [`Config::to_json`] wrote, by this build or by an older one: what that did not know
+    /// yet is as in [`DEFAULTS`].
+    ///
+    /// # Errors
+    /// Another text, and a key that this build does not know.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        let written: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+        let mut all = serde_json::to_value(Self::default())?;
+        if let Some(all) = all.as_object_mut() {
+            all.extend(written);
+        }
+        serde_json::from_value(all)
+    }
+}
+
 impl Default for Config {
     /// What [`DEFAULTS`] says.
     fn default() -> Self {

@@ -62,6 +62,28 @@ pub enum Aggregation {
     },
 }
 
+impl Aggregation {
+    /// Its key in the config.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Rate { .. } => "rate",
+            Self::Trend { .. } => "trend",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Variance => "variance",
+            Self::First => "first",
+            Self::Last => "last",
+            Self::MeanGap => "mean_gap",
+            Self::Distinct { .. } => "distinct",
+            Self::Quantile { .. } => "quantile",
+            Self::Top { .. } => "top",
+        }
+    }
+}
+
 /// What a column is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Made {
@@ -178,7 +200,7 @@ impl Plan {
     }
 
     /// A window that is kept of an entity, with its tiles' width.
-    fn kept(&self, entity: usize, window: usize) -> (Window, Millis) {
+    pub(crate) fn kept(&self, entity: usize, window: usize) -> (Window, Millis) {
         let Some(at) = entity.checked_sub(SHARED) else {
             let level = self.level_of.get(window).map_or(0, |level| self.levels[*level].size_ms);
             return (self.windows[window], Millis(level));

@@ -8,6 +8,7 @@
 mod answers;
 mod block;
 mod by_item;
+mod change;
 mod config;
 mod core;
 mod declare;
@@ -48,6 +49,7 @@ mod views;
 mod window;
 mod wire;
 
+pub use crate::change::{Changes, ColumnChange, Fate, Part, SettingChange, StateChange};
 pub use crate::config::{Config, DEFAULTS, EntityConfig, keys};
 pub use crate::core::{AHEAD, Core};
 pub use crate::describe::{Aggregation, Column, Made};

@@ -302,7 +302,7 @@ impl Plan {
         self.schema_fingerprint
     }
 
-    /// Fingerprint of everything that the state and the outputs depend on.
+    /// Fingerprint of everything that is declared: two plans of one make the same outputs of the same log.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

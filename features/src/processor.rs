@@ -59,8 +59,8 @@ impl ProcessorFactory for Factory {
     }
 
     fn state_fingerprint(&self) -> Option<u64> {
-        // Another format or another schema of the vectors is another state.
-        let parts = [self.plan.fingerprint(), self.plan.schema_fingerprint(), u64::from(FORMAT)];
+        // Declarations that read the same state otherwise go on from it.
+        let parts = [self.plan.state_fingerprint(), u64::from(FORMAT)];
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
         Some(xxhash_rust::xxh3::xxh3_64(&bytes))
     }

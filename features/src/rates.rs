@@ -78,6 +78,19 @@ impl Rates {
         (window, Some(prior).filter(|_| parent.is_none()), weight)
     }
 
+    /// A rate and its ancestors: of each its entity, the place of its window, its prior where that is a
+    /// number and not the next rate, and how many views the prior weighs.
+    pub(crate) fn chain(&self, rate: usize) -> Vec<(usize, usize, Option<f64>, f64)> {
+        let mut chain = Vec::new();
+        let mut next = Some(rate);
+        while let Some(at) = next {
+            let Rate { entity, window, prior, weight, parent } = self.rates[at];
+            chain.push((entity, window, Some(prior).filter(|_| parent.is_none()), weight));
+            next = parent;
+        }
+        chain
+    }
+
     /// Entities and windows of which rates are made.
     pub(crate) fn windows(&self) -> impl Iterator<Item = (usize, usize)> {
         self.rates.iter().map(|rate| (rate.entity, rate.window))

@@ -31,7 +31,7 @@ impl Core {
         let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 256));
         out.fixed(MAGIC);
         out.byte(FORMAT);
-        out.fixed(self.plan.fingerprint());
+        out.fixed(self.plan.state_fingerprint());
         out.int(i64::from(self.partition));
         self.write_clock(&mut out);
         self.texts.write(&mut out);
@@ -56,17 +56,17 @@ impl Core {
         out.0
     }
 
-    /// A core as it was when the snapshot was taken.
+    /// A core as it was when the snapshot was taken, by this plan or by another that shapes the state alike.
     ///
     /// # Errors
-    /// Bytes that are no snapshot, damaged, or of another format, plan or partition.
+    /// Bytes that are no snapshot, damaged, or of another format, state or partition.
     pub fn restore(plan: Arc<Plan>, partition: i32, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut input = Reader::new(bytes);
         let format = SnapshotError::Format { known: FORMAT };
         if bytes.len() < 9 || input.fixed()? != MAGIC || input.byte()? != FORMAT {
             return Err(format);
         }
-        let (found, wanted) = (input.fixed()?, plan.fingerprint());
+        let (found, wanted) = (input.fixed()?, plan.state_fingerprint());
         if found != wanted {
             return Err(SnapshotError::Declarations { found, wanted });
         }

@@ -104,7 +104,10 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
     let settings = context.settings();
     match service {
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
-        Service::Features => runtime::worker::run("features", context.features()?, &settings, shutdown)?,
+        Service::Features => {
+            crate::declared::record(context)?;
+            runtime::worker::run("features", context.features()?, &settings, shutdown)?;
+        }
         Service::Merge => {
             // Its topic has one partition: one worker reads it, those of other instances stand by.
             let mut settings = settings;

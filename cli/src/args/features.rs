@@ -14,6 +14,15 @@ pub(crate) enum FeaturesCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Says what the configuration's declarations change in those that run: which numbers and which state are
+    /// kept, which are rebuilt from the log and how far back it is read, which go. Changes nothing.
+    ///
+    /// Exit code 0: nothing changes; 2: something does; 1: failed.
+    Plan {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows a vector of the past, and which events made each of its values.
     ///
     /// The vector is that of the user's last view at or before the time, as it was made: from what had

@@ -1,4 +1,4 @@
-//! `salience features docs` and `as-of`, `salience backfill`.
+//! `salience features docs`, `plan` and `as-of`, `salience backfill`.
 
 use anyhow::{Context as _, Result};
 use ops::context::Context;
@@ -21,6 +21,11 @@ pub(super) fn run(global: &Global, command: FeaturesCommand) -> Result<u8> {
                 print!("{text}");
             }
             Ok(0)
+        }
+        FeaturesCommand::Plan { json } => {
+            let report = ops::plan::run(&open(global)?)?;
+            print_measured(&report, json)?;
+            Ok(report.exit_code())
         }
         FeaturesCommand::AsOf(as_of) => run_as_of(global, as_of),
     }

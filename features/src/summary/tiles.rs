@@ -74,7 +74,7 @@ pub(crate) fn gaps(plan: &Plan) -> impl Iterator<Item = i64> {
 }
 
 /// Whether any number reads tiles of that level.
-fn reads(plan: &Plan, level: usize) -> bool {
+pub(crate) fn reads(plan: &Plan, level: usize) -> bool {
     plan.summaries.numbers.iter().any(|number| match number.range {
         Range::Window(window) => plan.level_of.get(window) == Some(&level),
         Range::All => level + 1 == plan.levels.len(),

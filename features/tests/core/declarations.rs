@@ -252,3 +252,19 @@ fn what_is_not_asked_of_a_users_past_costs_nothing() {
     let names: Vec<String> = plan.vector_schema().fields.into_iter().map(|field| field.name).collect();
     assert!(names.iter().all(|name| !name.contains("tumbling") && !name.contains("session")), "{names:?}");
 }
+
+#[test]
+fn declarations_come_back_from_their_text_and_from_that_of_an_older_build() {
+    let mut config = crate::summaries::everything();
+    config.entities.get_mut("user").unwrap().rate_prior = 0.1 + 0.2;
+    let text = config.to_json().unwrap();
+    assert_eq!(Config::from_json(&text).unwrap(), config);
+    let mut older: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    older.remove("aggregate_horizon");
+    let older = serde_json::to_string(&older).unwrap();
+    let default = Config::default().aggregate_horizon;
+    assert_eq!(Config::from_json(&older).unwrap(), Config { aggregate_horizon: default, ..config });
+    let error = Config::from_json(r#"{"sessions": 1}"#).unwrap_err().to_string();
+    assert!(error.contains("sessions"), "{error}");
+    assert!(Config::from_json("[1]").is_err());
+}
