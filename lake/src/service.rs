@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use runtime::kafka::{Isolation, Reader};
 use runtime::processor::TopicPartition;
 use runtime::shutdown::Shutdown;
+use schemas::DecodeError;
 use schemas::table::RowEncoder;
 use tokio::runtime::Handle;
 
@@ -29,6 +30,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The longest wait between two tries of a commit.
 const BACKOFF: Duration = Duration::from_secs(30);
 
+/// An encoder that knows the schema of that fingerprint, too.
+pub type Renew = Box<dyn Fn(u64) -> Option<Box<dyn RowEncoder>> + Send>;
+
 /// A table to keep.
 pub struct TableSpec {
     /// Its name.
@@ -37,6 +41,9 @@ pub struct TableSpec {
     pub topic: Arc<str>,
     /// What makes rows of the topic's records.
     pub encoder: Box<dyn RowEncoder>,
+    /// Makes another encoder when a record has a schema that this one does not know, by the schema's
+    /// fingerprint; `None`: there is none, and the table stops. Columns that it adds are added to the table.
+    pub renew: Option<Renew>,
     /// What compaction clusters it by; nothing: it keeps the topic's order.
     pub clustered_by: &'static [&'static str],
 }
@@ -199,7 +206,34 @@ impl<'a, S: Source> Keeper<'a, S> {
     where
         F: Fn(&str) -> Result<S, SourceError>,
     {
-        let TableSpec { table: name, topic, encoder, clustered_by } = spec;
+        let TableSpec { table: name, topic, mut encoder, renew, clustered_by } = spec;
+        loop {
+            let spec = (name.as_str(), &topic, encoder, clustered_by);
+            let ended = Self::keep(spec, open, root, config, status, stop, io);
+            let unknown = match &ended {
+                Err(Error::Record { source: DecodeError::Fingerprint { found, .. }, .. }) => *found,
+                _ => return ended,
+            };
+            let Some(other) = renew.as_ref().and_then(|renew| renew(unknown)) else { return ended };
+            tracing::info!(table = name, "records have another schema: the table gets its columns");
+            encoder = other;
+        }
+    }
+
+    /// Keeps the table with one encoder.
+    fn keep<F>(
+        (name, topic, encoder, clustered_by): (&str, &Arc<str>, Box<dyn RowEncoder>, &'static [&'static str]),
+        open: &F,
+        root: &str,
+        config: &'a Config,
+        status: &'a Status,
+        stop: &'a Stop<'a>,
+        io: &'a Handle,
+    ) -> Result<()>
+    where
+        F: Fn(&str) -> Result<S, SourceError>,
+    {
+        let (name, topic) = (name.to_owned(), Arc::clone(topic));
         let source = open(&name).map_err(|source| Error::Kafka {
             table: name.clone(),
             topic: topic.to_string(),

@@ -128,6 +128,7 @@ fn becomes_a_table(kafka: &Kafka) {
                     table: "things".to_owned(),
                     topic: things,
                     encoder: Things::boxed(),
+                    renew: None,
                     clustered_by: &[],
                 };
                 let config = Config {

@@ -111,6 +111,7 @@ fn spec(table: &str) -> TableSpec {
         table: table.to_owned(),
         topic: common::TOPIC.into(),
         encoder: Things::boxed(),
+        renew: None,
         clustered_by: &[],
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use runtime::shutdown::Shutdown;
 
 use crate::context::Context;
-use crate::tables;
+use crate::{declared, tables};
 
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,25 +105,27 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
     match service {
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
         Service::Features => {
-            crate::declared::record(context)?;
+            declared::begin(context)?;
             runtime::worker::run("features", context.features()?, &settings, shutdown)?;
         }
         Service::Merge => {
             // Its topic has one partition: one worker reads it, those of other instances stand by.
             let mut settings = settings;
             settings.service.workers = 1;
+            declared::begin(context)?;
             runtime::worker::run("merge", context.merge()?, &settings, shutdown)?;
         }
         Service::Scorer => scorer::run(
             &config.scorer,
             &context.vector_schema,
+            lookup(context),
             &context.names,
             &settings,
             scorer::Slot::new(),
             shutdown,
         )?,
         Service::Lake => lake::run(
-            tables::specs(context),
+            tables::specs(context)?,
             &config.kafka,
             &context.store,
             &config.lake,
@@ -142,4 +144,13 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
         ))?,
     }
     Ok(())
+}
+
+/// Finds vector schemas among all that was ever declared.
+fn lookup(context: &Context) -> scorer::Lookup {
+    let store = context.store.clone();
+    Arc::new(move |fingerprint| {
+        let mut schemas = declared::schemas(&store).map_err(|error| format!("{error:#}"))?;
+        Ok(schemas.remove(&fingerprint))
+    })
 }

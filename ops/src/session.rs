@@ -129,7 +129,7 @@ fn send_catalogue(context: &Context, sender: &Sender, catalogue: Vec<(String, Ve
 fn wait_for_tables(context: &Context, lake: &lake::Status) -> Result<()> {
     const PATIENCE: Duration = Duration::from_mins(2);
     let reader = context.reader()?;
-    for spec in crate::tables::specs(context) {
+    for spec in crate::tables::specs(context)? {
         let ends = reader.end_offsets(&spec.topic)?.into_iter().enumerate();
         let ends: Vec<(i32, i64)> = ends.map(|(partition, end)| (partition as i32, end)).collect();
         if !lake.wait_reached(&spec.table, &ends, PATIENCE) {

@@ -1,24 +1,47 @@
 //! Care for the tables: merging small files, deleting what nobody needs.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use lake::Table;
+use schemas::VectorSchema;
 
 use crate::context::Context;
+use crate::declared;
 
 /// The tables of a deployment, each with its topic and what makes its rows.
-pub fn specs(context: &Context) -> Vec<lake::TableSpec> {
+///
+/// # Errors
+/// A store that cannot be read.
+pub fn specs(context: &Context) -> Result<Vec<lake::TableSpec>> {
     let prefix = &context.config.kafka.prefix;
     let specs = schemas::table::spec().iter();
-    specs
-        .filter_map(|spec| {
-            Some(lake::TableSpec {
-                table: spec.table.to_owned(),
-                topic: format!("{prefix}{}", spec.topic).into(),
-                encoder: schemas::table::encoder(spec.table, Some(&context.vector_schema))?,
-                clustered_by: spec.clustered_by,
-            })
+    let vectors = context.vector_schemas()?;
+    let spec = |spec: &schemas::table::Spec| {
+        Some(lake::TableSpec {
+            table: spec.table.to_owned(),
+            topic: format!("{prefix}{}", spec.topic).into(),
+            encoder: schemas::table::encoder_of(spec.table, &vectors)?,
+            renew: (spec.table == schemas::table::features::NAME).then(|| renew(context)),
+            clustered_by: spec.clustered_by,
         })
-        .collect()
+    };
+    Ok(specs.filter_map(spec).collect())
+}
+
+/// An encoder of vectors by all that is declared by now.
+fn renew(context: &Context) -> lake::Renew {
+    let (store, own) = (context.store.clone(), context.vector_schema.clone());
+    Box::new(move |fingerprint| {
+        let mut schemas = declared::schemas(&store).unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{error:#}"), "what was declared cannot be read");
+            BTreeMap::new()
+        });
+        schemas.remove(&own.fingerprint());
+        let is_known = schemas.contains_key(&fingerprint);
+        let schemas: Vec<VectorSchema> = [own.clone()].into_iter().chain(schemas.into_values()).collect();
+        is_known.then(|| schemas::table::features::encoder_of(&schemas))
+    })
 }
 
 /// Opens the tables of those names, all where there are none.

@@ -13,6 +13,7 @@ use common::{record, vector_schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use schemas::table::{self, RowEncoder, TableError, TopicRecord};
+use schemas::vector::{Scale, VectorField};
 use schemas::{
     Codec, Control, DecodeError, Entry, Event, FeatureVector, Json, Label, LateEvent, Place, Protobuf,
     Record, topic,
@@ -84,6 +85,40 @@ gives_back! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..Default::default() })]
+
+    /// As where declarations have changed: some numbers are in both, some moved, some new, some gone.
+    #[test]
+    fn vectors_of_several_schemas_share_a_table(originals in vec((common::vector(), any::<bool>()), 0..6)) {
+        let old = vector_schema();
+        let (mut new, mut moved) = (old.clone(), old.fields.clone());
+        moved.remove(1);
+        moved.rotate_left(2);
+        moved.push(VectorField { name: "y".into(), scale: Scale::Log, doc: "What y is.".into() });
+        new.fields = moved;
+        let originals: Vec<FeatureVector> = originals.into_iter().map(|(vector, is_old)| {
+            let fingerprint = if is_old { &old } else { &new }.fingerprint();
+            FeatureVector { fingerprint, ..vector }
+        }).collect();
+        let places = places(originals.len());
+        let records: Vec<_> =
+            places.iter().zip(&originals).map(|(place, vector)| record(*place, Protobuf::to_vec(vector))).collect();
+        let schemas = [old.clone(), new.clone()];
+        let batch = rows(table::features::encoder_of(&schemas).as_mut(), &records);
+        for batch in [disguised(&batch), batch] {
+            let back = table::features::decode_of(&batch, &schemas).unwrap();
+            prop_assert_eq!(
+                back.iter().map(Protobuf::to_vec).collect::<Vec<_>>(),
+                originals.iter().map(Protobuf::to_vec).collect::<Vec<_>>()
+            );
+            let stranger = originals.iter().any(|vector| vector.fingerprint == new.fingerprint());
+            prop_assert_eq!(table::features::decode_of(&batch, &schemas[..1]).is_err(), stranger);
+            let is_null = |name: &str, row: usize| batch.column_by_name(name).unwrap().is_null(row);
+            for (row, vector) in originals.iter().enumerate() {
+                let absent = if vector.fingerprint == old.fingerprint() { "y" } else { "number_price" };
+                prop_assert!(is_null(absent, row));
+            }
+        }
+    }
 
     /// Between them, `events` and `control` hold each record of the topic once.
     #[test]

@@ -12,14 +12,20 @@ pub const VERSION: &str = "fallback";
 /// The kernel class that they name: plain arithmetic in f64.
 pub const KERNEL: &str = "portable";
 
-/// Base rates for vectors of one schema; for others it knows the priors only.
-#[derive(Debug, Clone)]
-pub struct Fallback {
-    settings: config::Fallback,
+/// Where the counts stand in vectors of one schema.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
     fingerprint: u64,
     views: Option<usize>,
     clicks: Option<usize>,
     purchases: Option<usize>,
+}
+
+/// Base rates for vectors of the schemas that it has learnt; for others it knows the priors only.
+#[derive(Debug, Clone)]
+pub struct Fallback {
+    settings: config::Fallback,
+    counts: Vec<Counts>,
     checksum: String,
 }
 
@@ -28,14 +34,26 @@ impl Fallback {
     pub fn new(settings: &config::Fallback, schema: &VectorSchema) -> Self {
         // A struct of numbers and texts serialises without error.
         let text = serde_json::to_vec(settings).unwrap_or_default();
-        Self {
-            settings: settings.clone(),
-            fingerprint: schema.fingerprint(),
-            views: longest(schema, &settings.views),
-            clicks: longest(schema, &settings.clicks),
-            purchases: longest(schema, &settings.purchases),
-            checksum: blake3::hash(&text).to_hex().to_string(),
+        let checksum = blake3::hash(&text).to_hex().to_string();
+        let mut fallback = Self { settings: settings.clone(), counts: Vec::new(), checksum };
+        fallback.learn(schema.fingerprint(), Some(schema));
+        fallback
+    }
+
+    /// Whether the schema of that fingerprint was learnt.
+    pub fn knows(&self, fingerprint: u64) -> bool {
+        self.counts.iter().any(|counts| counts.fingerprint == fingerprint)
+    }
+
+    /// Finds the columns in another schema, too; without one there are only the priors for its vectors.
+    pub fn learn(&mut self, fingerprint: u64, schema: Option<&VectorSchema>) {
+        if self.knows(fingerprint) {
+            return;
         }
+        let place = |family: &str| schema.and_then(|schema| longest(schema, family));
+        let config::Fallback { views, clicks, purchases, .. } = &self.settings;
+        let (views, clicks, purchases) = (place(views), place(clicks), place(purchases));
+        self.counts.push(Counts { fingerprint, views, clicks, purchases });
     }
 
     /// BLAKE3 of the settings, hex: what predictions name as their model's checksum.
@@ -43,26 +61,27 @@ impl Fallback {
         &self.checksum
     }
 
-    /// Whether the counts of views were found in the schema; without them there are only priors.
+    /// Whether the counts of views were found in the first schema; without them there are only priors.
     pub fn counts_found(&self) -> bool {
-        self.views.is_some()
+        self.counts.first().is_some_and(|counts| counts.views.is_some())
     }
 
     /// Probabilities of a click and of a purchase.
     pub fn rates(&self, vector: &FeatureVector) -> (f32, f32) {
         let config::Fallback { click_prior, purchase_prior, prior_weight, .. } = self.settings;
-        if vector.fingerprint != self.fingerprint || self.views.is_none() {
+        let known = self.counts.iter().find(|counts| counts.fingerprint == vector.fingerprint);
+        let Some(known) = known.filter(|counts| counts.views.is_some()) else {
             return (click_prior as f32, purchase_prior as f32);
-        }
+        };
         let count = |position: Option<usize>| {
             let number = position.and_then(|at| vector.numbers().nth(at)).map_or(0.0, f64::from);
             if number.is_finite() { number.max(0.0) } else { 0.0 }
         };
-        let views = count(self.views);
+        let views = count(known.views);
         let rate = |came: f64, prior: f64| {
             ((came + prior * prior_weight) / (views + prior_weight)).clamp(0.0, 1.0) as f32
         };
-        (rate(count(self.clicks), click_prior), rate(count(self.purchases), purchase_prior))
+        (rate(count(known.clicks), click_prior), rate(count(known.purchases), purchase_prior))
     }
 }
 
@@ -116,8 +135,13 @@ mod tests {
     fn knows_only_priors_of_another_schema() {
         let ours = schema(&["user_views_7d", "user_clicks_7d"]);
         let other = schema(&["user_clicks_7d", "user_views_7d"]);
-        let fallback = Fallback::new(&settings(), &ours);
+        let mut fallback = Fallback::new(&settings(), &ours);
         assert_eq!(fallback.rates(&vector(&other, &[80.0, 9.0])), (0.05, 0.005));
+        // Until it has learnt it.
+        fallback.learn(other.fingerprint(), Some(&other));
+        assert!(fallback.knows(other.fingerprint()) && !fallback.knows(1));
+        assert_eq!(fallback.rates(&vector(&other, &[9.0, 80.0])).0, 0.1);
+        assert_eq!(fallback.rates(&vector(&ours, &[80.0, 9.0])).0, 0.1);
         assert!(!Fallback::new(&settings(), &schema(&["price"])).counts_found());
     }
 

@@ -25,19 +25,20 @@ pub use config::{Config, DEFAULTS, Explanation};
 pub use error::Error;
 pub use fallback::{Fallback, KERNEL as FALLBACK_KERNEL, VERSION as FALLBACK_VERSION};
 pub use loaded::Loaded;
-pub use processor::Factory;
+pub use processor::{Factory, Lookup};
 pub use score::{Scorer, Vector};
 pub use slot::Slot;
 pub use watch::Watcher;
 
 /// Runs the scorer until it is asked to stop: looks for the champion, then scores. Blocks its
-/// thread. `slot` shows which model serves.
+/// thread. `slot` shows which model serves; vectors of other schemas than `schema` are looked up.
 ///
 /// # Errors
 /// Settings that make no sense, a cluster that cannot be reached, what the workers say.
 pub fn run(
     config: &Config,
     schema: &VectorSchema,
+    lookup: Lookup,
     names: &Names,
     settings: &Settings,
     slot: Slot,
@@ -48,7 +49,7 @@ pub fn run(
     // Its own flag: the watcher ends with the workers, also when these fail.
     let ending = Shutdown::new();
     let following = watch::start(watcher, &settings.kafka, &names.models, &ending)?;
-    let factory = Arc::new(Factory::new(config, schema, names, slot));
+    let factory = Arc::new(Factory::new(config, schema, lookup, names, slot));
     let result = runtime::worker::run("scorer", factory, settings, shutdown);
     ending.set();
     if following.join().is_err() {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use model::explain::Method;
 use model::{EncodeError, Explain, Scored, Values};
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
-use schemas::{FeatureVector, Kind, Prediction};
+use schemas::{FeatureVector, Kind, Prediction, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::{self, Fallback};
@@ -43,6 +43,16 @@ impl Scorer {
             micro_batch: config.micro_batch.max(1),
             valid_for_ms: config.valid_for.0,
         }
+    }
+
+    /// Whether base rates can be read of vectors of the schema of that fingerprint, or are known not to.
+    pub fn knows(&self, fingerprint: u64) -> bool {
+        self.fallback.knows(fingerprint)
+    }
+
+    /// As [`Fallback::learn`].
+    pub fn learn(&mut self, fingerprint: u64, schema: Option<&VectorSchema>) {
+        self.fallback.learn(fingerprint, schema);
     }
 
     /// The same, explaining by `method` whatever the settings and the model say.

@@ -290,7 +290,7 @@ mod tests {
         let store = Store::open("memory://").unwrap();
         let slot = Slot::new();
         let names = Names::new("test-");
-        let factory = Factory::new(&config(), &schema, &names, slot.clone());
+        let factory = Factory::new(&config(), &schema, Arc::new(|_| Ok(None)), &names, slot.clone());
         let mut watcher = Watcher::new(store.clone(), slot, "default", &schema);
         let mut processor = factory.create(UnitId(3), None).unwrap();
         let record = |offset: i64| InRecord {
@@ -333,10 +333,58 @@ mod tests {
     }
 
     #[test]
+    fn vectors_of_declarations_that_came_later_are_looked_up_once() {
+        let (ours, other) =
+            (schema(&["user_views_7d", "user_clicks_7d"]), schema(&["user_clicks_7d", "user_views_7d"]));
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let lookup = {
+            let (asked, other) = (Arc::clone(&asked), other.clone());
+            move |fingerprint| {
+                asked.lock().unwrap().push(fingerprint);
+                match fingerprint {
+                    _ if fingerprint == other.fingerprint() => Ok(Some(other.clone())),
+                    7 => Ok(None),
+                    _ => Err("away".to_owned()),
+                }
+            }
+        };
+        let names = Names::new("");
+        let factory = Factory::new(&config(), &ours, Arc::new(lookup), &names, Slot::new());
+        let mut processor = factory.create(UnitId(0), None).unwrap();
+        let mut rates = |vectors: &[schemas::FeatureVector]| {
+            let records: Vec<_> = vectors.iter().map(|vector| InRecord {
+                topic: Arc::clone(&names.feature_vectors),
+                record: TopicRecord {
+                    partition: 0,
+                    offset: 0,
+                    timestamp_ms: 0,
+                    key: None,
+                    value: Some(Protobuf::to_vec(vector).into()),
+                    headers: Vec::new(),
+                },
+            });
+            let records: Vec<_> = records.collect();
+            let mut out = Outputs::default();
+            processor.step(Input::Records { records: &records, now_ms: 9 }, &mut out)?;
+            let click = |record: &runtime::processor::OutRecord| {
+                <Json as Codec<Prediction>>::decode(record.value.as_ref().unwrap()).unwrap().p_click
+            };
+            Ok::<Vec<f32>, runtime::processor::StepError>(out.records.iter().map(click).collect())
+        };
+        let unknown = schemas::FeatureVector { fingerprint: 7, ..vector(&ours, &[80.0, 9.0]) };
+        let all = [vector(&ours, &[80.0, 9.0]), vector(&other, &[9.0, 80.0]), unknown];
+        assert_eq!(rates(&all).unwrap(), [0.1, 0.1, 0.05]);
+        assert_eq!(rates(&all).unwrap(), [0.1, 0.1, 0.05]);
+        assert_eq!(*asked.lock().unwrap(), [other.fingerprint(), 7]);
+        let lost = schemas::FeatureVector { fingerprint: 8, ..vector(&ours, &[80.0, 9.0]) };
+        assert!(rates(&[lost]).unwrap_err().what.contains("away"));
+    }
+
+    #[test]
     fn what_is_no_vector_stops_the_service_and_says_where() {
         let schema = schema(&["user_views_7d"]);
         let names = Names::new("");
-        let factory = Factory::new(&config(), &schema, &names, Slot::new());
+        let factory = Factory::new(&config(), &schema, Arc::new(|_| Ok(None)), &names, Slot::new());
         let mut processor = factory.create(UnitId(0), None).unwrap();
         for value in [None, Some(Bytes::from_static(b"\x09junk"))] {
             let record = InRecord {

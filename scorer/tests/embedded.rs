@@ -194,7 +194,9 @@ fn scores_every_vector_once_while_models_are_swapped() {
     let start = |slot: &Slot, shutdown: &Shutdown| {
         let (config, names, settings) = (config.clone(), names.clone(), settings.clone());
         let (slot, shutdown) = (slot.clone(), shutdown.clone());
-        std::thread::spawn(move || scorer::run(&config, &schema(), &names, &settings, slot, shutdown))
+        std::thread::spawn(move || {
+            scorer::run(&config, &schema(), Arc::new(|_| Ok(None)), &names, &settings, slot, shutdown)
+        })
     };
     let (slot, shutdown) = (Slot::new(), Shutdown::new());
     let running = start(&slot, &shutdown);

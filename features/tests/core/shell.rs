@@ -47,7 +47,7 @@ proptest! {
     }
 }
 
-fn records(entries: &[Entry]) -> Vec<InRecord> {
+pub(crate) fn records(entries: &[Entry]) -> Vec<InRecord> {
     let of = |(offset, entry): (usize, &Entry)| InRecord {
         topic: "t-events".into(),
         record: TopicRecord {

@@ -21,7 +21,7 @@ const BLOCK: usize = 8192;
 pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
     let mut outcome =
         Outcome::new("I4", "every table is the image of its topic: each record once, none missing");
-    for spec in crate::tables::specs(context) {
+    for spec in crate::tables::specs(context)? {
         let opened = context.tokio.block_on(Table::try_open(context.store.root_url(), &spec.table, None));
         let table = match opened {
             Ok(Some(table)) => table,

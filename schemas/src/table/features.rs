@@ -1,6 +1,8 @@
 //! Table `features`: one vector per impression, a column per declared number.
 //!
-//! The declared numbers come as a [`VectorSchema`]; what they mean is not known here.
+//! The declared numbers come as a [`VectorSchema`], or as several where declarations have changed: a table has
+//! the columns of all of them, and a row is null where its own has no such number. What they mean is not
+//! known here.
 
 use std::sync::Arc;
 
@@ -17,20 +19,30 @@ use crate::{Behaviour, Codec, DecodeError, FeatureVector, Protobuf, Record, Vect
 /// Name of the table.
 pub const NAME: &str = "features";
 
-/// A vector, and its numbers while they are read back.
+/// A vector, its numbers while they are read back, and which of the schemas is its.
 #[derive(Default)]
 struct Row {
     vector: FeatureVector,
     block: Vec<u8>,
+    schema: usize,
 }
 
-fn table(schema: &VectorSchema) -> Vec<Column<Row>> {
+/// The columns of all schemas, each name once, as the first that has it describes it.
+fn table(schemas: &[VectorSchema]) -> Vec<Column<Row>> {
     let mut table = fixed();
-    table.extend(schema.fields.iter().enumerate().map(|(position, field)| Column {
-        name: column_name(&field.name),
-        comment: field.doc.clone(),
-        cells: Box::new(NumberCells { position, builder: Float32Builder::new() }),
-    }));
+    let fields =
+        schemas.iter().enumerate().flat_map(|(at, schema)| schema.fields.iter().map(move |f| (at, f)));
+    for (at, field) in fields {
+        if schemas[..at].iter().any(|before| before.position(&field.name).is_some()) {
+            continue;
+        }
+        let positions = schemas.iter().map(|schema| schema.position(&field.name)).collect();
+        table.push(Column {
+            name: column_name(&field.name),
+            comment: field.doc.clone(),
+            cells: Box::new(NumberCells { positions, builder: Float32Builder::new() }),
+        });
+    }
     table
 }
 
@@ -92,26 +104,55 @@ pub fn column_name(field: &str) -> String {
 
 /// An empty encoder for vectors of that schema.
 pub fn encoder(schema: &VectorSchema) -> Box<dyn RowEncoder> {
-    let (expected, block) = (schema.fingerprint(), schema.fields.len() * 4);
+    encoder_of(std::slice::from_ref(schema))
+}
+
+/// An empty encoder for vectors of any of these schemas; there must be one.
+pub fn encoder_of(schemas: &[VectorSchema]) -> Box<dyn RowEncoder> {
+    let known: Vec<(u64, usize)> =
+        schemas.iter().map(|schema| (schema.fingerprint(), schema.fields.len() * 4)).collect();
+    let expected = known.first().map_or(0, |(fingerprint, _)| *fingerprint);
     Rows::boxed(
         FeatureVector::NAME,
-        table(schema),
+        table(schemas),
         |row: &Row| Some(row.vector.event_time_ms),
         move |record| {
             let vector: FeatureVector = Protobuf::decode(&record.value::<FeatureVector>()?)?;
             let record = FeatureVector::NAME;
-            if vector.fingerprint != expected {
+            let Some(schema) = known.iter().position(|(known, _)| *known == vector.fingerprint) else {
                 return Err(DecodeError::Fingerprint { record, found: vector.fingerprint, expected });
-            }
-            if vector.values.len() != block {
+            };
+            if vector.values.len() != known[schema].1 {
                 return Err(DecodeError::Invalid {
                     record,
                     what: "as many numbers as its schema has fields are needed",
                 });
             }
-            Ok(Some(Row { vector, block: Vec::new() }))
+            Ok(Some(Row { vector, block: Vec::new(), schema }))
         },
     )
+}
+
+/// The vectors of a batch whose rows are of any of these schemas.
+///
+/// # Errors
+/// [`TableError::Fingerprint`] for rows of none of them, else rows that no encoder wrote.
+pub fn decode_of(batch: &RecordBatch, schemas: &[VectorSchema]) -> Result<Vec<FeatureVector>, TableError> {
+    let found = fingerprints(batch)?;
+    let mut vectors: Vec<Option<FeatureVector>> = vec![None; found.len()];
+    for schema in schemas {
+        let of: Vec<usize> = (0..found.len()).filter(|at| found[*at] == schema.fingerprint()).collect();
+        // A run of rows at a time: those of one schema follow one another.
+        for run in of.chunk_by(|a, b| a + 1 == *b) {
+            let Some(first) = run.first() else { continue };
+            for (at, vector) in run.iter().zip(decode(&batch.slice(*first, run.len()), schema)?) {
+                vectors[*at] = Some(vector);
+            }
+        }
+    }
+    let expected = schemas.first().map_or(0, VectorSchema::fingerprint);
+    let of_none = |found: u64| TableError::Fingerprint { found: format!("{found:016x}"), expected };
+    vectors.into_iter().zip(found).map(|(vector, found)| vector.ok_or_else(|| of_none(found))).collect()
 }
 
 /// The vectors.
@@ -122,26 +163,29 @@ pub fn decode(batch: &RecordBatch, schema: &VectorSchema) -> Result<Vec<FeatureV
     let expected = schema.fingerprint();
     check_fingerprints(batch, expected)?;
     let block = schema.fields.len() * 4;
-    let seed = || Row { vector: FeatureVector::default(), block: vec![0; block] };
-    let rows = rows::decode(NAME, batch, &table(schema), seed)?;
+    let seed = || Row { vector: FeatureVector::default(), block: vec![0; block], schema: 0 };
+    let rows = rows::decode(NAME, batch, &table(std::slice::from_ref(schema)), seed)?;
     Ok(rows.into_iter().map(|row| FeatureVector { values: row.block.into(), ..row.vector }).collect())
 }
 
 /// Before the columns: those of another schema are absent, which would say less.
 fn check_fingerprints(batch: &RecordBatch, expected: u64) -> Result<(), TableError> {
-    let only = columns![Row; "fingerprint" Hex = vector.fingerprint, "";];
-    let rows = rows::decode(NAME, batch, &only, Row::default)?;
-    match rows.iter().find(|row| row.vector.fingerprint != expected) {
-        Some(row) => {
-            Err(TableError::Fingerprint { found: format!("{:016x}", row.vector.fingerprint), expected })
-        }
+    match fingerprints(batch)?.into_iter().find(|found| *found != expected) {
+        Some(found) => Err(TableError::Fingerprint { found: format!("{found:016x}"), expected }),
         None => Ok(()),
     }
 }
 
-/// One declared number; null is missing.
+/// Each row's fingerprint.
+fn fingerprints(batch: &RecordBatch) -> Result<Vec<u64>, TableError> {
+    let only = columns![Row; "fingerprint" Hex = vector.fingerprint, "";];
+    let rows = rows::decode(NAME, batch, &only, Row::default)?;
+    Ok(rows.into_iter().map(|row| row.vector.fingerprint).collect())
+}
+
+/// One declared number; null is missing. Per schema its place among the numbers.
 struct NumberCells {
-    position: usize,
+    positions: Vec<Option<usize>>,
     builder: Float32Builder,
 }
 
@@ -155,7 +199,8 @@ impl Cells<Row> for NumberCells {
     }
 
     fn append(&mut self, record: &Row) {
-        let chunk = record.vector.values.as_chunks::<4>().0.get(self.position);
+        let chunk =
+            self.positions[record.schema].and_then(|at| record.vector.values.as_chunks::<4>().0.get(at));
         self.builder.append_option(chunk.and_then(|bytes| present(f32::from_le_bytes(*bytes))));
     }
 
@@ -169,7 +214,8 @@ impl Cells<Row> for NumberCells {
             return Err(format!("is {}, not Float32", array.data_type()));
         };
         for (number, record) in numbers.iter().zip(records) {
-            if let Some(chunk) = record.block.as_chunks_mut::<4>().0.get_mut(self.position) {
+            let at = self.positions[record.schema];
+            if let Some(chunk) = at.and_then(|at| record.block.as_chunks_mut::<4>().0.get_mut(at)) {
                 *chunk = number.unwrap_or(f32::NAN).to_le_bytes();
             }
         }
