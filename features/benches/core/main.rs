@@ -94,7 +94,9 @@ impl Feed {
             if let Ok(entries) = entries.try_into() {
                 self.core.look_ahead(entries);
             }
-            entries.iter().for_each(|entry| self.step(entry));
+            for entry in entries {
+                self.step(entry);
+            }
         }
     }
 
