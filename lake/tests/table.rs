@@ -348,7 +348,7 @@ async fn a_changed_or_missing_file_is_named() {
     assert!(failed.to_string().contains(&files[1].path), "{failed}");
 }
 
-/// A store that is away for a moment: neither a reader nor a writer may take that for the end.
+/// A store that is away for a moment: neither who reads a table nor who writes it may take that for the end.
 #[tokio::test]
 async fn a_log_that_cannot_be_read_now_is_worth_another_try() {
     let (_folder, root) = folder();
@@ -359,7 +359,7 @@ async fn a_log_that_cannot_be_read_now_is_worth_another_try() {
     let aside = tables.with_file_name("aside");
     std::fs::rename(&tables, &aside).unwrap();
     std::fs::write(&tables, "").unwrap();
-    let reading = Table::open(&root, "things").await.unwrap_err();
+    let reading = table.clone().refresh().await.unwrap_err();
     assert!(reading.retry(), "{reading:?}");
     let writing = table.append(rows(0, 10..12), &[progress(0, Some(10), 12)], 1).await.unwrap_err();
     assert!(writing.retry(), "{writing:?}");
