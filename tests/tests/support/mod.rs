@@ -159,11 +159,22 @@ impl Service<'_> {
         self.child = self.deployment.spawn(self.name);
     }
 
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(told.expect("kill runs").success(), "{} could not be sent SIG{signal}", self.name);
+    }
+
+    /// Memory that the process has at the moment, MiB; 0 where the system does not say.
+    pub fn resident_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+
     /// SIGTERM; the service must end by itself with success.
     pub fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(told.success(), "{} could not be told to stop", self.name);
+        self.signal("TERM");
         let (service, deployment) = (self.name, self.deployment);
         let child = &mut self.child;
         wait_for(&format!("{service} to stop"), Duration::from_mins(1), || {
