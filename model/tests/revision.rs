@@ -38,6 +38,7 @@ fn small() -> Config {
     config.training.batch_size = 64;
     config.training.max_epochs = 2;
     // As they were when the first revisions were pinned, whatever the defaults are now.
+    config.network.dropout = 0.1;
     config.training.plateau_decays = 1;
     config.training.plateau_factor = 0.1;
     config

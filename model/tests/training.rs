@@ -128,6 +128,8 @@ fn threads_change_no_bit_and_a_seed_does() {
 #[test]
 fn a_warm_start_begins_where_its_parent_ended() {
     let mut config = defaults();
+    // The default is for a million impressions.
+    config.network.dropout = 0.1;
     config.training.max_epochs = 4;
     let (set, _) = made(&config, 9_000, 4, 8_000);
     let parent = run(&set, 8_000, &config, None);

@@ -29,6 +29,8 @@ fn defaults() -> Config {
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![32];
+    // The default is for a million impressions and a wide MLP.
+    config.network.dropout = 0.1;
     config.training.batch_size = 256;
     config.training.max_epochs = 6;
     config.training.value_weight = 1.0;
