@@ -109,6 +109,7 @@ fn send(context: &Context, sender: &Sender, records: Vec<Emission>, pace: Pace) 
     for (at, record) in records.into_iter().enumerate() {
         let wait = pace.due(at).saturating_duration_since(Instant::now());
         if !wait.is_zero() {
+            // This is the pace: nothing is due before. The latency counts from when a record was due.
             thread::sleep(wait.max(NAP));
         }
         let topic = topics.iter().find(|(name, _)| *name == record.topic).map(|(_, topic)| Arc::clone(topic));
