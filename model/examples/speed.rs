@@ -15,6 +15,7 @@ use schemas::FeatureVector;
 
 fn main() {
     let mut config: Config = synthetic::defaults(model::DEFAULTS);
+    config.training.min_steps_per_epoch = 0;
     if let Some(crosses) = std::env::args().nth(1) {
         config.network.cross_layers = crosses.parse().unwrap();
     }

@@ -292,8 +292,11 @@ pub struct TrainingConfig {
     pub weight_decay: f32,
     /// Decoupled weight decay of the embedding rows that a step reads.
     pub embedding_weight_decay: f32,
-    /// Examples a step.
+    /// Examples a step, where an epoch has steps enough.
     pub batch_size: usize,
+    /// Steps of an epoch, at least: of few examples each step gets fewer. 0 in configs of earlier versions.
+    #[serde(default)]
+    pub min_steps_per_epoch: u64,
     /// Passes over the training examples, at most.
     pub max_epochs: usize,
     /// Validations an epoch.
@@ -371,6 +374,20 @@ const fn four() -> usize {
     4
 }
 
+/// Few examples are not divided further.
+const LEAST_BATCH: usize = 32;
+
+impl TrainingConfig {
+    /// Examples a step where an epoch has so many: `batch_size`, halved until it has its least steps.
+    pub(crate) fn batch_size_of(&self, examples: u64) -> usize {
+        let mut size = self.batch_size;
+        while size / 2 >= LEAST_BATCH && examples.div_ceil(size as u64) < self.min_steps_per_epoch {
+            size /= 2;
+        }
+        size
+    }
+}
+
 impl Config {
     /// Whether there is an output for the value of a purchase.
     pub(crate) fn predicts_values(&self) -> bool {
@@ -399,6 +416,18 @@ mod tests {
     fn the_defaults_are_complete_and_valid() {
         let file: File = toml::from_str(DEFAULTS).unwrap();
         file.model.validate().unwrap();
+    }
+
+    #[test]
+    fn few_examples_make_smaller_batches_and_no_fewer_steps() {
+        let mut training = toml::from_str::<File>(DEFAULTS).unwrap().model.training;
+        let mut size = |batch, steps, examples| {
+            (training.batch_size, training.min_steps_per_epoch) = (batch, steps);
+            training.batch_size_of(examples)
+        };
+        assert_eq!([1_000_000, 131_072, 130_000].map(|examples| size(1024, 128, examples)), [1024, 1024, 1024]);
+        assert_eq!([100_000, 8_557, 1_000, 0].map(|examples| size(1024, 128, examples)), [512, 64, 32, 32]);
+        assert_eq!((size(1024, 0, 10), size(20, 128, 10), size(100, 128, 900)), (1024, 20, 50));
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn config(method: Calibrate) -> Config {
     let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.network.mlp = vec![32];
     config.encoder.item_buckets = 1024;
-    config.training.batch_size = 128;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (128, 0);
     config.training.max_epochs = 10;
     config.training.learning_rate = 0.003;
     config.training.patience = 8;

@@ -75,7 +75,7 @@ fn both_corrections_beat_masking_and_naive_labels() {
     config.network.heads = 1;
     config.network.layers = 0;
     config.network.mlp = vec![32];
-    config.training.batch_size = 256;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (256, 0);
     config.training.max_epochs = 6;
     let schema = synthetic::schema(1);
     let encoder = Encoder::new(&schema, &config.encoder);

@@ -21,7 +21,7 @@ fn defaults() -> Config {
     config.network.heads = 1;
     config.training.max_epochs = 2;
     config.training.validations_per_epoch = 1;
-    config.training.batch_size = 256;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (256, 0);
     config
 }
 

@@ -16,7 +16,7 @@ fn defaults() -> Config {
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![32];
-    config.training.batch_size = 256;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (256, 0);
     config.training.max_epochs = 6;
     // What the network itself says is looked at here.
     config.encoder.user_buckets = 0;

@@ -23,7 +23,7 @@ fn defaults() -> Config {
     config.network.width = 8;
     config.network.heads = 1;
     config.network.mlp = vec![16];
-    config.training.batch_size = 100;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (100, 0);
     config.training.max_epochs = 2;
     config.training.threads = 1;
     config

@@ -35,7 +35,7 @@ fn small() -> Config {
     config.encoder.category_buckets = 32;
     config.encoder.brand_buckets = 16;
     config.encoder.content_embedding = 4;
-    config.training.batch_size = 64;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (64, 0);
     config.training.max_epochs = 2;
     // As they were when the first revisions were pinned, whatever the defaults are now.
     config.network.dropout = 0.1;

@@ -21,7 +21,7 @@ fn defaults() -> Config {
     config.training.learning_rate = 0.001;
     config.training.weight_decay = 0.01;
     config.training.averaging = 0.0;
-    config.training.batch_size = 128;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (128, 0);
     config.training.embedding_learning_rate = 0.0002;
     config.training.max_epochs = 60;
     config.training.patience = 8;
@@ -68,7 +68,7 @@ fn warm_start_and_augmentation_each_beat_training_from_nothing() {
     // The champion: trained on more of the same market, earlier.
     let mut full = defaults();
     full.training.embedding_learning_rate = 0.005;
-    full.training.batch_size = 512;
+    (full.training.batch_size, full.training.min_steps_per_epoch) = (512, 0);
     full.training.patience = 3;
     let parent = fit(&encoded(&full, 10_000, 2), &full, 1, None).model;
     let from_nothing = losses(&test, &cold, None);

@@ -13,7 +13,7 @@ use model::{
 fn defaults() -> Config {
     let mut config: Config = synthetic::defaults(model::DEFAULTS);
     config.encoder.item_buckets = 4096;
-    config.training.batch_size = 512;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (512, 0);
     config
 }
 

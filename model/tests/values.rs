@@ -31,7 +31,7 @@ fn defaults() -> Config {
     config.network.mlp = vec![32];
     // The default is for a million impressions and a wide MLP.
     config.network.dropout = 0.1;
-    config.training.batch_size = 256;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (256, 0);
     config.training.max_epochs = 6;
     config.training.value_weight = 1.0;
     config.calibration.method = Calibrate::None;

@@ -73,7 +73,7 @@ pub(crate) fn artefact_with(
     // Nothing here fits any.
     config.encoder.dictionaries.clear();
     config.training.max_epochs = 1;
-    config.training.batch_size = 64;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (64, 0);
     config.training.threads = 1;
     change(&mut config);
     let encoder = model::Encoder::new(schema, &config.encoder);

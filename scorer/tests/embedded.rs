@@ -63,7 +63,7 @@ fn publish(store: &Store, version: &str, seed: u64) -> ModelAnnouncement {
     // Nothing here fits any.
     config.encoder.dictionaries.clear();
     config.training.max_epochs = 1;
-    config.training.batch_size = 32;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (32, 0);
     config.training.threads = 1;
     let mut set = model::EncodedSet::new(&model::Encoder::new(&schema(), &config.encoder));
     for at in 0..128 {

@@ -13,7 +13,7 @@ use support::salience;
 
 /// Settings of the demo that made the tables, and a training long enough to be stopped in.
 const SETTINGS: &str = include_str!("../../ops/presets/demo.toml");
-const OVER: [&str; 13] = [
+const OVER: [&str; 14] = [
     "model.network.mlp=[16]",
     "trainer.max_rows=6000",
     "trainer.split.gap=30m",
@@ -21,6 +21,7 @@ const OVER: [&str; 13] = [
     "model.training.max_epochs=8",
     "model.training.patience=1000",
     "model.training.batch_size=64",
+    "model.training.min_steps_per_epoch=0",
     "model.training.validations_per_epoch=1",
     "trainer.checkpoint_interval=50ms",
     "trainer.lease=2s",

@@ -63,7 +63,8 @@ struct Run<'a> {
     /// What the model will say of values; none where it learns none.
     values: Option<Values>,
     schedule: Schedule,
-    /// Steps of an epoch.
+    /// Examples of a step, and steps of an epoch.
+    batch_size: usize,
     steps: usize,
     state: State<'a>,
 }
@@ -123,7 +124,11 @@ impl<'a> Run<'a> {
         trained(&mut weights.layers, objective.served_shift(), outputs, value_start);
         let frozen = Frozen::new(&training.frozen, &layout, encoder, weights.layers.len())?;
         let identity = identity(&job, survey.examples, parent)?;
-        let steps = survey.kept.div_ceil(training.batch_size as u64) as usize;
+        let batch_size = training.batch_size_of(survey.kept);
+        if batch_size < training.batch_size {
+            tracing::info!(batch_size, examples = survey.kept, "few examples: smaller batches");
+        }
+        let steps = survey.kept.div_ceil(batch_size as u64) as usize;
         let statistics = Arc::new(statistics);
         let class = job.class;
         let mut state = State {
@@ -168,6 +173,7 @@ impl<'a> Run<'a> {
                 total: (steps * training.max_epochs) as u64,
                 last: training.final_rate_share,
             },
+            batch_size,
             steps,
             state,
             job,
@@ -186,8 +192,8 @@ impl<'a> Run<'a> {
                     windows,
                     Gatherer::new(encoder),
                     Augmentation::new(training, encoder, &self.state.layout),
-                    (training.batch_size, training.negative_rate, self.job.seed),
-                    (step * training.batch_size) as u64,
+                    (self.batch_size, training.negative_rate, self.job.seed),
+                    (step * self.batch_size) as u64,
                 );
                 // The next batch is drawn on one thread while the others begin the step.
                 let mut next = sampler.next(self.state.history.steps);

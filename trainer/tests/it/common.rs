@@ -47,7 +47,7 @@ pub fn network() -> model::Config {
     config.encoder.placement_buckets = 4;
     config.encoder.device_buckets = 4;
     config.encoder.channel_buckets = 4;
-    config.training.batch_size = 128;
+    (config.training.batch_size, config.training.min_steps_per_epoch) = (128, 0);
     config.training.max_epochs = 6;
     config.training.learning_rate = 0.01;
     config

@@ -41,7 +41,7 @@ impl Case {
         network.mlp = vec![256, 128];
         network.dropout = 0.5;
         let training = &mut config.training;
-        training.batch_size = BATCH;
+        (training.batch_size, training.min_steps_per_epoch) = (BATCH, 0);
         // The peers take no more than steps: no clipping, no averaging.
         training.clip_norm = 0.0;
         training.threads = threads;
