@@ -117,6 +117,10 @@ pub(crate) enum BenchCommand {
         /// Partitions folded side by side; 0 takes all cores.
         #[arg(long, default_value_t = 0)]
         threads: usize,
+        /// Offsets of every 100,000 whose vectors are compared with those that the stream makes of the same
+        /// records: it folds the history while it is made, and puts versions of shared entities into it.
+        #[arg(long, default_value_t = 0)]
+        sample: i64,
         /// Runs the user's windows alone beside `DuckDB`, too, which tests/peers/setup-streams has put into
         /// FOLDER, by default where it puts it; both on one core, by turns.
         #[arg(long, value_name = "FOLDER", num_args = 0..=1)]

@@ -45,10 +45,10 @@ pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
             let options = features::Options { events, users, history, peers: peers.map(Peers::new) };
             print_measured(&features::run(config, &options)?, json)
         }
-        BenchCommand::Backfill { events, days, partitions, threads, peers, json } => {
+        BenchCommand::Backfill { events, days, partitions, threads, sample, peers, json } => {
             let config = load(global, Some(ops::backfill::PRESET))?;
             let peers = peers.map(Peers::new);
-            let options = backfill::Options { events, days, partitions, threads, peers };
+            let options = backfill::Options { events, days, partitions, threads, sample, peers };
             print_measured(&backfill::run(config, &options)?, json)
         }
         BenchCommand::Classic { viewings, seed, report: file, json } => {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use features::Plan;
 use lake::Writer;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Zipf};
 use schemas::table::{self, TopicRecord};
-use schemas::{Codec as _, Control, Entry, Event, Kind, Origin, Protobuf, Source, SourceSet, Tick, Ticks};
+use schemas::{
+    Codec as _, Control, Entry, Event, Kind, Origin, Place, Protobuf, Source, SourceSet, Tick, Ticks,
+};
 
 use super::Options;
+use super::stream::{Sampled, Stream};
 use crate::context::Context;
 
 /// When the history begins, ms.
@@ -30,6 +34,8 @@ struct History<'a> {
     tables: [Writer; 2],
     /// Next offset of each partition.
     next: Vec<i64>,
+    /// What the services make of it, where that is asked for.
+    stream: Option<Stream>,
 }
 
 impl History<'_> {
@@ -44,6 +50,9 @@ impl History<'_> {
             value,
             headers: Vec::new(),
         };
+        if let Some(stream) = &mut self.stream {
+            stream.step(entry, Place { partition, offset: *offset });
+        }
         *offset += 1;
         for writer in &mut self.tables {
             writer.push(&record)?;
@@ -58,10 +67,24 @@ impl History<'_> {
         let entry = Entry::Control(control);
         (0..self.next.len() as i32).try_for_each(|partition| self.push(partition, &entry))
     }
+
+    /// Puts versions of shared entities into the log that have become ready.
+    fn push_versions(&mut self) -> Result<()> {
+        while let Some(version) = self.stream.as_mut().and_then(Stream::next_version) {
+            self.push_all(Control::Entities(version))?;
+        }
+        Ok(())
+    }
 }
 
-/// Writes the history; how many views it has.
-pub(super) fn make(context: &Context, options: &Options) -> Result<u64> {
+/// What was made.
+pub(super) struct Made {
+    pub(super) views: u64,
+    pub(super) sample: Vec<Sampled>,
+}
+
+/// Writes the history.
+pub(super) fn make(context: &Context, options: &Options) -> Result<Made> {
     let mut tables = Vec::new();
     for (name, encoder) in
         [(table::events::NAME, table::events::encoder()), (table::control::NAME, table::control::encoder())]
@@ -76,7 +99,13 @@ pub(super) fn make(context: &Context, options: &Options) -> Result<u64> {
         ))?);
     }
     let Ok(tables) = <[Writer; 2]>::try_from(tables) else { bail!("two tables hold a history") };
-    let mut history = History { context, tables, next: vec![0; options.partitions as usize] };
+    let stream = if options.sample > 0 {
+        let plan = Arc::new(Plan::compile(&context.config.features)?);
+        Some(Stream::new(&plan, options.partitions, options.sample))
+    } else {
+        None
+    };
+    let mut history = History { context, tables, next: vec![0; options.partitions as usize], stream };
     for partition in 0..options.partitions {
         history.tables.iter_mut().for_each(|writer| writer.begin(partition, 0));
     }
@@ -93,6 +122,7 @@ pub(super) fn make(context: &Context, options: &Options) -> Result<u64> {
         if number.is_multiple_of(TICK_EVERY) {
             let tick = Tick { source: source.clone(), watermark_ms: arrives_ms - LATENESS_MS, idle: false };
             history.push_all(Control::Ticks(Ticks { ticks: vec![tick] }))?;
+            history.push_versions()?;
         }
         let late_ms = if random.random::<f64>() < 0.02 { random.random_range(0..LATENESS_MS) } else { 0 };
         let kind = match random.random::<f64>() {
@@ -128,5 +158,5 @@ pub(super) fn make(context: &Context, options: &Options) -> Result<u64> {
     for writer in &mut history.tables {
         context.tokio.block_on(writer.commit())?;
     }
-    Ok(views)
+    Ok(Made { views, sample: history.stream.map_or_else(Vec::new, Stream::sample) })
 }

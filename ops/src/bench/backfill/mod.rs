@@ -3,6 +3,7 @@
 
 mod duckdb;
 mod history;
+mod stream;
 
 use std::fmt;
 use std::path::Path;
@@ -18,6 +19,9 @@ use crate::backfill;
 use crate::config::Config;
 use crate::context::Context;
 
+/// The table that is made.
+const MADE: &str = "made";
+
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -29,6 +33,8 @@ pub struct Options {
     pub partitions: i32,
     /// Partitions folded side by side; 0 takes all cores.
     pub threads: usize,
+    /// Offsets of every 100,000 whose vectors are compared with those that the stream makes; 0: none.
+    pub sample: i64,
     /// What to compare with.
     pub peers: Option<Peers>,
 }
@@ -52,6 +58,8 @@ pub struct Measured {
     pub numbers: usize,
     /// Partitions folded side by side.
     pub threads: usize,
+    /// Vectors compared with those that the stream made of the same records: all are equal to the bit.
+    pub compared: u64,
     /// The user's windows alone, and `DuckDB`'s of the same tables.
     pub beside: Option<Beside>,
     /// Our records of the user's windows alone a second of a core's time, over `DuckDB`'s.
@@ -79,8 +87,9 @@ pub fn run(mut config: Config, options: &Options) -> Result<Measured> {
 fn measure(config: Config, folder: &Path, options: &Options) -> Result<Measured> {
     let context = Context::open(config)?;
     runtime::kafka::record_partitions(&context.store, &context.names.events, options.partitions)?;
-    let views = history::make(&context, options)?;
-    let pass = Pass::run(&context, "made", options.threads, views)?;
+    let history::Made { views, sample } = history::make(&context, options)?;
+    let pass = Pass::run(&context, MADE, options.threads, views)?;
+    let compared = stream::compare(&context, MADE, sample)?;
     let numbers = context.vector_schema.fields.len();
     let without_peers = match &options.peers {
         Some(peers) => peers.without_duckdb(),
@@ -101,6 +110,7 @@ fn measure(config: Config, folder: &Path, options: &Options) -> Result<Measured>
         vectors: pass.report.vectors,
         numbers,
         threads: pass.report.threads,
+        compared,
         ratio_to_duckdb: beside.as_ref().map(Beside::ratio),
         beside,
         without_peers,
@@ -143,6 +153,9 @@ impl fmt::Display for Measured {
              {backfill_rows_per_s:.0} records/s ({:.0} a core's second), at most {peak_rss_mib:.0} MiB",
             self.rows_per_core_s
         )?;
+        if self.compared > 0 {
+            writeln!(f, "{} vectors are those that the stream made of the same records", self.compared)?;
+        }
         if let Some(beside) = &self.beside {
             writeln!(f, "{beside}")?;
         }
@@ -162,8 +175,10 @@ mod tests {
     #[test]
     fn every_view_of_a_small_history_has_its_vector() {
         let config: Config = Sources::default().resolve().unwrap().extract().unwrap();
-        let options = Options { events: 5_000, days: 3, partitions: 3, threads: 2, peers: None };
+        let options =
+            Options { events: 5_000, days: 3, partitions: 3, threads: 2, sample: 1_500, peers: None };
         let measured = run(config, &options).unwrap();
         assert!(measured.vectors > 3_500 && measured.backfill_rows_per_s > 0.0, "{measured}");
+        assert!(measured.compared > 3_000, "{measured}");
     }
 }

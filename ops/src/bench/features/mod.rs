@@ -147,6 +147,7 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
         days: DAYS.1 as u32,
         partitions: 2,
         threads: 1,
+        sample: 0,
         peers: options.peers.clone(),
     };
     let backfill = backfill::run(crate::config::Config { features: config, ..ours }, &history)?;
