@@ -44,9 +44,7 @@ pub(crate) struct Want {
 
 /// A file as it is being read.
 pub(crate) struct FileBatches {
-    table: Arc<str>,
-    version: u64,
-    file: Arc<DataFile>,
+    source: Source,
     schema: SchemaRef,
     /// Whether batches are to be sorted by place.
     sorts: bool,
@@ -55,7 +53,6 @@ pub(crate) struct FileBatches {
 
 impl FileBatches {
     pub(crate) async fn open(table: &Table, file: &Arc<DataFile>, want: &Want) -> Result<Self> {
-        let damaged = |error: ParquetError| damage(&table.name, table.version(), file, &error);
         let mut reader = Reader {
             store: Arc::clone(&table.store),
             path: Path::from(file.path.as_str()),
@@ -65,7 +62,16 @@ impl FileBatches {
         let filter = Filter::new(file, want);
         let pages = if filter.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
         let options = ArrowReaderOptions::new().with_page_index_policy(pages);
-        let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await.map_err(damaged)?;
+        let source = Source {
+            table: Arc::clone(&table.name),
+            version: table.version(),
+            file: Arc::clone(file),
+            store: Arc::clone(&table.store),
+        };
+        let metadata = match ArrowReaderMetadata::load_async(&mut reader, options).await {
+            Ok(metadata) => metadata,
+            Err(error) => return Err(source.unreadable(error).await),
+        };
         let rows = metadata.metadata().file_metadata().num_rows();
         if rows != file.rows as i64 {
             return Err(Error::File {
@@ -96,15 +102,11 @@ impl FileBatches {
             let mask = roots(&|name| name == PARTITION_COLUMN || name == OFFSET_COLUMN);
             builder = builder.with_row_filter(filter.on(mask));
         }
-        let inner = builder.build().map_err(damaged)?;
-        Ok(Self {
-            table: Arc::clone(&table.name),
-            version: table.version(),
-            file: Arc::clone(file),
-            schema: Arc::clone(&want.schema),
-            sorts,
-            inner,
-        })
+        let inner = match builder.build() {
+            Ok(inner) => inner,
+            Err(error) => return Err(source.unreadable(error).await),
+        };
+        Ok(Self { source, schema: Arc::clone(&want.schema), sorts, inner })
     }
 
     /// The next rows, in the table's types; `None` at the end.
@@ -112,11 +114,12 @@ impl FileBatches {
         loop {
             match self.inner.next().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(damage(&self.table, self.version, &self.file, &error)),
+                Some(Err(error)) => return Err(self.source.unreadable(error).await),
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
-                    let rows = columns::conform(&self.table, &batch, &self.schema, Some(self.file.date))?;
-                    return if self.sorts { by_place(&self.table, &rows) } else { Ok(rows) }.map(Some);
+                    let Source { table, file, .. } = &self.source;
+                    let rows = columns::conform(table, &batch, &self.schema, Some(file.date))?;
+                    return if self.sorts { by_place(table, &rows) } else { Ok(rows) }.map(Some);
                 }
             }
         }
@@ -124,7 +127,40 @@ impl FileBatches {
 
     /// The file.
     pub(crate) fn file(&self) -> &DataFile {
-        &self.file
+        &self.source.file
+    }
+}
+
+/// Which file of which version is being read, and from where.
+struct Source {
+    table: Arc<str>,
+    version: u64,
+    file: Arc<DataFile>,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Source {
+    /// Why it could not be read: it is missing or damaged, or the store does not give it now.
+    async fn unreadable(&self, error: ParquetError) -> Error {
+        let what = match error {
+            ParquetError::External(cause) => match cause.downcast::<object_store::Error>() {
+                Ok(cause) if matches!(*cause, object_store::Error::NotFound { .. }) => {
+                    "is missing".to_owned()
+                }
+                Ok(cause) => {
+                    // A range that the store has not is one of its failures, too; what may come back is no damage.
+                    let there = self.store.head(&Path::from(self.file.path.as_str())).await;
+                    if there.is_err() || there.is_ok_and(|there| there.size == self.file.bytes) {
+                        return Error::store(&self.table)(*cause);
+                    }
+                    format!("is damaged or unreadable: {cause}")
+                }
+                Err(cause) => format!("is damaged or unreadable: {cause}"),
+            },
+            error => format!("is damaged or unreadable: {error}"),
+        };
+        let (table, version) = (self.table.to_string(), self.version);
+        Error::File { table, version, path: self.file.path.clone(), what }
     }
 }
 
@@ -163,16 +199,6 @@ impl Filter {
         });
         RowFilter::new(vec![Box::new(predicate)])
     }
-}
-
-pub(crate) fn damage(table: &str, version: u64, file: &DataFile, error: &ParquetError) -> Error {
-    let missing = matches!(
-        error,
-        ParquetError::External(source)
-            if matches!(source.downcast_ref(), Some(object_store::Error::NotFound { .. }))
-    );
-    let what = if missing { "is missing".to_owned() } else { format!("is damaged or unreadable: {error}") };
-    Error::File { table: table.to_owned(), version, path: file.path.clone(), what }
 }
 
 /// An object of a store, as parquet reads it.

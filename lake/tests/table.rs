@@ -363,6 +363,9 @@ async fn a_log_that_cannot_be_read_now_is_worth_another_try() {
     assert!(reading.retry(), "{reading:?}");
     let writing = table.append(rows(0, 10..12), &[progress(0, Some(10), 12)], 1).await.unwrap_err();
     assert!(writing.retry(), "{writing:?}");
+    let batches = table.scan(&ScanOptions::default()).unwrap();
+    let scanning = futures::TryStreamExt::try_collect::<Vec<_>>(batches).await.unwrap_err();
+    assert!(scanning.retry(), "{scanning:?}");
 
     std::fs::remove_file(&tables).unwrap();
     std::fs::rename(&aside, &tables).unwrap();
