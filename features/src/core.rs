@@ -29,8 +29,11 @@ use crate::totals::Totals;
 use crate::users::Users;
 use crate::vector::{VectorView, kind_index};
 
-/// Users looked at for expiry per record: more than one, so that the sweep outruns the growth.
-const SWEPT_PER_RECORD: usize = 2;
+/// Users looked at for expiry per record, a cache line of heads: a record makes at most one user, so that the
+/// sweep outruns the growth, and of all numbers a quarter at most is of users that have expired.
+const SWEPT_PER_RECORD: usize = 4;
+/// The same where the clock has moved: users leave, too, when nothing but ticks comes.
+const SWEPT_PER_TICK: usize = 64;
 
 /// Entries that are looked at before they are folded.
 pub const AHEAD: usize = 16;
@@ -186,23 +189,28 @@ impl Core {
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
     pub fn step(&mut self, entry: &Entry, place: Place, out: &mut impl Sink) {
-        match entry {
-            Entry::Event(event) => self.event(event, place, out),
+        let has_moved = match entry {
+            Entry::Event(event) => {
+                self.event(event, place, out);
+                false
+            }
             Entry::Control(control) => self.control(control, out),
-        }
+        };
         self.fire(out);
-        self.sweep();
+        self.sweep(if has_moved { SWEPT_PER_TICK } else { SWEPT_PER_RECORD });
     }
 
     fn now(&self) -> i64 {
         self.clock.now_ms().unwrap_or(NEVER)
     }
 
-    fn control(&mut self, control: &Control, out: &mut impl Sink) {
+    /// Folds a control record; whether the clock has moved.
+    fn control(&mut self, control: &Control, out: &mut impl Sink) -> bool {
         if let Control::Entities(version) = control {
             self.counts.versions += u64::from(self.versions.fold(version, &self.plan, &mut self.texts));
         }
-        if self.clock.fold(control) {
+        let has_moved = self.clock.fold(control);
+        if has_moved {
             let now = self.now();
             let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
             self.counts.hours += self.hours.close(now, self.partition, &mut ids, out);
@@ -218,6 +226,7 @@ impl Core {
                 self.users.look_ahead(users);
             }
         }
+        has_moved
     }
 
     fn event(&mut self, event: &Event, place: Place, out: &mut impl Sink) {
@@ -358,11 +367,13 @@ impl Core {
         self.counts.looked_at += std::mem::take(&mut self.labels.looked);
     }
 
-    /// Forgets what has expired of the next users, and users of whom nothing is left.
-    fn sweep(&mut self) {
+    /// Forgets what has expired of the next so many users, and users of whom nothing is left.
+    ///
+    /// No output tells when: what has expired is not read. So it may go by records, which a replay repeats.
+    fn sweep(&mut self, count: usize) {
         let Some(now) = self.clock.now_ms() else { return };
         let decided_to = self.labels.decided_to(now);
-        for _ in 0..SWEPT_PER_RECORD.min(self.users.len()) {
+        for _ in 0..count.min(self.users.len()) {
             self.hand = if self.hand + 1 < self.users.len() { self.hand + 1 } else { 0 };
             if !self.users.is_quiet(self.hand as u32, now) {
                 self.forget(self.hand as u32, now, decided_to);
