@@ -11,6 +11,7 @@ use crate::block::Logged;
 use crate::dedupe::Identity;
 use crate::evaluate::evaluate;
 use crate::history::{Ids, NEVER, Read};
+use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Labels};
 use crate::names::Names;
@@ -70,17 +71,20 @@ pub struct Core {
     rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
     label: Label,
+    /// Of users.
+    pub(crate) marks: Marks,
+    /// The head of an image of which no part has been given. Not part of the state.
+    pub(crate) head: Vec<u8>,
 }
 
 impl Core {
     /// The fold of nothing.
     pub fn new(plan: Arc<Plan>, partition: i32) -> Self {
         Self {
-            plan,
             partition,
             clock: EventClock::default(),
             texts: Interner::new(),
-            subjects: Subjects::new(),
+            subjects: Subjects::new(plan.is_wide()),
             names: Names::new(),
             users: Users::new(),
             labels: Labels::default(),
@@ -96,6 +100,9 @@ impl Core {
             rates: Vec::new(),
             values: Vec::new(),
             label: Label::default(),
+            marks: Marks::default(),
+            head: Vec::new(),
+            plan,
         }
     }
 
@@ -336,9 +343,11 @@ impl Core {
         users.keep_quiet_until(user, quiet.min(ids_until));
     }
 
-    /// The user's number; a new user's is made.
+    /// The number of a user who is about to change; a new user's is made.
     fn user(&mut self, name: &str) -> u32 {
-        if let Some(user) = self.names.find(name) {
+        let found = self.names.find(name);
+        self.touch(u64::from(found.unwrap_or(self.names.next())));
+        if let Some(user) = found {
             return user;
         }
         let user = self.names.add(name);
@@ -353,6 +362,12 @@ impl Core {
         let Some(now) = self.clock.now_ms() else { return };
         let mut left = self.plan.config.timers_per_record;
         while left > 0 {
+            // A decision takes clicks and orders from the user.
+            let answers = |user: u32| self.users.extra(user).map(|extra| &extra.answers);
+            let due = self.labels.due_user(now);
+            if let Some(user) = due.filter(|user| answers(*user).is_some_and(|all| !all.is_empty())) {
+                self.touch(u64::from(user));
+            }
             let context =
                 Context { plan: &self.plan, partition: self.partition, clock_ms: now, names: &self.names };
             let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
@@ -383,6 +398,7 @@ impl Core {
 
     /// Forgets what has expired of a user, and the user if nothing is left.
     fn forget(&mut self, user: u32, now: i64, decided_to: i64) {
+        self.touch(u64::from(user));
         let (plan, users) = (&self.plan, &mut self.users);
         let (horizon, click_window) = (plan.config.dedupe_horizon.0, plan.config.click_window.0);
         let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
