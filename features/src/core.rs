@@ -11,6 +11,7 @@ use crate::block::Logged;
 use crate::dedupe::Identity;
 use crate::evaluate::evaluate;
 use crate::history::{Ids, NEVER, Read};
+use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Labels};
 use crate::names::Names;
@@ -29,8 +30,11 @@ use crate::totals::Totals;
 use crate::users::Users;
 use crate::vector::{VectorView, kind_index};
 
-/// Users looked at for expiry per record: more than one, so that the sweep outruns the growth.
-const SWEPT_PER_RECORD: usize = 2;
+/// Users looked at for expiry per record, a cache line of heads: a record makes at most one user, so that the
+/// sweep outruns the growth, and of all numbers a quarter at most is of users that have expired.
+const SWEPT_PER_RECORD: usize = 4;
+/// The same where the clock has moved: users leave, too, when nothing but ticks comes.
+const SWEPT_PER_TICK: usize = 64;
 
 /// Entries that are looked at before they are folded.
 pub const AHEAD: usize = 16;
@@ -67,17 +71,20 @@ pub struct Core {
     rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
     label: Label,
+    /// Of users.
+    pub(crate) marks: Marks,
+    /// The head of an image of which no part has been given. Not part of the state.
+    pub(crate) head: Vec<u8>,
 }
 
 impl Core {
     /// The fold of nothing.
     pub fn new(plan: Arc<Plan>, partition: i32) -> Self {
         Self {
-            plan,
             partition,
             clock: EventClock::default(),
             texts: Interner::new(),
-            subjects: Subjects::new(),
+            subjects: Subjects::new(plan.is_wide()),
             names: Names::new(),
             users: Users::new(),
             labels: Labels::default(),
@@ -93,6 +100,9 @@ impl Core {
             rates: Vec::new(),
             values: Vec::new(),
             label: Label::default(),
+            marks: Marks::default(),
+            head: Vec::new(),
+            plan,
         }
     }
 
@@ -186,23 +196,28 @@ impl Core {
 
     /// Folds one entry. `place` is where it stands in `events`; places ascend.
     pub fn step(&mut self, entry: &Entry, place: Place, out: &mut impl Sink) {
-        match entry {
-            Entry::Event(event) => self.event(event, place, out),
+        let has_moved = match entry {
+            Entry::Event(event) => {
+                self.event(event, place, out);
+                false
+            }
             Entry::Control(control) => self.control(control, out),
-        }
+        };
         self.fire(out);
-        self.sweep();
+        self.sweep(if has_moved { SWEPT_PER_TICK } else { SWEPT_PER_RECORD });
     }
 
     fn now(&self) -> i64 {
         self.clock.now_ms().unwrap_or(NEVER)
     }
 
-    fn control(&mut self, control: &Control, out: &mut impl Sink) {
+    /// Folds a control record; whether the clock has moved.
+    fn control(&mut self, control: &Control, out: &mut impl Sink) -> bool {
         if let Control::Entities(version) = control {
             self.counts.versions += u64::from(self.versions.fold(version, &self.plan, &mut self.texts));
         }
-        if self.clock.fold(control) {
+        let has_moved = self.clock.fold(control);
+        if has_moved {
             let now = self.now();
             let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
             self.counts.hours += self.hours.close(now, self.partition, &mut ids, out);
@@ -218,6 +233,7 @@ impl Core {
                 self.users.look_ahead(users);
             }
         }
+        has_moved
     }
 
     fn event(&mut self, event: &Event, place: Place, out: &mut impl Sink) {
@@ -327,9 +343,11 @@ impl Core {
         users.keep_quiet_until(user, quiet.min(ids_until));
     }
 
-    /// The user's number; a new user's is made.
+    /// The number of a user who is about to change; a new user's is made.
     fn user(&mut self, name: &str) -> u32 {
-        if let Some(user) = self.names.find(name) {
+        let found = self.names.find(name);
+        self.touch(u64::from(found.unwrap_or(self.names.next())));
+        if let Some(user) = found {
             return user;
         }
         let user = self.names.add(name);
@@ -344,6 +362,12 @@ impl Core {
         let Some(now) = self.clock.now_ms() else { return };
         let mut left = self.plan.config.timers_per_record;
         while left > 0 {
+            // A decision takes clicks and orders from the user.
+            let answers = |user: u32| self.users.extra(user).map(|extra| &extra.answers);
+            let due = self.labels.due_user(now);
+            if let Some(user) = due.filter(|user| answers(*user).is_some_and(|all| !all.is_empty())) {
+                self.touch(u64::from(user));
+            }
             let context =
                 Context { plan: &self.plan, partition: self.partition, clock_ms: now, names: &self.names };
             let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
@@ -358,11 +382,13 @@ impl Core {
         self.counts.looked_at += std::mem::take(&mut self.labels.looked);
     }
 
-    /// Forgets what has expired of the next users, and users of whom nothing is left.
-    fn sweep(&mut self) {
+    /// Forgets what has expired of the next so many users, and users of whom nothing is left.
+    ///
+    /// No output tells when: what has expired is not read. So it may go by records, which a replay repeats.
+    fn sweep(&mut self, count: usize) {
         let Some(now) = self.clock.now_ms() else { return };
         let decided_to = self.labels.decided_to(now);
-        for _ in 0..SWEPT_PER_RECORD.min(self.users.len()) {
+        for _ in 0..count.min(self.users.len()) {
             self.hand = if self.hand + 1 < self.users.len() { self.hand + 1 } else { 0 };
             if !self.users.is_quiet(self.hand as u32, now) {
                 self.forget(self.hand as u32, now, decided_to);
@@ -372,6 +398,7 @@ impl Core {
 
     /// Forgets what has expired of a user, and the user if nothing is left.
     fn forget(&mut self, user: u32, now: i64, decided_to: i64) {
+        self.touch(u64::from(user));
         let (plan, users) = (&self.plan, &mut self.users);
         let (horizon, click_window) = (plan.config.dedupe_horizon.0, plan.config.click_window.0);
         let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };

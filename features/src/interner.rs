@@ -3,11 +3,16 @@
 //! Numbers are handed out in a fixed order (last freed first), so they are part of the fold; the
 //! hash table is not, and is rebuilt from the texts.
 
+use std::ops::Range;
+
+use crate::image::{Chunks, Image, Marks, Part};
 use crate::text::{Text, mix};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// The number of the empty text: always there, never counted.
 pub(crate) const EMPTY: u32 = 0;
+/// Numbers of a chunk.
+const CHUNK: usize = 64;
 
 #[derive(Debug, Clone, Default)]
 struct Slot {
@@ -24,11 +29,13 @@ pub(crate) struct Interner {
     /// Open addressing, linear probing: 0 is empty, else number. The empty text is not in it.
     table: Vec<u32>,
     used: usize,
+    marks: Marks,
 }
 
 impl Interner {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![Slot::default()], free: Vec::new(), table: vec![0; 16], used: 0 }
+        let (slots, free, table) = (vec![Slot::default()], Vec::new(), vec![0; 16]);
+        Self { slots, free, table, used: 0, marks: Marks::default() }
     }
 
     /// How many texts there are, the empty one left out.
@@ -98,7 +105,7 @@ impl Interner {
         let hash = hash(text);
         match self.probe(text, hash) {
             Ok(id) => {
-                self.slots[id as usize].uses += 1;
+                self.slot_mut(id).uses += 1;
                 id
             }
             Err(mut position) => {
@@ -108,9 +115,10 @@ impl Interner {
                 }
                 let slot = Slot { text: text.into(), hash, uses: 1 };
                 let id = if let Some(id) = self.free.pop() {
-                    self.slots[id as usize] = slot;
+                    *self.slot_mut(id) = slot;
                     id
                 } else {
+                    self.touch((self.slots.len() / CHUNK) as u64);
                     self.slots.push(slot);
                     self.slots.len() as u32 - 1
                 };
@@ -124,8 +132,14 @@ impl Interner {
     /// One use more.
     pub(crate) fn retain(&mut self, id: u32) {
         if id != EMPTY {
-            self.slots[id as usize].uses += 1;
+            self.slot_mut(id).uses += 1;
         }
+    }
+
+    /// A slot that is about to change.
+    fn slot_mut(&mut self, id: u32) -> &mut Slot {
+        self.touch(u64::from(id) / CHUNK as u64);
+        &mut self.slots[id as usize]
     }
 
     /// One use less; whether it was the last and the number is free.
@@ -133,7 +147,7 @@ impl Interner {
         if id == EMPTY {
             return false;
         }
-        let slot = &mut self.slots[id as usize];
+        let slot = self.slot_mut(id);
         debug_assert!(slot.uses > 0, "released more often than used");
         slot.uses -= 1;
         if slot.uses > 0 {
@@ -201,41 +215,63 @@ impl Interner {
         self.table[hole] = 0;
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// Writes what is not in chunks.
+    pub(crate) fn write_head(&self, out: &mut Writer) {
         out.len(self.slots.len());
-        for slot in &self.slots {
+        out.ids(&self.free);
+    }
+
+    /// What [`Self::write_head`] wrote: how many numbers there are, and which are free.
+    pub(crate) fn read_head(input: &mut Reader<'_>) -> Result<(usize, Vec<u32>), SnapshotError> {
+        let count = input.uint()? as usize;
+        Ok((count, input.ids_below(count)?))
+    }
+
+    /// `head` is what [`Self::read_head`] read.
+    pub(crate) fn read_from(
+        (count, free): (usize, Vec<u32>),
+        image: &Image<'_>,
+    ) -> Result<Self, SnapshotError> {
+        let mut slots = Vec::new();
+        for chunk in image.chunks(Part::Texts, 0..count.div_ceil(CHUNK) as u64) {
+            let (_, mut input) = chunk?;
+            for _ in 0..(count - slots.len()).min(CHUNK) {
+                let uses = input.id()?;
+                let text = input.text()?;
+                slots.push(Slot { text: text.into(), hash: hash(text), uses });
+            }
+            input.end()?;
+        }
+        if slots.is_empty() || free.iter().any(|id| slots[*id as usize].uses > 0) {
+            return Err(SnapshotError::Missing { part: Part::Texts as u8, number: 0 });
+        }
+        let used = slots.iter().filter(|slot| slot.uses > 0).count();
+        let mut interner = Self { slots, free, table: Vec::new(), used, marks: Marks::default() };
+        interner.rebuild((used * 2).next_power_of_two().max(16));
+        Ok(interner)
+    }
+}
+
+impl Chunks for Interner {
+    const PART: Part = Part::Texts;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        0..self.slots.len().div_ceil(CHUNK) as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        for slot in self.slots.iter().skip(number as usize * CHUNK).take(CHUNK) {
             out.uint(u64::from(slot.uses));
             out.text(slot.text.as_str());
         }
-        out.len(self.free.len());
-        for id in &self.free {
-            out.uint(u64::from(*id));
-        }
-    }
-
-    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let count = input.len()?;
-        let mut slots = Vec::with_capacity(count);
-        for _ in 0..count {
-            let uses = input.id()?;
-            let text = input.text()?;
-            slots.push(Slot { text: text.into(), hash: hash(text), uses });
-        }
-        if slots.is_empty() {
-            return Err(input.damaged());
-        }
-        let mut free = Vec::new();
-        for _ in 0..input.len()? {
-            let id = input.id()?;
-            if slots.get(id as usize).is_none_or(|slot| slot.uses > 0) {
-                return Err(input.damaged());
-            }
-            free.push(id);
-        }
-        let used = slots.iter().filter(|slot| slot.uses > 0).count();
-        let mut interner = Self { slots, free, table: Vec::new(), used };
-        interner.rebuild((used * 2).next_power_of_two().max(16));
-        Ok(interner)
     }
 }
 
@@ -246,6 +282,7 @@ fn hash(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::record;
 
     #[test]
     fn gives_a_text_one_number_until_its_last_use_ends() {
@@ -275,9 +312,14 @@ mod tests {
         }
         let freed = texts.find("t3").unwrap_or_default();
         texts.release(freed);
-        let mut out = Writer(Vec::new());
-        texts.write(&mut out);
-        let mut back = Interner::read(&mut Reader::new(&out.0)).unwrap_or_else(|e| panic!("{e}"));
+        let (mut head, mut bytes) = (Writer(Vec::new()), Writer(Vec::new()));
+        texts.write_head(&mut head);
+        record(Part::Head, 0, &mut bytes, |_| {});
+        texts.write_all(&mut bytes);
+        let image = Image::read(&bytes.0, |_| Ok(())).unwrap_or_else(|e| panic!("{e}"));
+        let head = Interner::read_head(&mut Reader::new(&head.0)).unwrap_or_else(|e| panic!("{e}"));
+        let back = Interner::read_from(head, &image);
+        let mut back = back.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(back.intern("other"), texts.intern("other"));
         assert_eq!(back.find("t39"), texts.find("t39"));
     }

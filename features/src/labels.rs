@@ -17,6 +17,7 @@ use schemas::{Event, Kind, Label, Place};
 use crate::answers::{Click, Order};
 use crate::dedupe::id_hash;
 use crate::history::{Ids, NEVER};
+use crate::image::{Chunks as _, Marks};
 use crate::interner::EMPTY;
 use crate::names::Names;
 use crate::outcomes::Outcomes;
@@ -39,6 +40,8 @@ pub(crate) struct Labels {
     next: Option<(Timer, Option<u64>)>,
     /// Clicks and views looked at one by one. Not part of the state.
     pub(crate) looked: u64,
+    /// Of outcomes, by the chunks of their views.
+    pub(crate) marks: Marks,
 }
 
 /// What a decision needs to know besides what is open.
@@ -103,6 +106,8 @@ impl Labels {
         let head = users.head_mut(view.user);
         let (number, newest) = self.views.push(view, head.views);
         head.views = newest;
+        // Of a new chunk of views what comes of them is new, too.
+        self.touch_outcome(number);
         let Some(view) = self.views.get(number) else { return number };
         let timer = if view.decided { purchase_timer(&view, plan) } else { click_timer(&view, plan) };
         self.came(timer, Some(number));
@@ -148,6 +153,16 @@ impl Labels {
         self.views.users_ahead(click_to_ms, purchase_to_ms, most).chain(self.timers.due_users(clock_ms, most))
     }
 
+    /// The user of the first decision, if it is due.
+    pub(crate) fn due_user(&self, clock_ms: i64) -> Option<u32> {
+        self.next.filter(|(next, _)| next.due_ms < clock_ms).map(|(next, _)| next.user)
+    }
+
+    /// The outcome of a view is about to change.
+    pub(crate) fn touch_outcome(&mut self, number: u64) {
+        self.touch(Views::chunk_of(number));
+    }
+
     /// Takes the first decision that is due; none if there is none, else whether a label follows, and which.
     pub(crate) fn fire(
         &mut self,
@@ -178,6 +193,10 @@ impl Labels {
         let view = self.views.get(number)?;
         if view.late {
             self.late.pop();
+        }
+        // With its last view a chunk goes, of which an image under way may still lack what came of them.
+        if view.outcome > 0 || timer.rank == Rank::PurchaseWindow {
+            self.touch_outcome(number);
         }
         if timer.rank == Rank::ClickWindow {
             self.match_click(number, &view, users, ids, context.plan);
@@ -215,6 +234,7 @@ impl Labels {
         let window = plan.config.click_window.0;
         let first = self.first_click(view, window, users, ids);
         if first != NEVER {
+            self.touch_outcome(number);
             let outcome = self.outcomes.get_or_new(view.outcome);
             self.views.set_outcome(number, outcome);
         }

@@ -1,63 +1,88 @@
 //! Open labels in a snapshot: bytes, and back.
 
+use std::ops::Range;
+
+use crate::image::{Chunks, Image, Marks, Part};
 use crate::labels::Labels;
 use crate::outcomes::Outcome;
 use crate::plan::Plan;
 use crate::timers::Timers;
 use crate::users::Users;
-use crate::views::OpenView;
+use crate::views::Views;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 impl Labels {
-    pub(crate) fn write(&self, out: &mut Writer) {
-        out.len(self.views.len());
-        let mut before = (0, 0);
-        for (_, view) in self.views.iter() {
-            out.uint(u64::from(view.user));
-            out.int(view.time_ms.wrapping_sub(before.0));
-            out.int(view.offset.wrapping_sub(before.1));
-            before = view.key();
-            out.uint(u64::from(view.subject));
-            let outcome = self.outcomes.get(view.outcome);
-            let has_id = view.id != 0;
-            out.byte(u8::from(view.decided) | u8::from(has_id) << 1 | u8::from(outcome.is_some()) << 2);
-            if has_id {
-                out.fixed(view.id);
-            }
-            if let Some(outcome) = outcome {
-                outcome.write(out);
-            }
-        }
+    /// Writes what is not in chunks.
+    pub(crate) fn write_head(&self, out: &mut Writer) {
+        out.uint(self.views.range().start);
+        out.len(self.views.chunks());
         self.timers.write(out);
     }
 
+    /// `head` is what [`Self::write_head`] wrote.
     pub(crate) fn read_from(
-        input: &mut Reader<'_>,
+        head: &mut Reader<'_>,
+        image: &Image<'_>,
         users: &mut Users,
         (texts, subjects): (usize, usize),
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
+        let first = head.uint()?;
+        let chunks = first..first.checked_add(head.uint()?).ok_or_else(|| head.damaged())?;
         let mut labels = Self::default();
-        let mut before = (0_i64, 0_i64);
-        for _ in 0..input.len()? {
-            let user = input.id_below(users.len())?;
-            before = (before.0.wrapping_add(input.int()?), before.1.wrapping_add(input.int()?));
-            let subject = input.id_below(subjects)?;
-            let flags = input.byte()?;
-            if flags > 7 {
-                return Err(input.damaged());
-            }
-            let (decided, has_id, has_outcome) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
-            let (time_ms, offset) = before;
-            let id = if has_id { input.fixed()? } else { 0 };
-            let view = OpenView { time_ms, offset, id, subject, user, decided, outcome: 0, late: false };
-            let number = labels.open(&view, users, 0, plan);
-            if has_outcome {
-                let outcome = labels.outcomes.push(Outcome::read_from(input, texts)?);
-                labels.views.set_outcome(number, outcome);
+        labels.views = Views::starting_at(first);
+        for chunk in image.chunks(Part::Views, chunks.clone()) {
+            let (_, mut input) = chunk?;
+            for view in labels.views.read_chunk(&mut input, (users.len(), subjects))? {
+                match view {
+                    Some(view) => drop(labels.open(&view, users, 0, plan)),
+                    None => labels.views.push_gone(),
+                }
             }
         }
-        Timers::read_from(input, users.len(), |timer| labels.push_order(timer))?;
+        if labels.views.range() != chunks {
+            return Err(head.damaged());
+        }
+        for chunk in image.chunks(Part::Outcomes, chunks) {
+            let (chunk, mut input) = chunk?;
+            for _ in 0..input.len()? {
+                let number = Views::number(chunk, input.byte()?);
+                if labels.views.get(number).is_none_or(|view| view.outcome > 0) {
+                    return Err(input.damaged());
+                }
+                let outcome = labels.outcomes.push(Outcome::read_from(&mut input, texts)?);
+                labels.views.set_outcome(number, outcome);
+            }
+            input.end()?;
+        }
+        Timers::read_from(head, users.len(), |timer| labels.push_order(timer))?;
         Ok(labels)
+    }
+}
+
+/// What came of views, by the chunks of the views.
+impl Chunks for Labels {
+    const PART: Part = Part::Outcomes;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.views.range()
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        out.len(self.views.outcomes(number).count());
+        for (at, outcome) in self.views.outcomes(number) {
+            out.byte(at);
+            if let Some(outcome) = self.outcomes.get(outcome) {
+                outcome.write(out);
+            }
+        }
     }
 }

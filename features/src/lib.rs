@@ -19,6 +19,7 @@ mod describe;
 mod evaluate;
 mod filters;
 mod history;
+mod image;
 mod interner;
 mod kinds;
 mod labels;

@@ -55,11 +55,6 @@ impl Names {
         self.table.len()
     }
 
-    /// How many numbers have been handed out; the greatest is one less.
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         let texts: usize = self.others.iter().chain(&self.prefixes).map(|text| text.len()).sum();
         texts
@@ -110,6 +105,11 @@ impl Names {
     /// Reads these names.
     pub(crate) fn look_at<const N: usize>(&self, numbers: [u32; N]) {
         std::hint::black_box(numbers.map(|number| self.slots[number as usize][0]));
+    }
+
+    /// The number that the next new name gets.
+    pub(crate) fn next(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.slots.len() as u32)
     }
 
     /// The number of a name that has none yet.
@@ -180,71 +180,76 @@ impl Names {
         }
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// Writes what is of no one name.
+    pub(crate) fn write_head(&self, out: &mut Writer) {
         out.len(self.prefixes.len());
         self.prefixes.iter().for_each(|prefix| out.text(prefix));
         out.len(self.slots.len());
-        for slot in &self.slots {
-            match *slot {
-                [FREE, ..] => out.len(0),
-                [OTHER, at, ..] => {
-                    out.len(1);
-                    out.text(&self.others[at as usize]);
-                }
-                [prefix, bits @ ..] => {
-                    out.len(prefix as usize + 2);
-                    for bits in bits {
-                        out.u32(bits);
-                    }
-                }
-            }
-        }
-        out.len(self.free.len());
-        self.free.iter().for_each(|number| out.uint(u64::from(*number)));
+        out.ids(&self.free);
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
+    /// Writes a number's name.
+    pub(crate) fn write_name(&self, number: u32, out: &mut Writer) {
+        match self.slots[number as usize] {
+            [FREE, ..] => out.len(0),
+            [OTHER, at, ..] => {
+                out.len(1);
+                out.text(&self.others[at as usize]);
+            }
+            [prefix, bits @ ..] => {
+                out.len(prefix as usize + 2);
+                for bits in bits {
+                    out.u32(bits);
+                }
+            }
+        }
+    }
+
+    /// Names without any name yet, how many numbers there are, and which of them are free, from what
+    /// [`Self::write_head`] wrote.
+    pub(crate) fn read_head(head: &mut Reader<'_>) -> Result<(Self, usize), SnapshotError> {
         let mut names = Self::new();
-        for _ in 0..input.len()? {
-            names.prefixes.push(input.text()?.into());
+        for _ in 0..head.len()? {
+            names.prefixes.push(head.text()?.into());
         }
-        let count = input.len()?;
-        names.slots = Vec::with_capacity(count);
+        let count = head.uint()? as usize;
+        names.free = head.ids_below(count)?;
+        names.slots.clear();
         names.others.clear();
-        names.table = Table::with_room(count);
-        for number in 0..count as u32 {
-            let slot = match input.len()? {
-                0 => [FREE, 0, 0, 0, 0],
-                1 => {
-                    names.others.push(input.text()?.into());
-                    [OTHER, names.others.len() as u32 - 1, 0, 0, 0]
-                }
-                prefix if prefix - 2 < names.prefixes.len() => {
-                    [prefix as u32 - 2, input.u32()?, input.u32()?, input.u32()?, input.u32()?]
-                }
-                _ => return Err(input.damaged()),
-            };
-            names.slots.push(slot);
-            let key = match slot {
-                [FREE, ..] => continue,
-                [OTHER, at, ..] => Key::Other(&names.others[at as usize]),
-                _ => Key::Packed(slot),
-            };
-            if number != EMPTY {
-                names.table.insert(hash(key), number);
+        Ok((names, count))
+    }
+
+    /// Reads the name of the next number.
+    pub(crate) fn read_name(&mut self, input: &mut Reader<'_>) -> Result<(), SnapshotError> {
+        let slot = match input.uint()? as usize {
+            0 => [FREE, 0, 0, 0, 0],
+            1 => {
+                self.others.push(input.text()?.into());
+                [OTHER, self.others.len() as u32 - 1, 0, 0, 0]
             }
-        }
-        if names.slots.first().is_none_or(|first| first[0] != OTHER) {
-            return Err(input.damaged());
-        }
-        for _ in 0..input.len()? {
-            let number = input.id_below(count)?;
-            if names.is_used(number) {
-                return Err(input.damaged());
+            prefix if prefix - 2 < self.prefixes.len() => {
+                [prefix as u32 - 2, input.u32()?, input.u32()?, input.u32()?, input.u32()?]
             }
-            names.free.push(number);
+            _ => return Err(input.damaged()),
+        };
+        let number = self.slots.len() as u32;
+        grow(&mut self.slots);
+        self.slots.push(slot);
+        let key = match slot {
+            [FREE, ..] => return Ok(()),
+            [OTHER, at, ..] => Key::Other(&self.others[at as usize]),
+            _ => Key::Packed(slot),
+        };
+        if number != EMPTY {
+            self.table.insert(hash(key), number);
         }
-        Ok(names)
+        Ok(())
+    }
+
+    /// Whether the first name is the empty one, and the free numbers have none.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.slots.first().is_some_and(|first| first[0] == OTHER)
+            && self.free.iter().all(|number| !self.is_used(*number))
     }
 }
 
@@ -334,8 +339,12 @@ mod tests {
         }
         numbers.iter().step_by(2).for_each(|number| names.remove(*number));
         let mut out = Writer(Vec::new());
-        names.write(&mut out);
-        let mut back = Names::read_from(&mut Reader::new(&out.0)).unwrap_or_else(|error| panic!("{error}"));
+        names.write_head(&mut out);
+        (0..names.slots.len() as u32).for_each(|number| names.write_name(number, &mut out));
+        let mut input = Reader::new(&out.0);
+        let (mut back, count) = Names::read_head(&mut input).unwrap_or_else(|error| panic!("{error}"));
+        (0..count).for_each(|_| back.read_name(&mut input).unwrap_or_else(|error| panic!("{error}")));
+        assert!(back.is_sound() && input.at_end());
         for (at, (name, number)) in all.iter().zip(&numbers).enumerate() {
             let want = (at % 2 == 1).then_some(*number);
             assert_eq!((names.find(name), back.find(name)), (want, want), "{name}");

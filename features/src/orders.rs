@@ -47,9 +47,9 @@ impl Labels {
 
     fn refund(&mut self, user: u32, order: &Order, users: &mut Users, ids: &Ids<'_>) {
         let item = ids.subjects.get(order.subject).item;
-        let bought = |(_, view): (u64, OpenView)| {
+        let bought = |(number, view): (u64, OpenView)| {
             let bought = self.outcomes.get(view.outcome)?.bought.as_ref()?;
-            (bought.last.0 <= order.time_ms).then_some((bought.last, view.outcome))
+            (bought.last.0 <= order.time_ms).then_some((bought.last, number, view.outcome))
         };
         let mut looked = 0;
         let last = if let Some(by_item) = self.by_item(user, users, ids) {
@@ -59,7 +59,10 @@ impl Labels {
             chain.filter(|(_, view)| ids.subjects.get(view.subject).item == item).filter_map(bought).max()
         };
         self.looked += looked;
-        let last = last.and_then(|(_, outcome)| self.outcomes.get_mut(outcome)?.bought.as_mut());
+        let last = last.and_then(|(_, number, outcome)| {
+            self.touch_outcome(number);
+            self.outcomes.get_mut(outcome)?.bought.as_mut()
+        });
         if let Some(last) = last.filter(|last| last.currency == order.currency) {
             last.refunded += order.value;
         }
@@ -116,6 +119,7 @@ impl Labels {
     }
 
     fn credit(&mut self, number: u64, view: &OpenView, order: &Order, users: &mut Users, ids: &mut Ids<'_>) {
+        self.touch_outcome(number);
         let outcome = self.outcomes.get_or_new(view.outcome);
         self.views.set_outcome(number, outcome);
         let Some(outcome) = self.outcomes.get_mut(outcome) else { return };

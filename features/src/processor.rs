@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
-    Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord, UnitId,
+    Image, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord,
+    UnitId,
 };
 use schemas::topic::Names;
 use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
@@ -77,6 +78,7 @@ impl ProcessorFactory for Factory {
             names: Arc::clone(&self.names),
             told: Counts::default(),
             warned: false,
+            written: 0,
         }))
     }
 }
@@ -88,6 +90,8 @@ struct Features {
     told: Counts,
     /// Whether it was said that the version of shared entities is far behind.
     warned: bool,
+    /// Bytes of the image under way that have been given.
+    written: usize,
 }
 
 impl Processor for Features {
@@ -119,11 +123,26 @@ impl Processor for Features {
         Ok(())
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        let bytes = self.core.snapshot();
-        let state_bytes = self.core.state_bytes();
-        telemetry::snapshot_taken(self.core.partition(), self.core.users(), bytes.len(), state_bytes);
-        Some(bytes)
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        Some(self)
+    }
+}
+
+impl Image for Features {
+    fn begin(&mut self, whole: bool) {
+        self.core.begin_image(whole);
+        self.written = 0;
+    }
+
+    fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let part = self.core.next_part(bytes);
+        if let Some(part) = &part {
+            self.written += part.len();
+        } else {
+            let state_bytes = self.core.state_bytes();
+            telemetry::snapshot_taken(self.core.partition(), self.core.users(), self.written, state_bytes);
+        }
+        part
     }
 }
 

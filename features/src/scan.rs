@@ -227,7 +227,7 @@ mod tests {
             windows in proptest::collection::vec(1..2_500_i64, 1..=12),
             at_ms in 0..2_200_i64, about in 0..12_u32,
         ) {
-            let (mut subjects, mut texts) = (Subjects::new(), Interner::new());
+            let (mut subjects, mut texts) = (Subjects::new(false), Interner::new());
             let numbers: Vec<u32> = (0..12).map(|n| {
                 let names = [format!("i{n}"), format!("c{}", n % 4), format!("k{}", n % 3)];
                 subjects.intern(names.each_ref().map(String::as_str), None, &mut texts)

@@ -1,8 +1,10 @@
-//! Snapshots of the core: exact, versioned, the same bytes for the same state.
+//! Snapshots of the core: exact, versioned, the same bytes for the same state; at once, or chunk by chunk
+//! while it goes on to fold.
 //!
 //! Everything is written in the order of its numbers or keys; no hash table is. Floating-point
 //! sums are kept as they are and never made anew, since another order of adding is another sum.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use schemas::EventClock;
@@ -10,6 +12,7 @@ use schemas::EventClock;
 use crate::answers::Answers;
 use crate::core::Core;
 use crate::dedupe::Seen;
+use crate::image::{Chunks, Image, Marks, Part, record};
 use crate::interner::Interner;
 use crate::labels::Labels;
 use crate::names::Names;
@@ -18,42 +21,71 @@ use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::subjects::Subjects;
-use crate::users::{Extra, Users};
+use crate::users::Users;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 6;
+pub const FORMAT: u8 = 7;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
     /// The state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(64 + self.users.len() * 256));
-        out.fixed(MAGIC);
-        out.byte(FORMAT);
-        out.fixed(self.plan.state_fingerprint());
-        out.int(i64::from(self.partition));
-        self.write_clock(&mut out);
-        self.texts.write(&mut out);
-        self.subjects.write(self.plan.is_wide(), &mut out);
-        self.names.write(&mut out);
-        out.len(self.users.len());
-        let nothing = Extra::default();
-        for user in self.users.numbers() {
-            self.users.write_history(user, &self.plan, &mut out);
-            let extra = self.users.extra(user).unwrap_or(&nothing);
-            out.bool(!extra.seen.is_empty() || !extra.answers.is_empty());
-            if !extra.seen.is_empty() || !extra.answers.is_empty() {
-                extra.seen.write(&mut out);
-                extra.answers.write(&mut out);
-            }
-        }
-        self.labels.write(&mut out);
-        self.hours.write(&mut out);
-        self.tiles.write(&mut out);
-        self.versions.write(&self.plan, &mut out);
-        out.len(self.hand);
+        self.write_head(true, &mut out);
+        self.texts.write_all(&mut out);
+        self.subjects.write_all(&mut out);
+        self.write_all(&mut out);
+        self.labels.views.write_all(&mut out);
+        self.labels.write_all(&mut out);
         out.0
+    }
+
+    /// Begins an image of the state as it is now: whole, or what has changed since the last whole one was
+    /// begun. One that is under way is given up.
+    ///
+    /// The image is what [`Core::next_part`] gives, part by part, whatever is folded in between. A whole one
+    /// is a snapshot, and so is it with changes since behind it.
+    pub fn begin_image(&mut self, whole: bool) {
+        let mut head = Writer(Vec::new());
+        self.write_head(whole, &mut head);
+        self.head = head.0;
+        self.texts.begin(whole);
+        self.subjects.begin(whole);
+        self.begin(whole);
+        self.labels.views.begin(whole);
+        self.labels.begin(whole);
+    }
+
+    /// The next part of the image, of about so many bytes; `None` when all has been given.
+    pub fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let mut out = Writer(std::mem::take(&mut self.head));
+        self.texts.write_on(bytes, &mut out);
+        self.subjects.write_on(bytes, &mut out);
+        self.write_on(bytes, &mut out);
+        self.labels.views.write_on(bytes, &mut out);
+        self.labels.write_on(bytes, &mut out);
+        (!out.0.is_empty()).then_some(out.0)
+    }
+
+    /// Writes what is not in chunks.
+    fn write_head(&self, whole: bool, out: &mut Writer) {
+        record(Part::Head, 0, out, |out| {
+            out.fixed(MAGIC);
+            out.byte(FORMAT);
+            out.fixed(self.plan.state_fingerprint());
+            out.int(i64::from(self.partition));
+            out.bool(whole);
+            self.write_clock(out);
+            self.texts.write_head(out);
+            self.subjects.write_head(out);
+            self.names.write_head(out);
+            self.labels.write_head(out);
+            self.hours.write(out);
+            self.tiles.write(out);
+            self.versions.write(&self.plan, out);
+            out.len(self.hand);
+        });
     }
 
     /// A core as it was when the snapshot was taken, by this plan or by another that shapes the state alike.
@@ -61,44 +93,51 @@ impl Core {
     /// # Errors
     /// Bytes that are no snapshot, damaged, or of another format, state or partition.
     pub fn restore(plan: Arc<Plan>, partition: i32, bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut input = Reader::new(bytes);
         let format = SnapshotError::Format { known: FORMAT };
-        if bytes.len() < 9 || input.fixed()? != MAGIC || input.byte()? != FORMAT {
+        if bytes.first() != Some(&(Part::Head as u8)) {
             return Err(format);
         }
-        let (found, wanted) = (input.fixed()?, plan.state_fingerprint());
-        if found != wanted {
-            return Err(SnapshotError::Declarations { found, wanted });
-        }
-        let found = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
-        if found != partition {
-            return Err(SnapshotError::Partition { found, wanted: partition });
-        }
-        let clock = read_clock(&mut input)?;
-        let texts = Interner::read(&mut input)?;
-        let subjects = Subjects::read_from(&mut input, plan.is_wide(), &texts)?;
-        let names = Names::read_from(&mut input)?;
-        if input.len()? != names.slots() {
-            return Err(input.damaged());
-        }
+        let mut is_first = true;
+        let image = Image::read(bytes, |head| {
+            let mut head = Reader::new(head);
+            let is_whole = check_head(&mut head, &plan, partition)?;
+            if is_whole == std::mem::take(&mut is_first) { Ok(()) } else { Err(head.damaged()) }
+        })?;
+        let mut head = Reader::new(image.head().ok_or(format)?);
+        check_head(&mut head, &plan, partition)?;
+        let clock = read_clock(&mut head)?;
+        let (texts, subjects) = (Interner::read_head(&mut head)?, Subjects::read_head(&mut head)?);
+        let texts = Interner::read_from(texts, &image)?;
+        let subjects = Subjects::read_from(subjects, &image, plan.is_wide(), &texts)?;
         let counts = (texts.slots(), subjects.slots());
-        let mut users = Users::with_room(names.slots());
+        let (mut names, count) = Names::read_head(&mut head)?;
+        let mut users = Users::new();
         let mut scratch = Vec::new();
-        for user in users.numbers() {
+        for chunk in image.chunks(Part::Users, 0..count as u64) {
+            let (user, mut input) = chunk?;
+            let user = user as u32;
+            names.read_name(&mut input)?;
+            if user as usize == users.len() {
+                users.push();
+            }
             users.read_history(user, &mut input, &plan, (counts.0, &subjects), &mut scratch)?;
             if input.bool()? {
                 let extra = users.extra_or_new(user);
                 extra.seen = Seen::read_from(&mut input)?;
                 extra.answers = Answers::read_from(&mut input, counts)?;
             }
+            input.end()?;
         }
-        let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
-        let hours = OpenHours::read_from(&mut input, &texts, &subjects)?;
-        let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
-        let versions = Versions::read_from(&mut input, texts.slots(), &plan)?;
-        let hand = input.uint()? as usize;
-        if hand >= users.len() || !input.at_end() {
-            return Err(input.damaged());
+        if !names.is_sound() {
+            return Err(head.damaged());
+        }
+        let labels = Labels::read_from(&mut head, &image, &mut users, counts, &plan)?;
+        let hours = OpenHours::read_from(&mut head, &texts, &subjects)?;
+        let tiles = OpenTiles::read_from(&mut head, texts.slots())?;
+        let versions = Versions::read_from(&mut head, texts.slots(), &plan)?;
+        let hand = head.uint()? as usize;
+        if hand >= users.len() || !head.at_end() {
+            return Err(head.damaged());
         }
         let mut core = Self::new(plan, partition);
         core.clock = clock;
@@ -130,6 +169,53 @@ impl Core {
             out.bool(idle);
         }
     }
+}
+
+/// Users, each with the name.
+impl Chunks for Core {
+    const PART: Part = Part::Users;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        0..self.users.len() as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        let user = number as u32;
+        self.names.write_name(user, out);
+        self.users.write_history(user, &self.plan, out);
+        let extra =
+            self.users.extra(user).filter(|extra| !extra.seen.is_empty() || !extra.answers.is_empty());
+        out.bool(extra.is_some());
+        if let Some(extra) = extra {
+            extra.seen.write(out);
+            extra.answers.write(out);
+        }
+    }
+}
+
+/// Checks where a head begins; whether its image is a whole one.
+fn check_head(head: &mut Reader<'_>, plan: &Plan, partition: i32) -> Result<bool, SnapshotError> {
+    let format = SnapshotError::Format { known: FORMAT };
+    if head.fixed().ok() != Some(MAGIC) || head.byte()? != FORMAT {
+        return Err(format);
+    }
+    let (found, wanted) = (head.fixed()?, plan.state_fingerprint());
+    if found != wanted {
+        return Err(SnapshotError::Declarations { found, wanted });
+    }
+    let found = i32::try_from(head.int()?).map_err(|_| head.damaged())?;
+    if found != partition {
+        return Err(SnapshotError::Partition { found, wanted: partition });
+    }
+    head.bool()
 }
 
 fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {

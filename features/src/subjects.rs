@@ -5,11 +5,17 @@
 //! for the three. Numbers are handed out in a fixed order (last freed first), so they are part of the
 //! fold; the hash table is not.
 
+use std::ops::Range;
+
+use crate::image::{Chunks, Image, Marks, Part};
 use crate::interner::{EMPTY, Interner};
 use crate::summary::plan::Of;
 use crate::table::Table;
 use crate::text::mix;
 use crate::wire::{Reader, SnapshotError, Writer};
+
+/// Numbers of a chunk.
+const CHUNK: usize = 64;
 
 /// The texts' numbers, and how often the three are used together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,10 +64,14 @@ pub(crate) struct Subjects {
     also: Vec<Kept>,
     free: Vec<u32>,
     table: Table,
+    /// Whether more is kept of them than the three.
+    is_wide: bool,
+    marks: Marks,
 }
 
 impl Subjects {
-    pub(crate) fn new() -> Self {
+    /// `is_wide`: whether more is kept of them than the three.
+    pub(crate) fn new(is_wide: bool) -> Self {
         Self {
             all: vec![Subject::default()],
             campaigns: vec![EMPTY],
@@ -69,6 +79,8 @@ impl Subjects {
             also: Vec::new(),
             free: Vec::new(),
             table: Table::with_room(0),
+            is_wide,
+            marks: Marks::default(),
         }
     }
 
@@ -149,7 +161,7 @@ impl Subjects {
                 })
         };
         if let Some(number) = self.table.find(hash, is_it) {
-            self.all[number as usize].uses += 1;
+            self.subject_mut(number).uses += 1;
             return number;
         }
         let [item, campaign, category] = names.map(|name| texts.intern(name));
@@ -157,12 +169,13 @@ impl Subjects {
         let number = if let Some(number) = self.free.pop() {
             number
         } else {
+            self.touch((self.all.len() / CHUNK) as u64);
             self.all.push(subject);
             self.campaigns.push(EMPTY);
             self.categories.push(EMPTY);
             self.all.len() as u32 - 1
         };
-        self.all[number as usize] = subject;
+        *self.subject_mut(number) = subject;
         if let Some(Also { texts: names, filters }) = also {
             self.also.resize(self.all.len(), Kept::default());
             self.also[number as usize] = Kept { texts: names.map(|name| texts.intern(name)), filters };
@@ -176,8 +189,14 @@ impl Subjects {
     /// One use more.
     pub(crate) fn retain(&mut self, number: u32) {
         if number != EMPTY {
-            self.all[number as usize].uses += 1;
+            self.subject_mut(number).uses += 1;
         }
+    }
+
+    /// A subject that is about to change.
+    fn subject_mut(&mut self, number: u32) -> &mut Subject {
+        self.touch(u64::from(number) / CHUNK as u64);
+        &mut self.all[number as usize]
     }
 
     /// One use less. With the last one the number is free, and a use of each text ends.
@@ -185,7 +204,7 @@ impl Subjects {
         if number == EMPTY {
             return;
         }
-        let subject = &mut self.all[number as usize];
+        let subject = self.subject_mut(number);
         debug_assert!(subject.uses > 0, "released more often than used");
         subject.uses -= 1;
         if subject.uses > 0 {
@@ -201,54 +220,43 @@ impl Subjects {
         }
     }
 
-    /// `is_wide`: whether more is kept of them than the three.
-    pub(crate) fn write(&self, is_wide: bool, out: &mut Writer) {
+    /// Writes what is not in chunks.
+    pub(crate) fn write_head(&self, out: &mut Writer) {
         out.len(self.all.len());
-        for (number, subject) in (0..).zip(&self.all) {
-            out.uint(u64::from(subject.uses));
-            subject.texts().iter().for_each(|id| out.uint(u64::from(*id)));
-            if is_wide {
-                let Kept { texts, filters } = self.kept(number);
-                texts.iter().chain([&filters]).for_each(|id| out.uint(u64::from(*id)));
-            }
-        }
-        out.len(self.free.len());
-        self.free.iter().for_each(|number| out.uint(u64::from(*number)));
+        out.ids(&self.free);
     }
 
+    /// What [`Self::write_head`] wrote: how many numbers there are, and which are free.
+    pub(crate) fn read_head(input: &mut Reader<'_>) -> Result<(usize, Vec<u32>), SnapshotError> {
+        let count = input.uint()? as usize;
+        Ok((count, input.ids_below(count)?))
+    }
+
+    /// `head` is what [`Self::read_head`] read.
     pub(crate) fn read_from(
-        input: &mut Reader<'_>,
+        (count, free): (usize, Vec<u32>),
+        image: &Image<'_>,
         is_wide: bool,
         texts: &Interner,
     ) -> Result<Self, SnapshotError> {
-        let count = input.len()?;
-        let (mut all, mut also) = (Vec::with_capacity(count), Vec::new());
-        for _ in 0..count {
-            let uses = input.id()?;
-            let [item, campaign, category] = [input.id()?, input.id()?, input.id()?];
-            if [item, campaign, category].iter().any(|id| *id as usize >= texts.slots()) {
-                return Err(input.damaged());
-            }
-            all.push(Subject { item, campaign, category, uses });
-            if is_wide {
-                let mut kept = Kept::default();
-                for id in &mut kept.texts {
-                    *id = input.id_below(texts.slots())?;
+        let (mut all, mut also) = (Vec::new(), Vec::new());
+        for chunk in image.chunks(Part::Subjects, 0..count.div_ceil(CHUNK) as u64) {
+            let (_, mut input) = chunk?;
+            for _ in 0..(count - all.len()).min(CHUNK) {
+                let uses = input.id()?;
+                let mut id = || input.id_below(texts.slots());
+                let (item, campaign, category) = (id()?, id()?, id()?);
+                all.push(Subject { item, campaign, category, uses });
+                if is_wide {
+                    let texts = [id()?, id()?, id()?, id()?];
+                    also.push(Kept { texts, filters: input.id()? });
                 }
-                kept.filters = input.id()?;
-                also.push(kept);
             }
+            input.end()?;
         }
-        if all.first().is_none_or(|none| *none != Subject::default()) {
-            return Err(input.damaged());
-        }
-        let mut free = Vec::new();
-        for _ in 0..input.len()? {
-            let number = input.id()?;
-            if number == EMPTY || all.get(number as usize).is_none_or(|subject| subject.uses > 0) {
-                return Err(input.damaged());
-            }
-            free.push(number);
+        let is_first_empty = all.first().is_some_and(|first| *first == Subject::default());
+        if !is_first_empty || free.iter().any(|number| *number == EMPTY || all[*number as usize].uses > 0) {
+            return Err(SnapshotError::Missing { part: Part::Subjects as u8, number: 0 });
         }
         let mut table = Table::with_room(all.len());
         for (number, subject) in (0..).zip(&all).filter(|(_, subject)| subject.uses > 0) {
@@ -257,7 +265,35 @@ impl Subjects {
         }
         let campaigns = all.iter().map(|subject| subject.campaign).collect();
         let categories = all.iter().map(|subject| subject.category).collect();
-        Ok(Self { all, campaigns, categories, also, free, table })
+        Ok(Self { all, campaigns, categories, also, free, table, is_wide, marks: Marks::default() })
+    }
+}
+
+impl Chunks for Subjects {
+    const PART: Part = Part::Subjects;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        0..self.all.len().div_ceil(CHUNK) as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        let numbers = number as u32 * CHUNK as u32..;
+        for (number, subject) in numbers.zip(&self.all[number as usize * CHUNK..]).take(CHUNK) {
+            out.uint(u64::from(subject.uses));
+            subject.texts().iter().for_each(|id| out.uint(u64::from(*id)));
+            if self.is_wide {
+                let Kept { texts, filters } = self.kept(number);
+                texts.iter().chain([&filters]).for_each(|id| out.uint(u64::from(*id)));
+            }
+        }
     }
 }
 
@@ -274,7 +310,7 @@ mod tests {
 
     #[test]
     fn three_texts_are_one_number_until_its_last_use_ends() {
-        let (mut subjects, mut texts) = (Subjects::new(), Interner::new());
+        let (mut subjects, mut texts) = (Subjects::new(false), Interner::new());
         let names: Vec<[String; 3]> =
             (0..300).map(|n| [format!("i{n}"), format!("c{}", n % 7), String::new()]).collect();
         let of = |names: &[String; 3]| names.each_ref().map(String::as_str).map(str::to_owned);

@@ -8,7 +8,6 @@ use crate::answers::Answers;
 use crate::block::Block;
 use crate::by_item::ByItem;
 use crate::dedupe::Seen;
-use crate::interner::EMPTY;
 use crate::slab::{Moved, NONE, Slabs};
 use crate::tiles::Hot;
 use crate::views::Link;
@@ -97,11 +96,6 @@ impl Users {
             free_extras: Vec::new(),
             blocks: Slabs::default(),
         }
-    }
-
-    /// So many users, the empty one among them, of whom nothing is known.
-    pub(crate) fn with_room(count: usize) -> Self {
-        Self { heads: vec![EMPTY_HEAD; count.max(1)], ..Self::new() }
     }
 
     /// Numbers of users that there is room for.
@@ -223,11 +217,6 @@ impl Users {
     pub(crate) fn oldest(&self, user: u32) -> u32 {
         let older = self.extra(user).and_then(|extra| extra.older.front());
         older.copied().unwrap_or(self.head(user).log)
-    }
-
-    /// Numbers of users, that of the empty name among them.
-    pub(crate) fn numbers(&self) -> std::ops::Range<u32> {
-        EMPTY..self.heads.len() as u32
     }
 
     /// Bytes held, about. Goes over all extras.

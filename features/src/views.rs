@@ -9,6 +9,10 @@
 //! number, so it may outlive it: a link to what is gone ends a chain.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::image::{Chunks, Marks, Part};
+use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Views of a chunk, at most.
 const CHUNK: u64 = 256;
@@ -90,6 +94,7 @@ pub(crate) struct Views {
     /// First view that is not late whose click window, and whose purchase window, is open.
     click: Option<u64>,
     purchase: Option<u64>,
+    marks: Marks,
 }
 
 impl Views {
@@ -115,6 +120,7 @@ impl Views {
             state |= DECIDED;
         }
         let (before, newer) = self.between(view, newest, late);
+        self.touch(chunk);
         let Some(last) = self.chunks.back_mut() else { unreachable!("a chunk was made") };
         let number = chunk * CHUNK + last.views.len() as u64;
         let OpenView { id, subject, user, .. } = *view;
@@ -166,10 +172,13 @@ impl Views {
         if let Some(place) = self.chunks.back().and_then(within) {
             return place;
         }
-        let (base_ms, base_offset) = view.key();
+        self.push_chunk(view.key());
+        (0, 0)
+    }
+
+    fn push_chunk(&mut self, (base_ms, base_offset): (i64, i64)) {
         let (views, ids) = (Vec::new(), Vec::new());
         self.chunks.push_back(Chunk { base_ms, base_offset, live: 0, views, ids });
-        (0, 0)
     }
 
     fn kept(&self, number: u64) -> Option<&Kept> {
@@ -220,7 +229,8 @@ impl Views {
     }
 
     /// All views, in order of arrival, with their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, OpenView)> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = (u64, OpenView)> {
         let numbers = (self.first..).zip(&self.chunks).flat_map(|(at, chunk)| {
             let from = at * CHUNK;
             from..from + chunk.views.len() as u64
@@ -256,6 +266,7 @@ impl Views {
 
     /// The click window of a view has closed.
     pub(crate) fn decide(&mut self, number: u64) {
+        self.touch(number / CHUNK);
         if let Some(kept) = self.kept_mut(number) {
             kept.state |= DECIDED;
         }
@@ -273,6 +284,7 @@ impl Views {
 
     /// The purchase window of a view has closed. Where the user's chain begins now.
     pub(crate) fn remove(&mut self, number: u64, newest: Link) -> Link {
+        self.touch(number / CHUNK);
         let Some(kept) = self.kept_mut(number) else { return newest };
         kept.state |= GONE;
         self.live -= 1;
@@ -299,6 +311,132 @@ impl Views {
                     number = (number / CHUNK + 1) * CHUNK;
                 }
                 None => return None,
+            }
+        }
+    }
+}
+
+/// What a snapshot says of a view: bits.
+const IS_DECIDED: u8 = 1;
+const HAS_ID: u8 = 2;
+const IS_GONE: u8 = 4;
+
+/// Snapshots.
+impl Views {
+    /// The chunk of a view's number.
+    pub(crate) fn chunk_of(number: u64) -> u64 {
+        number / CHUNK
+    }
+
+    /// The views of a chunk that something came of: place in the chunk, and number of the outcome.
+    pub(crate) fn outcomes(&self, chunk: u64) -> impl Iterator<Item = (u8, u32)> {
+        let views = self.chunks.get((chunk - self.first) as usize).into_iter().flat_map(|chunk| &chunk.views);
+        let places = views.enumerate().filter(|(_, kept)| kept.state & GONE == 0 && kept.state & OUTCOME > 0);
+        places.map(|(at, kept)| (at as u8, kept.state & OUTCOME))
+    }
+
+    /// The view at a place of a chunk.
+    pub(crate) fn number(chunk: u64, at: u8) -> u64 {
+        chunk * CHUNK + u64::from(at)
+    }
+
+    /// An empty queue, whose first chunk will have this number.
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { first, ..Self::default() }
+    }
+
+    /// Begins a chunk with what [`Chunks::write_chunk`] wrote; its views come next, in order, by
+    /// [`Self::push`] or, where there is none any more, by [`Self::push_gone`].
+    pub(crate) fn read_chunk(
+        &mut self,
+        input: &mut Reader<'_>,
+        (users, subjects): (usize, usize),
+    ) -> Result<Vec<Option<OpenView>>, SnapshotError> {
+        let base = (input.int()?, input.int()?);
+        self.push_chunk(base);
+        let mut before = (0_i64, 0_i64);
+        let count = input.len()?;
+        let mut views = Vec::with_capacity(count.min(CHUNK as usize));
+        for _ in 0..count {
+            let flags = input.byte()?;
+            if flags == IS_GONE {
+                views.push(None);
+                continue;
+            }
+            if flags & !(IS_DECIDED | HAS_ID) > 0 {
+                return Err(input.damaged());
+            }
+            let user = input.id_below(users)?;
+            before = (before.0.wrapping_add(input.int()?), before.1.wrapping_add(input.int()?));
+            let (time_ms, offset) = (base.0.wrapping_add(before.0), base.1.wrapping_add(before.1));
+            let subject = input.id_below(subjects)?;
+            let id = if flags & HAS_ID > 0 { input.fixed()? } else { 0 };
+            let decided = flags & IS_DECIDED > 0;
+            views.push(Some(OpenView {
+                time_ms,
+                offset,
+                id,
+                subject,
+                user,
+                decided,
+                outcome: 0,
+                late: false,
+            }));
+        }
+        input.end()?;
+        Ok(views)
+    }
+
+    /// The place of a view that there is no more.
+    pub(crate) fn push_gone(&mut self) {
+        if let Some(chunk) = self.chunks.back_mut() {
+            let (time, offset, subject, user) = (0, 0, 0, 0);
+            chunk.views.push(Kept { time, offset, subject, state: GONE, user, before: Link::NONE });
+        }
+    }
+
+    /// How many chunks there are.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+}
+
+impl Chunks for Views {
+    const PART: Part = Part::Views;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.first..self.first + self.chunks.len() as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        let Some(chunk) = self.chunks.get((number - self.first) as usize) else { return };
+        out.int(chunk.base_ms);
+        out.int(chunk.base_offset);
+        out.len(chunk.views.len());
+        let mut before = (0, 0);
+        for (at, kept) in chunk.views.iter().enumerate() {
+            if kept.state & GONE > 0 {
+                out.byte(IS_GONE);
+                continue;
+            }
+            let id = chunk.ids.get(at).copied().unwrap_or(0);
+            let decided = if kept.state & DECIDED > 0 { IS_DECIDED } else { 0 };
+            out.byte(decided | if id != 0 { HAS_ID } else { 0 });
+            out.uint(u64::from(kept.user));
+            out.int(i64::from(kept.time) - before.0);
+            out.int(i64::from(kept.offset) - before.1);
+            before = (i64::from(kept.time), i64::from(kept.offset));
+            out.uint(u64::from(kept.subject));
+            if id != 0 {
+                out.fixed(id);
             }
         }
     }

@@ -29,6 +29,14 @@ pub enum SnapshotError {
         /// Partition of the core.
         wanted: i32,
     },
+    /// A chunk of the state is in none of the images, or not as it can be.
+    #[error("snapshot without a sound chunk {number} of part {part} (fatal for this snapshot)")]
+    Missing {
+        /// Of which part of the state.
+        part: u8,
+        /// Its number there.
+        number: u64,
+    },
     /// Damaged.
     #[error("snapshot ends early or holds nonsense at byte {at} of {len} (fatal for this snapshot)")]
     Damaged {
@@ -83,6 +91,14 @@ impl Writer {
         self.bytes(value.as_bytes());
     }
 
+    /// Numbers, their count before them.
+    pub(crate) fn ids(&mut self, ids: &[u32]) {
+        self.len(ids.len());
+        for id in ids {
+            self.uint(u64::from(*id));
+        }
+    }
+
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.len(value.len());
         self.0.extend_from_slice(value);
@@ -113,11 +129,16 @@ impl<'a> Reader<'a> {
         SnapshotError::Damaged { at: self.at, len: self.bytes.len() }
     }
 
+    /// Checks that all has been read.
+    pub(crate) fn end(&self) -> Result<(), SnapshotError> {
+        if self.at_end() { Ok(()) } else { Err(self.damaged()) }
+    }
+
     pub(crate) fn at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], SnapshotError> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], SnapshotError> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| self.damaged())?;
         let taken = &self.bytes[self.at..end];
@@ -157,6 +178,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn id(&mut self) -> Result<u32, SnapshotError> {
         u32::try_from(self.uint()?).map_err(|_| self.damaged())
+    }
+
+    /// Numbers below `count`, counted before them.
+    pub(crate) fn ids_below(&mut self, count: usize) -> Result<Vec<u32>, SnapshotError> {
+        (0..self.len()?).map(|_| self.id_below(count)).collect()
     }
 
     /// A number of something of which there are so many.

@@ -164,7 +164,7 @@ pub struct Service {
     pub batch_records: usize,
     /// Time between two snapshots of a partition's state.
     pub snapshot_interval: Millis,
-    /// Snapshots kept for each partition.
+    /// Whole snapshots kept for each partition, and as many of what has changed since.
     pub snapshots_kept: usize,
     /// How long a stopping service may take.
     pub stop_timeout: Millis,

@@ -158,8 +158,9 @@ pub enum Command {
     CommitOffsets(Vec<Position>),
     /// Abort the transaction.
     Abort,
-    /// Keep a snapshot. Its failure costs time at the next restart, nothing else.
-    Save(Snapshot),
+    /// Keep a snapshot; with the key of a whole one, as what has changed since that. Its failure costs time at
+    /// the next restart, nothing else.
+    Save(Snapshot, Option<u64>),
     /// All is committed and saved: close.
     Leave,
 }

@@ -138,10 +138,26 @@ pub trait Processor: Send {
     /// What cannot be folded and cannot be refused: the service stops.
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError>;
 
-    /// The state, for a snapshot; `None` for a processor without any.
+    /// The state, for a snapshot; `None` for a processor without any, and for one with an image.
     fn snapshot(&self) -> Option<Vec<u8>> {
         None
     }
+
+    /// A state that takes too long to be written at once.
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        None
+    }
+}
+
+/// A state that is written part by part while its processor goes on to fold.
+pub trait Image {
+    /// Begins an image of the state as it is now: whole, or what has changed since the last whole one was
+    /// begun. One that is under way is given up.
+    fn begin(&mut self, whole: bool);
+
+    /// The next part of the image, of about so many bytes; `None` when all has been given. The parts
+    /// together are the snapshot; those of changes stand behind those of the whole one.
+    fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>>;
 }
 
 /// A unit of state: the partitions that one processor folds together.
@@ -172,7 +188,8 @@ pub trait ProcessorFactory: Send + Sync {
         None
     }
 
-    /// A processor for the unit, from a snapshot's bytes or from nothing.
+    /// A processor for the unit, from a snapshot's bytes or from nothing. Behind a whole [`Image`] may stand
+    /// one of changes.
     ///
     /// # Errors
     /// A snapshot that cannot be read.

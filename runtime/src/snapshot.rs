@@ -1,16 +1,20 @@
 //! Snapshots of a unit's state: the file's format, and which of several files may be restored.
 //!
 //! Knows no store and no broker: bytes in, bytes out. A snapshot is taken of committed state only,
-//! so that replaying the log from its positions gives the state at any later commit.
+//! so that replaying the log from its positions gives the state at any later commit. It is whole, or it is
+//! what has changed since a whole one, which it names with its checksum: the one is no good without the
+//! other.
+
+use std::borrow::Cow;
 
 use crate::processor::{Position, TopicPartition, UnitId};
 
 /// First bytes of every file.
 const MAGIC: &[u8; 8] = b"SALSNAP\0";
 /// Version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the checksum at the end.
-const CHECKSUM: usize = 32;
+pub const CHECKSUM: usize = 32;
 
 /// The state of a unit, and where in the log it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,19 @@ pub struct Snapshot {
     pub fingerprint: u64,
     /// The committed positions that the state reflects, sorted by partition.
     pub positions: Vec<Position>,
-    /// The processor's own bytes.
-    pub payload: Vec<u8>,
+    /// The whole one that this is a change of; `None` for a whole one.
+    pub base: Option<Base>,
+    /// The processor's own bytes, in parts.
+    pub parts: Vec<Vec<u8>>,
+}
+
+/// The whole snapshot that changes were made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// Its [`Snapshot::key`].
+    pub key: u64,
+    /// The checksum of its file.
+    pub checksum: [u8; CHECKSUM],
 }
 
 /// Why a file is not restored.
@@ -48,6 +63,9 @@ pub enum Refused {
     /// It is of another unit, or of other partitions than the unit now has.
     #[error("it is of another unit or of other partitions")]
     Unit,
+    /// It is of changes, and the whole one that it names is gone, damaged or another.
+    #[error("the whole snapshot at {0}, of which it holds the changes, is not there as it was")]
+    Base(u64),
     /// It holds records that are not committed.
     #[error("it stands at {at} in {partition}, behind which only {committed} is committed")]
     Ahead {
@@ -100,14 +118,38 @@ impl Snapshot {
         self.positions.iter().map(|position| position.offset.max(0) as u64).sum()
     }
 
-    /// Its path in the store: `snapshots/{service}/{unit}/{key}.snap`.
+    /// Its path in the store: `snapshots/{service}/{unit}/{key}.snap`, with `-{key of its base}` before the
+    /// ending for changes.
     pub fn path(&self, service: &str) -> String {
-        format!("{}/{:020}.snap", folder(service, self.unit), self.key())
+        let (folder, key) = (folder(service, self.unit), self.key());
+        match self.base {
+            None => format!("{folder}/{key:020}.snap"),
+            Some(Base { key: base, .. }) => format!("{folder}/{key:020}-{base:020}.snap"),
+        }
+    }
+
+    /// The path of the whole one, for changes.
+    pub fn base_path(&self, service: &str) -> Option<String> {
+        self.base.map(|base| format!("{}/{:020}.snap", folder(service, self.unit), base.key))
+    }
+
+    /// Bytes of the processor's own.
+    pub fn payload_len(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
+    }
+
+    /// The processor's own bytes, in one piece.
+    pub fn payload(&self) -> Cow<'_, [u8]> {
+        match self.parts.as_slice() {
+            [part] => Cow::Borrowed(part),
+            parts => Cow::Owned(parts.concat()),
+        }
     }
 
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.payload.len() + 256);
+        let length = self.payload_len();
+        let mut bytes = Vec::with_capacity(length + 512);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
@@ -119,8 +161,13 @@ impl Snapshot {
             bytes.extend_from_slice(&position.offset.to_le_bytes());
             put_text(&mut bytes, &position.metadata);
         }
-        bytes.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&self.payload);
+        bytes.push(u8::from(self.base.is_some()));
+        if let Some(Base { key, checksum }) = &self.base {
+            bytes.extend_from_slice(&key.to_le_bytes());
+            bytes.extend_from_slice(checksum);
+        }
+        bytes.extend_from_slice(&(length as u64).to_le_bytes());
+        self.parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let checksum = blake3::hash(&bytes);
         bytes.extend_from_slice(checksum.as_bytes());
         bytes
@@ -153,13 +200,34 @@ impl Snapshot {
             let offset = reader.u64()? as i64;
             positions.push(Position { partition, offset, metadata: reader.text()?.to_owned() });
         }
+        let base = match reader.take(1)? {
+            [0] => None,
+            [1] => Some(Base { key: reader.u64()?, checksum: reader.array()? }),
+            _ => return Err(Refused::Malformed),
+        };
         let length = usize::try_from(reader.u64()?).map_err(|_| Refused::Malformed)?;
-        let payload = reader.take(length)?.to_vec();
+        let parts = vec![reader.take(length)?.to_vec()];
         if reader.0.is_empty() {
-            Ok(Self { unit, fingerprint, positions, payload })
+            Ok(Self { unit, fingerprint, positions, base, parts })
         } else {
             Err(Refused::Malformed)
         }
+    }
+
+    /// Puts the payload of the whole one, whose file this is, before that of the changes.
+    ///
+    /// # Errors
+    /// A file that is not the one that was changed, or none.
+    pub fn complete(&mut self, file: Option<&[u8]>) -> Result<(), Refused> {
+        let Some(base) = self.base else { return Ok(()) };
+        let refused = Refused::Base(base.key);
+        let file = file.filter(|file| checksum_of(file) == Some(base.checksum)).ok_or(refused.clone())?;
+        let whole = Self::decode(file)?;
+        if whole.base.is_some() || whole.unit != self.unit || whole.fingerprint != self.fingerprint {
+            return Err(refused);
+        }
+        self.parts.splice(0..0, whole.parts);
+        Ok(())
     }
 
     /// Whether it may be restored.
@@ -193,21 +261,44 @@ pub fn folder(service: &str, unit: UnitId) -> String {
     format!("snapshots/{service}/{}", unit.0)
 }
 
-/// The key that a path names, `None` for a path that is no snapshot's.
-pub fn key_of(path: &str) -> Option<u64> {
-    path.rsplit('/').next()?.strip_suffix(".snap")?.parse().ok()
+/// The checksum of a snapshot's file, as the file has it.
+pub fn checksum_of(file: &[u8]) -> Option<[u8; CHECKSUM]> {
+    file.last_chunk().copied()
+}
+
+/// The key that a path names, and that of the whole one behind it, if it is of changes; `None` for a path that
+/// is no snapshot's.
+pub fn keys_of(path: &str) -> Option<(u64, Option<u64>)> {
+    let name = path.rsplit('/').next()?.strip_suffix(".snap")?;
+    match name.split_once('-') {
+        None => Some((name.parse().ok()?, None)),
+        Some((key, base)) => Some((key.parse().ok()?, Some(base.parse().ok()?))),
+    }
 }
 
 /// The paths worth trying, newest first.
 pub fn newest_first(paths: Vec<String>, below: Option<u64>) -> Vec<String> {
     let mut keyed: Vec<(u64, String)> =
-        paths.into_iter().filter_map(|path| Some((key_of(&path)?, path))).collect();
+        paths.into_iter().filter_map(|path| Some((keys_of(&path)?.0, path))).collect();
     keyed.retain(|(key, _)| below.is_none_or(|below| *key < below));
     keyed.sort_unstable_by(|a, b| b.cmp(a));
     keyed.into_iter().map(|(_, path)| path).collect()
 }
 
-/// A file's snapshot, if it may be restored.
+/// The paths that are not needed any more: all but the newest `kept` whole snapshots, and the newest `kept`
+/// changes of these.
+pub fn superseded(paths: Vec<String>, kept: usize) -> Vec<String> {
+    let (changes, whole): (Vec<String>, Vec<String>) = newest_first(paths, None)
+        .into_iter()
+        .partition(|path| keys_of(path).is_some_and(|(_, base)| base.is_some()));
+    let oldest = whole.iter().take(kept).next_back().and_then(|path| keys_of(path)).map_or(0, |(key, _)| key);
+    let is_of_kept =
+        |path: &String| keys_of(path).and_then(|(_, base)| base).is_some_and(|base| base >= oldest);
+    let (of_kept, of_none): (Vec<String>, Vec<String>) = changes.into_iter().partition(is_of_kept);
+    whole.into_iter().skip(kept).chain(of_kept.into_iter().skip(kept)).chain(of_none).collect()
+}
+
+/// A file's snapshot, if it may be restored; one of changes is to be completed.
 ///
 /// # Errors
 /// Why not.
@@ -263,8 +354,16 @@ mod tests {
             unit: UnitId(3),
             fingerprint: 0xfeed,
             positions: vec![Position { partition: events(3), offset, metadata: "w=7".into() }],
-            payload: b"state".to_vec(),
+            base: None,
+            parts: vec![b"sta".to_vec(), b"te".to_vec()],
         }
+    }
+
+    /// What had changed at an offset since a snapshot.
+    fn changes(offset: i64, whole: &Snapshot) -> Snapshot {
+        let checksum = checksum_of(&whole.encode()).unwrap();
+        let base = Some(Base { key: whole.key(), checksum });
+        Snapshot { base, parts: vec![b"+1".to_vec()], ..sample(offset) }
     }
 
     fn wanted(low: i64, committed: i64) -> Wanted {
@@ -275,14 +374,54 @@ mod tests {
     #[test]
     fn reads_what_it_wrote() {
         let snapshot = sample(42);
-        assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot.clone()));
+        let back = Snapshot::decode(&snapshot.encode()).unwrap();
+        assert_eq!((&*back.payload(), back.payload_len()), (&b"state"[..], 5));
+        assert_eq!(back, Snapshot { parts: vec![b"state".to_vec()], ..snapshot.clone() });
         assert_eq!(snapshot.path("features"), "snapshots/features/3/00000000000000000042.snap");
-        assert_eq!(key_of(&snapshot.path("features")), Some(42));
+        assert_eq!(keys_of(&snapshot.path("features")), Some((42, None)));
+        let changes = changes(50, &snapshot);
+        assert_eq!(Snapshot::decode(&changes.encode()), Ok(changes.clone()));
+        let path = changes.path("features");
+        assert_eq!(path, "snapshots/features/3/00000000000000000050-00000000000000000042.snap");
+        assert_eq!(keys_of(&path), Some((50, Some(42))));
+        assert_eq!(changes.base_path("features"), Some(snapshot.path("features")));
+    }
+
+    #[test]
+    fn changes_stand_behind_the_whole_one_that_they_name_and_no_other() {
+        let (whole, other) = (sample(42), Snapshot { parts: vec![b"other".to_vec()], ..sample(42) });
+        let mut complete = changes(50, &whole);
+        complete.complete(Some(&whole.encode())).unwrap();
+        assert_eq!(&*complete.payload(), b"state+1");
+        let mut damaged = whole.encode();
+        damaged[60] ^= 1;
+        let files = [None, Some(other.encode()), Some(damaged.clone()), Some(changes(50, &whole).encode())];
+        for file in files {
+            let refused = changes(50, &whole).complete(file.as_deref()).unwrap_err();
+            let wanted = if file == Some(damaged.clone()) { Refused::Checksum } else { Refused::Base(42) };
+            assert_eq!(refused, wanted);
+        }
+    }
+
+    #[test]
+    fn so_many_whole_ones_are_kept_and_so_many_changes_of_these() {
+        let path = |key: u64, base: Option<u64>| match base {
+            None => format!("s/1/{key:020}.snap"),
+            Some(base) => format!("s/1/{key:020}-{base:020}.snap"),
+        };
+        let whole = [10, 20, 30].map(|key| path(key, None));
+        let changes =
+            [(11, 10), (21, 20), (22, 20), (31, 30), (32, 30)].map(|(key, base)| path(key, Some(base)));
+        let all = [whole.as_slice(), &changes, &["s/1/note".to_owned()]].concat();
+        let mut gone = superseded(all.clone(), 2);
+        gone.sort();
+        assert_eq!(gone, [&whole[0], &changes[0], &changes[1], &changes[2]].map(Clone::clone));
+        assert_eq!(superseded(all, 9), Vec::<String>::new());
     }
 
     #[test]
     fn any_cut_and_any_changed_byte_is_refused() {
-        let bytes = sample(42).encode();
+        let bytes = changes(42, &sample(9)).encode();
         for length in 0..bytes.len() {
             assert!(Snapshot::decode(&bytes[..length]).is_err(), "cut at {length}");
         }

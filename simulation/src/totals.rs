@@ -31,6 +31,8 @@ totals! {
     replayed,
     /// Snapshots restored.
     restored,
+    /// Of these, whole ones with what had changed since.
+    completed,
     /// Snapshots refused.
     refused,
     /// Workers that were told that somebody has taken their id.

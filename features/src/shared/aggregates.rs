@@ -21,7 +21,7 @@ use crate::table::Table;
 mod state;
 
 /// Version of the format, and of what the fold makes of the same log.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 /// So many rows are written per record, at most, so that an hour of many keys is no transaction too long;
 /// the rest follow with the next records. More than a record may well hold, so that they never fall behind.
 const WRITTEN_AT_ONCE: usize = 16_384;
@@ -152,7 +152,7 @@ impl Aggregates {
             horizon_ms: plan.config.aggregate_horizon.0,
             partitions: vec![Partition { closed_ms: NEVER, last: (NEVER, 0) }; partitions],
             texts: Interner::new(),
-            subjects: Subjects::new(),
+            subjects: Subjects::new(false),
             hours: BTreeMap::new(),
             complete_ms: NEVER,
             due: false,

@@ -8,6 +8,7 @@ mod common;
 mod declarations;
 mod drift;
 mod exactness;
+mod expiry;
 mod hot;
 mod label_cases;
 mod labels;

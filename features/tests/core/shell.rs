@@ -128,7 +128,9 @@ fn check_outputs(config: &Config, count: usize) {
         let records = std::slice::from_ref(record);
         processor.step(Input::Records { records, now_ms: 1 }, &mut out).unwrap();
         got.append(&mut out.records);
-        snapshot = processor.snapshot();
+        let image = processor.image().unwrap();
+        image.begin(true);
+        snapshot = Some(std::iter::from_fn(|| image.next_part(100)).flatten().collect());
     }
     assert_eq!(got, want);
 }

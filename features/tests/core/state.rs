@@ -11,6 +11,11 @@ fn tight() -> Config {
     Config { exact_events: 64, last_n: 16, timers_per_record: 3, dedupe_events: 8, ..config() }
 }
 
+fn image(core: &mut Core, whole: bool) -> Vec<u8> {
+    core.begin_image(whole);
+    std::iter::from_fn(|| core.next_part(1_000)).flatten().collect()
+}
+
 /// One user does nearly all of it.
 fn hot(entries: &mut [Entry]) {
     for (index, entry) in entries.iter_mut().enumerate() {
@@ -44,6 +49,42 @@ proptest! {
             prop_assert!(bytes == straight.snapshot(), "one state, one snapshot, at {}", offset);
             restarted = Core::restore(plan.clone(), 3, &bytes).unwrap();
         }
+    }
+
+    /// Images that are begun and written on while the core folds: whole, and what has changed since.
+    #[test]
+    fn an_image_is_of_the_state_in_which_it_was_begun(
+        moves in moves(250), draws in proptest::collection::vec((0..12_u8, 1..400_usize), 260),
+    ) {
+        let plan = plan(&tight());
+        let mut entries = stream(&moves);
+        hot(&mut entries);
+        entries.push(tick(START + 500_000_000_000));
+        let mut core = Core::new(plan.clone(), 3);
+        let (mut whole, mut under_way) = (None::<Vec<u8>>, None::<(bool, Vec<u8>, Vec<u8>)>);
+        let mut checked = 0;
+        for (offset, (entry, (draw, bytes))) in entries.iter().zip(draws).enumerate() {
+            core.step(entry, place(offset), &mut Out::default());
+            if draw < 2 {
+                let is_whole = whole.is_none() || draw == 0;
+                core.begin_image(is_whole);
+                under_way = Some((is_whole, core.snapshot(), Vec::new()));
+                // Changes are since the last whole one was begun, and that one may be given up.
+                whole = whole.filter(|_| !is_whole);
+            }
+            let Some((is_whole, want, image)) = &mut under_way else { continue };
+            if let Some(part) = core.next_part(bytes) {
+                image.extend(part);
+                continue;
+            }
+            let image = if *is_whole { image.clone() } else { [whole.as_deref().unwrap(), image].concat() };
+            let back = Core::restore(plan.clone(), 3, &image).unwrap();
+            prop_assert!(back.snapshot() == *want, "at {}", offset);
+            checked += 1;
+            whole = if *is_whole { Some(image) } else { whole };
+            under_way = None;
+        }
+        prop_assume!(checked > 0 || entries.len() < 100);
     }
 
     #[test]
@@ -82,6 +123,19 @@ fn snapshots_of_other_declarations_or_partitions_are_refused() {
     let other = Core::restore(plan(&config()), 4, &bytes);
     assert!(matches!(other, Err(SnapshotError::Partition { found: 3, wanted: 4 })), "{other:?}");
     assert!(matches!(Core::restore(plan(&config()), 3, b"{}"), Err(SnapshotError::Format { .. })));
+}
+
+#[test]
+fn changes_without_a_whole_image_are_refused() {
+    let mut core = Core::new(plan(&config()), 3);
+    let whole = image(&mut core, true);
+    run(&mut core, &[sources(), tick(START)]);
+    let changes = image(&mut core, false);
+    assert!(changes.len() < whole.len() + 200);
+    assert!(Core::restore(plan(&config()), 3, &changes).is_err());
+    assert!(Core::restore(plan(&config()), 3, &[whole.as_slice(), &whole].concat()).is_err());
+    let back = Core::restore(plan(&config()), 3, &[whole, changes].concat()).unwrap();
+    assert_eq!(back.clock_ms(), Some(START));
 }
 
 #[test]

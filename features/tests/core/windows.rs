@@ -126,7 +126,7 @@ fn check_behaviours(config: &Config, past: &[(usize, Event)], vector: &FeatureVe
     assert_eq!(got, want);
 }
 
-fn check_exact(config: &Config, entries: &[Entry]) {
+pub(crate) fn check_exact(config: &Config, entries: &[Entry]) {
     let plan = plan(config);
     let schema = plan.vector_schema();
     let mut core = Core::new(plan, 3);

@@ -52,7 +52,7 @@ impl Checkpoints {
             let Some(bytes) = self.store.get_blocking(&path)? else { continue };
             let restored =
                 snapshot::open(&bytes, &wanted).map_err(|refused| refused.to_string()).and_then(|found| {
-                    let core = Core::restore(Arc::clone(plan), self.at.partition, &found.payload);
+                    let core = Core::restore(Arc::clone(plan), self.at.partition, &found.payload());
                     Ok((core.map_err(|error| error.to_string())?, found.key() as i64))
                 });
             match restored {
@@ -70,7 +70,8 @@ impl Checkpoints {
             unit: self.unit(),
             fingerprint: self.fingerprint,
             positions: vec![position],
-            payload: core.snapshot(),
+            base: None,
+            parts: vec![core.snapshot()],
         };
         let path = format!("{}/{offset:020}.snap", self.folder);
         self.store.put_blocking(&path, snapshot.encode().into())?;

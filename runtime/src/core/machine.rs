@@ -6,14 +6,17 @@
 mod answers;
 mod choose;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::outbox::Outbox;
 use super::rebuild::{Built, Rebuild, is_stateful};
-use super::unit::{Folded, Unit};
+use super::unit::{Folded, Unit, Unsaved};
 use super::{Clock, Command, CoreError, Event, Rules};
 use crate::processor::{InRecord, OutRecord, Position, ProcessorFactory, StepError, TopicPartition, UnitId};
+
+/// Bytes of a snapshot that are written between two polls: a millisecond or two.
+const PART_BYTES: usize = 256 * 1_024;
 
 /// Where the transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ enum Asked {
     Commit,
     CommitOffsets,
     Abort,
-    Save,
+    Save(UnitId),
     Leave,
 }
 
@@ -86,6 +89,8 @@ pub struct Core {
     stopping: bool,
     left: bool,
     saved_this_round: bool,
+    /// Snapshots that have been written and wait to be saved.
+    written: VecDeque<Unsaved>,
     dirty_since: Option<u64>,
     paused: Vec<TopicPartition>,
     clock: Clock,
@@ -115,6 +120,7 @@ impl Core {
             stopping: false,
             left: false,
             saved_this_round: false,
+            written: VecDeque::new(),
             dirty_since: None,
             paused: Vec::new(),
             clock,
@@ -139,7 +145,7 @@ impl Core {
             Command::Commit => Asked::Commit,
             Command::CommitOffsets(_) => Asked::CommitOffsets,
             Command::Abort => Asked::Abort,
-            Command::Save(_) => Asked::Save,
+            Command::Save(snapshot, _) => Asked::Save(snapshot.unit),
             Command::Leave => Asked::Leave,
         });
         Some(command)
@@ -172,6 +178,7 @@ impl Core {
                     self.fold(records)?;
                 }
                 self.mark_due(false);
+                self.write_on();
             }
             Event::Drained { at_end, clock } => {
                 self.polled(clock);
@@ -179,10 +186,12 @@ impl Core {
                     self.drained(&at_end)?;
                 }
                 self.mark_due(self.rules.idle_commit);
+                self.write_on();
             }
             Event::Quiet { clock } => {
                 self.polled(clock);
                 self.mark_due(self.rules.idle_commit);
+                self.write_on();
             }
             Event::Stop => {
                 self.heard();
@@ -235,6 +244,11 @@ impl Core {
         self.rules.idle_commit && !self.stalled && self.is_dirty()
     }
 
+    /// Whether a snapshot is being written: some of it after each poll.
+    pub fn is_writing(&self) -> bool {
+        self.units.values().any(Unit::is_writing)
+    }
+
     /// Whether all is done and the clients may be closed.
     pub fn has_left(&self) -> bool {
         self.left
@@ -253,6 +267,12 @@ impl Core {
     /// Next offset to read of each partition, for lag.
     pub fn reading(&self) -> impl Iterator<Item = (TopicPartition, i64)> {
         self.units.values().flat_map(Unit::reading)
+    }
+
+    /// Writes some of the snapshot under way.
+    fn write_on(&mut self) {
+        let written = self.units.values_mut().filter_map(|unit| unit.write_on(PART_BYTES));
+        self.written.extend(written);
     }
 
     fn polled(&mut self, clock: Clock) {

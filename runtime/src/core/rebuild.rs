@@ -131,8 +131,8 @@ impl Rebuild {
     ) -> Result<Option<Built>, CoreError> {
         let Some((standings, below)) = self.load.remove(&id) else { return Ok(None) };
         if let Some(snapshot) = found {
-            let payload = Some(snapshot.payload.as_slice());
-            match build(id, factory, &snapshot.positions, &standings, payload, steady_ms) {
+            let payload = snapshot.payload();
+            match build(id, factory, &snapshot.positions, &standings, Some(&payload), steady_ms) {
                 Ok(built) => return Ok(Some(built)),
                 Err(error) => {
                     tracing::warn!(unit = id.0, %error, "a snapshot was refused, trying the one before");

@@ -5,6 +5,7 @@
 use crate::processor::{
     InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, StepError, TopicPartition, UnitId,
 };
+use crate::snapshot::Snapshot;
 
 /// A partition of a unit.
 #[derive(Debug)]
@@ -49,8 +50,15 @@ pub(super) struct Unit {
     paused: Vec<TopicPartition>,
     /// When its snapshot was last taken, and of which positions.
     saved: (u64, Vec<i64>),
+    /// The snapshot of which not all has been written.
+    writing: Option<Unsaved>,
+    /// Key and bytes of the last whole snapshot, while what has changed since is little enough.
+    whole: Option<(u64, usize)>,
     scratch: Outputs,
 }
+
+/// A snapshot, and the key of the whole one that it is a change of, if it is.
+pub(super) type Unsaved = (Snapshot, Option<u64>);
 
 /// What a fold gave.
 #[derive(Debug, Default)]
@@ -70,7 +78,8 @@ impl Unit {
         steady_ms: u64,
     ) -> Self {
         let saved = (steady_ms, slots.iter().map(|slot| slot.next).collect());
-        Self { id, processor, mode, slots, paused: Vec::new(), saved, scratch: Outputs::default() }
+        let (paused, scratch) = (Vec::new(), Outputs::default());
+        Self { id, processor, mode, slots, paused, saved, writing: None, whole: None, scratch }
     }
 
     pub(super) fn id(&self) -> UnitId {
@@ -178,20 +187,76 @@ impl Unit {
         Ok(Folded { outputs, ..Folded::default() })
     }
 
-    /// The state, where it is committed, worth saving and due.
-    pub(super) fn save(&mut self, steady_ms: u64, interval_ms: u64) -> Option<(Vec<Position>, Vec<u8>)> {
+    /// Begins a snapshot, where the state is committed, worth saving and due; whether it has.
+    pub(super) fn begin_snapshot(&mut self, fingerprint: u64, steady_ms: u64, interval_ms: u64) -> bool {
         let due = steady_ms.saturating_sub(self.saved.0) >= interval_ms || self.saved.1.is_empty();
         if !due || self.is_replaying() || self.is_dirty() {
-            return None;
+            return false;
         }
         let at: Vec<i64> = self.slots.iter().map(|slot| slot.position.offset).collect();
         if self.saved.1 == at {
-            return None;
+            return false;
         }
+        if self.writing.take().is_some_and(|(_, base)| base.is_none()) {
+            // A whole one is given up, and changes would be those since it was begun.
+            self.whole = None;
+        }
+        let mut base = self.whole.map(|(key, _)| key);
+        let parts = if let Some(image) = self.processor.image() {
+            image.begin(base.is_none());
+            Vec::new()
+        } else {
+            base = None;
+            let Some(bytes) = self.processor.snapshot() else { return false };
+            vec![bytes]
+        };
         self.saved = (steady_ms, at);
         let mut positions: Vec<Position> = self.positions().cloned().collect();
         positions.sort_by(|a, b| a.partition.cmp(&b.partition));
-        Some((positions, self.processor.snapshot()?))
+        self.writing = Some((Snapshot { unit: self.id, fingerprint, positions, base: None, parts }, base));
+        true
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Writes about so many bytes of the snapshot under way; the snapshot, when it is all there.
+    pub(super) fn write_on(&mut self, bytes: usize) -> Option<Unsaved> {
+        let (snapshot, _) = self.writing.as_mut()?;
+        if let Some(part) = self.processor.image().and_then(|image| image.next_part(bytes)) {
+            snapshot.parts.push(part);
+            return None;
+        }
+        let (snapshot, base) = self.writing.take()?;
+        let length = snapshot.payload_len();
+        // Restoring reads both, and the store keeps both.
+        self.whole = match self.whole {
+            Some(whole) if base.is_some() => Some(whole).filter(|(_, whole)| length <= whole / 2),
+            _ => Some((snapshot.key(), length)),
+        };
+        Some((snapshot, base))
+    }
+
+    /// All of a snapshot of now, if there is anything that was not saved.
+    pub(super) fn write_all(&mut self, fingerprint: u64, steady_ms: u64) -> Option<Unsaved> {
+        let is_of_now = |(snapshot, _): &Unsaved| {
+            let is_now = |position: &Position| snapshot.positions.contains(position);
+            self.slots.iter().all(|slot| is_now(&slot.position))
+        };
+        if !self.writing.as_ref().is_some_and(is_of_now) && !self.begin_snapshot(fingerprint, steady_ms, 0) {
+            return None;
+        }
+        loop {
+            if let Some(written) = self.write_on(usize::MAX) {
+                return Some(written);
+            }
+        }
+    }
+
+    /// A snapshot was not saved: none may build on it.
+    pub(super) fn not_saved(&mut self) {
+        self.whole = None;
     }
 
     fn slot_of(&mut self, record: &InRecord) -> Option<&mut Slot> {

@@ -79,9 +79,11 @@ impl Hands {
                 self.input.pause(&partitions);
                 Ok(())
             }
-            Command::Save(snapshot) => {
-                self.saver.save(snapshot, self.stopping);
-                Ok(())
+            Command::Save(snapshot, base) => {
+                return Ok(match self.saver.save(snapshot, base, self.stopping) {
+                    Ok(()) => Event::Done,
+                    Err(what) => Event::Failed { failure: Failure::Retriable, what },
+                });
             }
             Command::Produce => return self.produce(core),
             Command::Begin => self.producer.begin_transaction(),

@@ -2,50 +2,71 @@
 //!
 //! The worker waits for serialising only. Knows no broker.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use super::measure;
-use crate::snapshot::{self, Snapshot, Wanted};
+use crate::processor::UnitId;
+use crate::snapshot::{self, Base, Snapshot, Wanted};
 use crate::store::{Store, StoreError};
 
 /// Snapshots that may wait; with more, the store is slower than the interval.
 const WAITING: usize = 2;
 
+/// A snapshot, and the key of the whole one that it is a change of, if it is.
+type Unsaved = (Snapshot, Option<u64>);
+
 /// The thread that writes.
 #[derive(Debug)]
 pub(super) struct Saver {
     service: String,
-    sender: Option<SyncSender<Snapshot>>,
+    sender: Option<SyncSender<Unsaved>>,
+    /// Units whose last snapshot could not be written.
+    failed: Receiver<UnitId>,
+    /// Of these a whole one must come before what has changed since.
+    broken: BTreeSet<UnitId>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Saver {
     pub(super) fn start(service: &str, store: Store, kept: usize) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
-        let name = service.to_owned();
+        let (fail, failed) = channel();
+        let mut writer =
+            Writer { service: service.to_owned(), store, kept: kept.max(2), whole: BTreeMap::new(), fail };
         let thread = std::thread::Builder::new()
             .name(format!("{service}-saver"))
-            .spawn(move || write_all(&name, &store, kept.max(2), &receiver))?;
-        Ok(Self { service: service.to_owned(), sender: Some(sender), thread: Some(thread) })
+            .spawn(move || receiver.into_iter().for_each(|unsaved| writer.save(unsaved)))?;
+        let (service, sender, thread) = (service.to_owned(), Some(sender), Some(thread));
+        Ok(Self { service, sender, failed, broken: BTreeSet::new(), thread })
     }
 
     /// Hands a snapshot over; with `wait`, even if the store is behind.
-    pub(super) fn save(&self, snapshot: Snapshot, wait: bool) {
-        let Some(sender) = &self.sender else { return };
-        let path = snapshot.path(&self.service);
-        let refused = if wait {
-            sender.send(snapshot).err().map(|_| "the thread that writes has ended")
+    ///
+    /// # Errors
+    /// Why it was not taken, and nothing can be built on it.
+    pub(super) fn save(&mut self, snapshot: Snapshot, base: Option<u64>, wait: bool) -> Result<(), String> {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let (unit, path) = (snapshot.unit, snapshot.path(&self.service));
+        self.broken.extend(self.failed.try_iter());
+        if base.is_none() {
+            self.broken.remove(&unit);
+        }
+        let refused = if self.broken.contains(&unit) {
+            Some("the whole one that it holds the changes of was not saved")
+        } else if wait {
+            sender.send((snapshot, base)).err().map(|_| "the thread that writes has ended")
         } else {
-            match sender.try_send(snapshot) {
+            match sender.try_send((snapshot, base)) {
                 Ok(()) => None,
                 Err(TrySendError::Full(_)) => Some("the store is behind"),
                 Err(TrySendError::Disconnected(_)) => Some("the thread that writes has ended"),
             }
         };
-        if let Some(why) = refused {
-            measure::not_saved(&self.service, &path, &why);
-        }
+        let Some(why) = refused else { return Ok(()) };
+        measure::not_saved(&self.service, &path, &why);
+        Err(format!("{path}: {why}"))
     }
 }
 
@@ -60,32 +81,55 @@ impl Drop for Saver {
     }
 }
 
-fn write_all(service: &str, store: &Store, kept: usize, receiver: &Receiver<Snapshot>) {
-    for snapshot in receiver {
-        let path = snapshot.path(service);
-        let bytes = snapshot.encode();
-        let length = bytes.len();
-        match write(store, service, &snapshot, &path, bytes, kept) {
-            Ok(()) => measure::saved(service, &path, length),
-            Err(error) => measure::not_saved(service, &path, &error),
-        }
-    }
+/// What the thread knows.
+struct Writer {
+    service: String,
+    store: Store,
+    kept: usize,
+    /// The last whole snapshot of each unit that was written.
+    whole: BTreeMap<UnitId, Base>,
+    fail: Sender<UnitId>,
 }
 
-fn write(
-    store: &Store,
-    service: &str,
-    snapshot: &Snapshot,
-    path: &str,
-    bytes: Vec<u8>,
-    kept: usize,
-) -> Result<(), StoreError> {
-    store.put_blocking(path, bytes.into())?;
-    let paths = store.list_blocking(&snapshot::folder(service, snapshot.unit))?;
-    for old in snapshot::newest_first(paths, None).into_iter().skip(kept) {
-        store.delete_blocking(&old)?;
+impl Writer {
+    fn save(&mut self, (mut snapshot, base): Unsaved) {
+        let unit = snapshot.unit;
+        if let Some(key) = base {
+            snapshot.base = self.whole.get(&unit).copied().filter(|whole| whole.key == key);
+            if snapshot.base.is_none() {
+                let why = "the whole one that it holds the changes of was not saved";
+                return self.failed(unit, &snapshot.path(&self.service), &why);
+            }
+        }
+        let path = snapshot.path(&self.service);
+        let bytes = snapshot.encode();
+        let (length, checksum) = (bytes.len(), snapshot::checksum_of(&bytes));
+        if snapshot.base.is_none() {
+            self.whole.remove(&unit);
+        }
+        if let Err(error) = self.write(unit, &path, bytes) {
+            return self.failed(unit, &path, &error);
+        }
+        measure::saved(&self.service, &path, length);
+        if let Some(checksum) = checksum.filter(|_| snapshot.base.is_none()) {
+            self.whole.insert(unit, Base { key: snapshot.key(), checksum });
+        }
     }
-    Ok(())
+
+    fn write(&self, unit: UnitId, path: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.store.put_blocking(path, bytes.into())?;
+        let paths = self.store.list_blocking(&snapshot::folder(&self.service, unit))?;
+        for old in snapshot::superseded(paths, self.kept) {
+            self.store.delete_blocking(&old)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, unit: UnitId, path: &str, why: &dyn std::fmt::Display) {
+        measure::not_saved(&self.service, path, why);
+        // Nobody listens any more where the worker has gone.
+        let _nobody = self.fail.send(unit);
+    }
 }
 
 /// The newest snapshot in the store that may be restored.
@@ -93,8 +137,16 @@ pub(super) fn find(store: &Store, service: &str, wanted: &Wanted) -> Result<Opti
     let paths = store.list_blocking(&snapshot::folder(service, wanted.unit))?;
     for path in snapshot::newest_first(paths, wanted.below) {
         let Some(bytes) = store.get_blocking(&path)? else { continue };
-        match snapshot::open(&bytes, wanted) {
-            Ok(found) => return Ok(Some(found)),
+        let mut found = match snapshot::open(&bytes, wanted) {
+            Ok(found) => found,
+            Err(why) => {
+                measure::refused(service, &path, &why);
+                continue;
+            }
+        };
+        let whole = found.base_path(service).map(|whole| store.get_blocking(&whole)).transpose()?.flatten();
+        match found.complete(whole.as_deref()) {
+            Ok(()) => return Ok(Some(found)),
             Err(why) => measure::refused(service, &path, &why),
         }
     }

@@ -212,7 +212,7 @@ impl<'a> Worker<'a> {
 
     fn poll(&mut self) -> Result<Event, WorkerError> {
         let time = match () {
-            () if self.core.is_in_a_hurry() => DRY,
+            () if self.core.is_in_a_hurry() || self.core.is_writing() => DRY,
             () if self.core.is_dirty() => PAUSE,
             () => IDLE,
         };

@@ -1,12 +1,12 @@
 //! Processors whose outputs can be checked: one with state, one that marks what it makes in every
 //! partition, one that holds records back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
-    InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError,
+    Image, InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError,
     TopicPartition, UnitId,
 };
 
@@ -24,31 +24,44 @@ fn record(partition: i32, value: String) -> OutRecord {
 }
 
 /// Counts and hashes all it has seen of its partition: an event folded twice, missed, or out of
-/// order changes every output after it.
+/// order changes every output after it. Keeps both in several places, of which a record changes one, and
+/// writes a snapshot place by place.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Hashing {
-    count: u64,
-    hash: u64,
+    places: [(u64, u64); PLACES],
+    /// Places that have changed since the last whole image was begun.
+    changed: BTreeSet<usize>,
+    /// What the image under way lacks.
+    image: Vec<Vec<u8>>,
 }
+
+const PLACES: usize = 16;
 
 impl Hashing {
     fn restored(snapshot: Option<&[u8]>) -> Result<Self, StepError> {
-        let Some(bytes) = snapshot else { return Ok(Self::default()) };
-        let (count, hash) = bytes.split_at_checked(8).ok_or_else(|| StepError::new("too short"))?;
-        let number = |bytes: &[u8]| {
-            bytes.try_into().map(u64::from_le_bytes).map_err(|_| StepError::new("not a number"))
-        };
-        Ok(Self { count: number(count)?, hash: number(hash)? })
+        let mut restored = Self::default();
+        for place in snapshot.unwrap_or_default().chunks(17) {
+            let [at, numbers @ ..] = place else { return Err(StepError::new("no place")) };
+            let numbers: &[u8; 16] = numbers.try_into().map_err(|_| StepError::new("too short"))?;
+            let number =
+                |at| numbers.iter().skip(at).take(8).rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+            restored.places[usize::from(*at)] = (number(0), number(8));
+        }
+        Ok(restored)
     }
 
     /// The outputs for one record: none, one or two.
     pub(crate) fn take(&mut self, partition: i32, offset: i64, value: &[u8]) -> Vec<OutRecord> {
-        self.count += 1;
+        let at = offset as usize / 5 % PLACES;
+        self.changed.insert(at);
+        let (count, hash) = &mut self.places[at];
+        *count += 1;
         for byte in value.iter().chain(&offset.to_le_bytes()) {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            *hash = (*hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        let line = |part: u64| record(partition, format!("{offset} {part} {} {:x}", self.count, self.hash));
-        (0..self.hash % 3).map(line).collect()
+        let (count, hash) = self.places.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 ^ one.1));
+        let line = |part: u64| record(partition, format!("{offset} {part} {count} {hash:x}"));
+        (0..hash % 3).map(line).collect()
     }
 }
 
@@ -63,8 +76,29 @@ impl Processor for Hashing {
         Ok(())
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        Some([self.count.to_le_bytes(), self.hash.to_le_bytes()].concat())
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        Some(self)
+    }
+}
+
+impl Image for Hashing {
+    fn begin(&mut self, whole: bool) {
+        let of_place = |at: usize| {
+            let (count, hash) = self.places[at];
+            [&[at as u8][..], &count.to_le_bytes(), &hash.to_le_bytes()].concat()
+        };
+        self.image = if whole {
+            (0..PLACES).map(of_place).collect()
+        } else {
+            self.changed.iter().copied().map(of_place).collect()
+        };
+        if whole {
+            self.changed.clear();
+        }
+    }
+
+    fn next_part(&mut self, _: usize) -> Option<Vec<u8>> {
+        self.image.pop()
     }
 }
 
@@ -107,8 +141,8 @@ impl Processor for Spreading {
         Ok(())
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        self.0.snapshot()
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        self.0.image()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use runtime::core::{Command, Delivery, Event, Failure};
 use runtime::processor::Position;
-use runtime::snapshot::{self, Snapshot, Wanted};
+use runtime::snapshot::{self, Base, Snapshot, Wanted};
 
 use super::{Cluster, is_transactional};
 use crate::broker::Broker;
@@ -28,7 +28,7 @@ impl Cluster {
             self.totals.fatal += 1;
             return Some(failed(Failure::Fatal));
         }
-        let harmless = matches!(command, Command::Save(_) | Command::Pause(_) | Command::Leave);
+        let harmless = matches!(command, Command::Save(..) | Command::Pause(_) | Command::Leave);
         if !harmless && (self.rng.chance(self.faults.retriable) || self.is_slow(index)) {
             self.totals.retriable += 1;
             // Sometimes it has happened all the same.
@@ -110,13 +110,10 @@ impl Cluster {
             Command::CommitOffsets(positions) => broker.commit_offsets(member, positions),
             Command::Commit => broker.finish(&id, epoch, true),
             Command::Abort => broker.finish(&id, epoch, false),
-            Command::Save(snapshot) => {
-                match sabotage {
-                    Sabotage::SnapshotLate => save(files, &service, &late(broker, snapshot)),
-                    _ => save(files, &service, snapshot),
-                }
-                Ok(())
-            }
+            Command::Save(snapshot, base) => match sabotage {
+                Sabotage::SnapshotLate => save(files, &service, late(broker, snapshot), *base),
+                _ => save(files, &service, snapshot.clone(), *base),
+            },
         };
         match result {
             Ok(()) => Event::Done,
@@ -129,9 +126,15 @@ impl Cluster {
 fn load(files: &BTreeMap<String, Vec<u8>>, service: &str, wanted: &Wanted, totals: &mut Totals) -> Event {
     let paths = snapshots(files, &snapshot::folder(service, wanted.unit));
     for path in snapshot::newest_first(paths, wanted.below) {
-        match snapshot::open(&files[&path], wanted) {
+        let completed = snapshot::open(&files[&path], wanted).and_then(|mut found| {
+            let whole = found.base_path(service).and_then(|whole| files.get(&whole));
+            found.complete(whole.map(Vec::as_slice))?;
+            Ok(found)
+        });
+        match completed {
             Ok(found) => {
                 totals.restored += 1;
+                totals.completed += u64::from(found.base.is_some());
                 return Event::Loaded { unit: wanted.unit, found: Some(found) };
             }
             Err(_) => totals.refused += 1,
@@ -146,12 +149,23 @@ pub(super) fn snapshots(files: &BTreeMap<String, Vec<u8>>, folder: &str) -> Vec<
     files.keys().filter(|path| path.starts_with(&folder)).cloned().collect()
 }
 
-fn save(files: &mut BTreeMap<String, Vec<u8>>, service: &str, snapshot: &Snapshot) {
+fn save(
+    files: &mut BTreeMap<String, Vec<u8>>,
+    service: &str,
+    mut snapshot: Snapshot,
+    base: Option<u64>,
+) -> Result<(), Failure> {
+    let folder = snapshot::folder(service, snapshot.unit);
+    if let Some(key) = base {
+        let whole = files.get(&format!("{folder}/{key:020}.snap"));
+        let checksum = whole.and_then(|whole| snapshot::checksum_of(whole)).ok_or(Failure::Retriable)?;
+        snapshot.base = Some(Base { key, checksum });
+    }
     files.insert(snapshot.path(service), snapshot.encode());
-    let paths = snapshots(files, &snapshot::folder(service, snapshot.unit));
-    for old in snapshot::newest_first(paths, None).into_iter().skip(3) {
+    for old in snapshot::superseded(snapshots(files, &folder), 3) {
         files.remove(&old);
     }
+    Ok(())
 }
 
 /// The same state, said to stand a record earlier.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Aggregates, Cell, FORMAT, Hour, Partition};
+use crate::image::{Chunks as _, Image, Part, record};
 use crate::interner::Interner;
 use crate::plan::Plan;
 use crate::subjects::Subjects;
@@ -13,8 +14,13 @@ impl Aggregates {
     pub fn snapshot(&self) -> Vec<u8> {
         let mut out = Writer(Vec::new());
         out.byte(FORMAT);
-        self.texts.write(&mut out);
-        self.subjects.write(false, &mut out);
+        self.texts.write_head(&mut out);
+        self.subjects.write_head(&mut out);
+        let mut image = Writer(Vec::new());
+        record(Part::Head, 0, &mut image, |_| {});
+        self.texts.write_all(&mut image);
+        self.subjects.write_all(&mut image);
+        out.bytes(&image.0);
         out.len(self.partitions.len());
         for partition in &self.partitions {
             out.int(partition.closed_ms);
@@ -41,8 +47,10 @@ impl Aggregates {
             return Err(SnapshotError::Format { known: FORMAT });
         }
         let mut aggregates = Self::new(plan, partitions);
-        aggregates.texts = Interner::read(&mut input)?;
-        aggregates.subjects = Subjects::read_from(&mut input, false, &aggregates.texts)?;
+        let (texts, subjects) = (Interner::read_head(&mut input)?, Subjects::read_head(&mut input)?);
+        let image = Image::read(input.bytes()?, |_| Ok(()))?;
+        aggregates.texts = Interner::read_from(texts, &image)?;
+        aggregates.subjects = Subjects::read_from(subjects, &image, false, &aggregates.texts)?;
         if input.len()? != partitions {
             return Err(input.damaged());
         }

@@ -63,6 +63,11 @@ pub struct Measured {
     pub snapshot_bytes_per_user: f64,
     /// Time to write a snapshot.
     pub snapshot_s_per_million_users: f64,
+    /// The longest that the fold stood still while a snapshot was written part by part beside it, ms of
+    /// processor time.
+    pub snapshot_longest_stop_ms: f64,
+    /// Bytes of what had changed when every fourth user had one event more, in % of the whole snapshot.
+    pub snapshot_changes_percent: f64,
     /// Time to read it back.
     pub restore_s_per_million_users: f64,
     /// Records that `backfill` folds a second of a core's time, from table to table, as `bench backfill`
@@ -168,6 +173,8 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
         resident_bytes_per_user: state.resident.map(each),
         snapshot_bytes_per_user: each(state.snapshot_bytes),
         snapshot_s_per_million_users: million(state.snapshot_s),
+        snapshot_longest_stop_ms: state.longest_stop_s * 1e3,
+        snapshot_changes_percent: 100.0 * state.changes_bytes as f64 / state.snapshot_bytes as f64,
         restore_s_per_million_users: million(state.restore_s),
         backfill_rows_per_s: backfill.rows_per_core_s,
         ratio_to_kafka_streams: ratio(KAFKA_STREAMS),

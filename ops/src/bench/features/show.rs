@@ -24,6 +24,12 @@ impl fmt::Display for Measured {
         }
         writeln!(f, "  snapshot bytes/user  {:>10.0}", self.snapshot_bytes_per_user)?;
         writeln!(f, "  snapshot, s/million  {:>10.2}  users", self.snapshot_s_per_million_users)?;
+        writeln!(f, "  longest stop for it  {:>10.2}  ms", self.snapshot_longest_stop_ms)?;
+        writeln!(
+            f,
+            "  bytes of changes     {:>10.0}  % of it, a quarter of the users changed",
+            self.snapshot_changes_percent
+        )?;
         writeln!(f, "  restore, s/million   {:>10.2}  users", self.restore_s_per_million_users)?;
         let Checked { vectors, sum, exact_sum, tiled, rounded, .. } = self.checked;
         writeln!(f, "  views of the last day over {vectors} vectors: {sum}, one by one {exact_sum};")?;

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use features::{Config, Core, Plan};
 
-use super::workload::{self, Users};
+use super::workload::{self, Row, Users};
 use super::{BATCH, DAYS, EVENTS_PER_USER, Feed, InMemory, SEED};
 use crate::bench::watch::Watch;
+
+/// Bytes of a snapshot that the service writes between two polls.
+const PART_BYTES: usize = 256 * 1_024;
+/// Events folded in between.
+const BETWEEN: usize = 500;
 
 /// The state of users with 20 events each.
 pub(super) struct State {
@@ -16,6 +21,10 @@ pub(super) struct State {
     pub(super) snapshot_bytes: usize,
     pub(super) snapshot_s: f64,
     pub(super) restore_s: f64,
+    /// The longest that the fold stood still while a snapshot was written beside it.
+    pub(super) longest_stop_s: f64,
+    /// Bytes of what had changed when a quarter of the users had one event more.
+    pub(super) changes_bytes: usize,
 }
 
 impl State {
@@ -32,8 +41,8 @@ impl State {
             feed.steps(&workload::entries(rows, number * BATCH, false), &mut sink);
             sink.checked.clear();
         }
-        let core = feed.core;
         let resident = resident_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let core = &feed.core;
         let watch = Watch::start();
         let snapshot = core.snapshot();
         let snapshot_s = watch.seconds();
@@ -42,7 +51,33 @@ impl State {
         let restore_s = watch.seconds();
         ensure!(back.snapshot() == snapshot, "a restored core writes another snapshot");
         let (bytes, snapshot_bytes) = (core.state_bytes(), snapshot.len());
-        Ok(Self { bytes, resident, snapshot_bytes, snapshot_s, restore_s })
+        drop((back, snapshot));
+        let more = workload::rows((users as usize).div_ceil(4), 1, Users::InTurn(users), SEED + 1)?;
+        let rows: Vec<Row> = more.into_iter().map(|row| row.later(DAYS.1)).collect();
+        let mut batches = rows.chunks(BETWEEN).enumerate();
+        let mut fold = |feed: &mut Feed, (number, rows): (usize, &[Row])| {
+            feed.steps(&workload::entries(rows, count + number * BETWEEN, false), &mut sink);
+            sink.checked.clear();
+        };
+        let (mut longest_stop_s, mut changes_bytes) = (0.0_f64, 0);
+        for whole in [true, false] {
+            if !whole {
+                batches.by_ref().for_each(|batch| fold(&mut feed, batch));
+            }
+            changes_bytes = 0;
+            let watch = Watch::start();
+            feed.core.begin_image(whole);
+            longest_stop_s = longest_stop_s.max(watch.seconds());
+            loop {
+                let watch = Watch::start();
+                let part = feed.core.next_part(PART_BYTES);
+                longest_stop_s = longest_stop_s.max(watch.seconds());
+                let Some(part) = part else { break };
+                changes_bytes += part.len();
+                batches.next().into_iter().for_each(|batch| fold(&mut feed, batch));
+            }
+        }
+        Ok(Self { bytes, resident, snapshot_bytes, snapshot_s, restore_s, longest_stop_s, changes_bytes })
     }
 }
 

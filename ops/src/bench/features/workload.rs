@@ -124,6 +124,12 @@ fn event(row: &Row, number: usize, ids: bool) -> Event {
 }
 
 impl Row {
+    /// The same, so many days later.
+    pub(super) fn later(self, days: i64) -> Self {
+        let ms = days * DAY_MS;
+        Self { time_ms: self.time_ms + ms, arrives_ms: self.arrives_ms + ms, ..self }
+    }
+
     /// As the stream engines read it: event time, user, item, campaign, kind, nothing, value.
     pub(super) fn record(&self) -> [u8; 28] {
         let user = u64::from(self.user).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(7);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::unit::Unit;
 use super::super::{CoreError, Delivery, Failure};
 use super::{Asked, Core, Transaction};
 use crate::processor::UnitId;
@@ -27,7 +28,7 @@ impl Core {
                 self.paused.clear();
             }
             Some(Asked::Leave) => self.left = true,
-            Some(Asked::Look | Asked::Load | Asked::Pause | Asked::Produce | Asked::Save) | None => {}
+            Some(Asked::Look | Asked::Load | Asked::Pause | Asked::Produce | Asked::Save(_)) | None => {}
         }
     }
 
@@ -82,8 +83,9 @@ impl Core {
             Failure::Retriable | Failure::Abortable => {}
         }
         self.hold = true;
-        let reads = [Asked::Look, Asked::Load, Asked::Consume, Asked::Pause, Asked::Save, Asked::Leave];
-        self.stalled |= asked.is_some_and(|asked| !reads.contains(&asked));
+        let reads = [Asked::Look, Asked::Load, Asked::Consume, Asked::Pause, Asked::Leave];
+        let is_read = |asked| matches!(asked, Asked::Save(_)) || reads.contains(&asked);
+        self.stalled |= asked.is_some_and(|asked| !is_read(asked));
         let abortable = failure == Failure::Abortable;
         match (self.rules.delivery, asked) {
             (Delivery::ExactlyOnce, Some(Asked::Begin | Asked::Produce | Asked::Offsets | Asked::Commit))
@@ -101,6 +103,9 @@ impl Core {
                 }
             }
             (_, Some(Asked::Pause)) => self.paused.clear(),
+            (_, Some(Asked::Save(unit))) => {
+                self.units.get_mut(&unit).into_iter().for_each(Unit::not_saved);
+            }
             _ => {}
         }
         tracing::debug!(?asked, ?failure, what, "a command failed");

@@ -5,7 +5,6 @@ use super::super::unit::Unit;
 use super::super::{Command, Delivery};
 use super::{Core, Transaction};
 use crate::processor::{Position, TopicPartition};
-use crate::snapshot::Snapshot;
 
 impl Core {
     pub(super) fn choose(&mut self) -> Option<Command> {
@@ -62,7 +61,7 @@ impl Core {
             self.park(&partitions);
         }
         if self.stopping {
-            return if clean { Some(self.save(0).unwrap_or(Command::Leave)) } else { None };
+            return if clean { Some(self.save_all().unwrap_or(Command::Leave)) } else { None };
         }
         if self.releasing.is_some() {
             return None;
@@ -76,11 +75,9 @@ impl Core {
             return Some(Command::Consume(from));
         }
         if clean && !self.saved_this_round {
-            let saved = self.save(self.rules.snapshot_interval_ms);
-            self.saved_this_round = saved.is_some();
-            return saved;
+            self.saved_this_round = self.begin_snapshot();
         }
-        None
+        self.save()
     }
 
     fn pause_as_needed(&mut self) -> Option<Command> {
@@ -99,16 +96,36 @@ impl Core {
         Some(Command::Pause(wanted))
     }
 
-    fn save(&mut self, interval_ms: u64) -> Option<Command> {
+    /// Begins the snapshot of a unit, if one is due and no other is under way; whether it has.
+    fn begin_snapshot(&mut self) -> bool {
+        let Some(fingerprint) = self.factory.state_fingerprint().filter(|_| !self.is_writing()) else {
+            return false;
+        };
         if !is_stateful(self.factory.as_ref()) {
-            return None;
+            return false;
         }
-        let fingerprint = self.factory.state_fingerprint()?;
-        let steady_ms = self.clock.steady_ms;
-        self.units.values_mut().find_map(|unit| {
-            let (positions, payload) = unit.save(steady_ms, interval_ms)?;
-            Some(Command::Save(Snapshot { unit: unit.id(), fingerprint, positions, payload }))
-        })
+        let (steady_ms, interval_ms) = (self.clock.steady_ms, self.rules.snapshot_interval_ms);
+        let begun =
+            self.units.values_mut().any(|unit| unit.begin_snapshot(fingerprint, steady_ms, interval_ms));
+        if begun {
+            self.write_on();
+        }
+        begun
+    }
+
+    /// Saves what has been written.
+    fn save(&mut self) -> Option<Command> {
+        self.written.pop_front().map(|(snapshot, base)| Command::Save(snapshot, base))
+    }
+
+    /// Saves what has been written, and then all that there is to be written.
+    fn save_all(&mut self) -> Option<Command> {
+        if self.written.is_empty() && is_stateful(self.factory.as_ref()) {
+            let (fingerprint, steady_ms) = (self.factory.state_fingerprint()?, self.clock.steady_ms);
+            let written = self.units.values_mut().find_map(|unit| unit.write_all(fingerprint, steady_ms));
+            self.written.extend(written);
+        }
+        self.save()
     }
 
     /// The current positions of all units, moved or not: they carry the group's metadata into
