@@ -56,6 +56,14 @@ impl Core {
         out.0
     }
 
+    /// The same state by another plan, which must shape it alike: whatever was derived from the old one is
+    /// derived anew.
+    pub(crate) fn under(&self, plan: Arc<Plan>) -> Result<Self, SnapshotError> {
+        let mut core = Self::restore(plan, self.partition, &self.snapshot())?;
+        core.counts = self.counts;
+        Ok(core)
+    }
+
     /// A core as it was when the snapshot was taken, by this plan or by another that shapes the state alike.
     ///
     /// # Errors

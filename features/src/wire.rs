@@ -113,6 +113,11 @@ impl<'a> Reader<'a> {
         SnapshotError::Damaged { at: self.at, len: self.bytes.len() }
     }
 
+    /// All that is left.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub(crate) fn at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
