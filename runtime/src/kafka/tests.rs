@@ -417,13 +417,13 @@ fn what_is_written_together_is_there_together_and_only_the_last_holder_of_an_id_
             value: Some(Bytes::from(value)),
             headers: Vec::new(),
         };
-        let before = Together::open(&cluster.kafka, &id).unwrap();
-        before.write(&[record("a", 0), record("b", 0)]).unwrap();
-        let now = Together::open(&cluster.kafka, &id).unwrap();
+        let open = || Together::open(&cluster.kafka, &id).unwrap();
+        open().write(&[record("a", 0), record("b", 0)]).unwrap();
+        let (before, now) = (open(), open());
         before.write(&[record("fenced", 0)]).unwrap_err();
         now.write(&[record("c", 0)]).unwrap();
-        now.write(&[record("half", 0), record("of it", 9)]).unwrap_err();
-        now.write(&[record("d", 0)]).unwrap();
+        open().write(&[record("half", 0), record("of it", 9)]).unwrap_err();
+        open().write(&[record("d", 0)]).unwrap();
         assert_eq!(cluster.read(&topic, 0, 10), ["a", "b", "c", "d"]);
     });
 }

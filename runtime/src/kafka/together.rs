@@ -32,12 +32,12 @@ impl Together {
         Ok(together)
     }
 
-    /// Writes records in one transaction.
+    /// Writes records in one transaction, and lets the id go.
     ///
     /// # Errors
     /// Nothing was written, or (where the cluster went away while it was told to commit) it is not known: the
     /// topic tells.
-    pub fn write(&self, records: &[OutRecord]) -> Result<()> {
+    pub fn write(self, records: &[OutRecord]) -> Result<()> {
         let producer = &self.sender.producer;
         producer.begin_transaction().map_err(self.refused("begin a transaction"))?;
         let written = records.iter().try_for_each(|record| self.sender.send(record)).and_then(|()| {
