@@ -43,7 +43,7 @@ pub struct ColumnChange {
 }
 
 /// A part of the state that declarations shape. What is not named here (open views and orders, ids against
-/// repeats, sums of hours) is kept where these are.
+/// repeats, sums of hours) is kept by any change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -67,7 +67,7 @@ pub struct StateChange {
     pub reads_back: Option<Millis>,
 }
 
-/// A setting whose value differs. Where the state is kept it counts from there: what was decided before stands.
+/// A setting whose value differs. It counts from where it comes into force: what was decided before stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettingChange {
     /// The config key, below `features`.

@@ -155,6 +155,20 @@ pub fn keys() -> String {
 }
 
 impl Config {
+    /// These declarations, with what decides on labels, repeats and sums of hours as another has it.
+    pub(crate) fn deciding_as(&self, other: &Self) -> Self {
+        Self {
+            click_window: other.click_window,
+            purchase_window: other.purchase_window,
+            dedupe_horizon: other.dedupe_horizon,
+            dedupe_events: other.dedupe_events,
+            dedupe_by_content: other.dedupe_by_content,
+            timers_per_record: other.timers_per_record,
+            aggregate_horizon: other.aggregate_horizon,
+            ..self.clone()
+        }
+    }
+
     /// The declarations as a text that holds all of them.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ pub const AHEAD: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Core {
     pub(crate) plan: Arc<Plan>,
+    /// The declarations in force as a text, where the log is followed in what it declares.
+    pub(crate) declared: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) clock: EventClock,
     /// Items, campaigns, categories, currencies.
@@ -81,6 +83,7 @@ impl Core {
     /// The fold of nothing.
     pub fn new(plan: Arc<Plan>, partition: i32) -> Self {
         Self {
+            declared: Arc::default(),
             partition,
             clock: EventClock::default(),
             texts: Interner::new(),

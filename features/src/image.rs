@@ -177,10 +177,11 @@ pub(crate) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Finds the chunks of `bytes`. `check` is given each head; the first image must be a whole one.
+    /// Finds the chunks of `bytes`. `check` is given each head and says whether its image is a whole one, which
+    /// stands in place of all before it; the first must be one.
     pub(crate) fn read(
         bytes: &'a [u8],
-        mut check: impl FnMut(&'a [u8]) -> Result<(), SnapshotError>,
+        mut check: impl FnMut(&'a [u8]) -> Result<bool, SnapshotError>,
     ) -> Result<Self, SnapshotError> {
         let mut input = Reader::new(bytes);
         let mut image = Self { parts: Default::default() };
@@ -189,8 +190,8 @@ impl<'a> Image<'a> {
             let number = input.uint()?;
             let length = input.u32()? as usize;
             let chunk = input.take(length)?;
-            if part == Part::Head as usize {
-                check(chunk)?;
+            if part == Part::Head as usize && check(chunk)? {
+                image = Self { parts: Default::default() };
             } else if image.parts[0].is_empty() {
                 return Err(input.damaged());
             }
@@ -264,8 +265,8 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Vec<u8> {
-        let image = Image::read(bytes, |_| Ok(())).unwrap_or_else(|error| panic!("{error}"));
-        let count = image.head().map_or(0, |head| u64::from(head[0]) << 8 | u64::from(head[1]));
+        let image = Image::read(bytes, |head| Ok(head[0] > 0)).unwrap_or_else(|error| panic!("{error}"));
+        let count = image.head().map_or(0, |head| u64::from(head[1]) << 8 | u64::from(head[2]));
         let mut all = Vec::new();
         for chunk in image.chunks(Part::Texts, 0..count.div_ceil(EACH as u64)) {
             let (_, mut input) = chunk.unwrap_or_else(|error| panic!("{error}"));
@@ -301,7 +302,10 @@ mod tests {
                         numbers.begin(is_whole);
                         let mut out = Writer(Vec::new());
                         let count = numbers.all.len() as u16;
-                        record(Part::Head, 0, &mut out, |out| out.0.extend(count.to_be_bytes()));
+                        record(Part::Head, 0, &mut out, |out| {
+                            out.bool(is_whole);
+                            out.0.extend(count.to_be_bytes());
+                        });
                         under_way = Some((is_whole, numbers.all.clone(), out));
                     }
                     _ => {
@@ -329,11 +333,12 @@ mod tests {
     fn a_missing_chunk_and_one_before_any_head_are_refused() {
         let mut out = Writer(Vec::new());
         record(Part::Texts, 0, &mut out, |_| {});
-        assert!(Image::read(&out.0, |_| Ok(())).is_err());
+        assert!(Image::read(&out.0, |_| Ok(true)).is_err());
         let mut out = Writer(Vec::new());
         record(Part::Head, 0, &mut out, |_| {});
         record(Part::Texts, 1, &mut out, |_| {});
-        let image = Image::read(&out.0, |_| Ok(())).unwrap_or_else(|error| panic!("{error}"));
+        assert!(Image::read(&out.0, |_| Ok(false)).is_err(), "changes of nothing");
+        let image = Image::read(&out.0, |_| Ok(true)).unwrap_or_else(|error| panic!("{error}"));
         let found: Vec<bool> = image.chunks(Part::Texts, 0..3).map(|chunk| chunk.is_ok()).collect();
         assert_eq!(found, [false, true, false]);
     }

@@ -316,7 +316,7 @@ mod tests {
         texts.write_head(&mut head);
         record(Part::Head, 0, &mut bytes, |_| {});
         texts.write_all(&mut bytes);
-        let image = Image::read(&bytes.0, |_| Ok(())).unwrap_or_else(|e| panic!("{e}"));
+        let image = Image::read(&bytes.0, |_| Ok(true)).unwrap_or_else(|e| panic!("{e}"));
         let head = Interner::read_head(&mut Reader::new(&head.0)).unwrap_or_else(|e| panic!("{e}"));
         let back = Interner::read_from(head, &image);
         let mut back = back.unwrap_or_else(|e| panic!("{e}"));

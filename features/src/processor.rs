@@ -1,9 +1,11 @@
-//! The core as the loop drives it: records of a partition of `events` in, encoded records out.
+//! The core as the loop drives it: records of a partition of `events` in, encoded records out. Which declarations
+//! it follows stands in these records.
 //!
 //! Each output goes to the partition of the same number, but for what the merge adds up, which all goes
 //! to the one partition of its topic. Knows neither the broker nor the clock.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use runtime::processor::{
@@ -14,32 +16,37 @@ use schemas::topic::Names;
 use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 
 use crate::config::Config;
-use crate::core::{AHEAD, Core};
+use crate::core::AHEAD;
+use crate::declared::{Declarations, Declared, NotFollowed};
 use crate::out::{Counts, Sink};
-use crate::plan::{DeclarationError, Plan};
+use crate::plan::Plan;
 use crate::snapshot::FORMAT;
 use crate::telemetry;
 use crate::vector::VectorView;
 
-/// Makes one core per partition of `events`.
+/// What the logs of partitions have been found to declare where no core was folded for it, by unit and offset.
+type Heard = Arc<Mutex<BTreeMap<UnitId, BTreeMap<i64, Declarations>>>>;
+
+/// Makes one fold per partition of `events`.
 #[derive(Debug, Clone)]
 pub struct Factory {
-    plan: Arc<Plan>,
+    first: Declarations,
     names: Arc<Names>,
+    heard: Heard,
 }
 
-/// The factory of the service `features`.
+/// The factory of the service `features`; `config` is what was declared before the log declared anything.
 ///
 /// # Errors
 /// Declarations that cannot be meant.
-pub fn factory(config: &Config, names: &Names) -> Result<Factory, DeclarationError> {
-    Ok(Factory { plan: Arc::new(Plan::compile(config)?), names: Arc::new(names.clone()) })
+pub fn factory(config: &Config, names: &Names) -> Result<Factory, NotFollowed> {
+    Ok(Factory { first: Declarations::of(config)?, names: Arc::new(names.clone()), heard: Heard::default() })
 }
 
 impl Factory {
-    /// The plan that its cores follow.
+    /// The plan that its cores follow before the log declares anything.
     pub fn plan(&self) -> &Arc<Plan> {
-        &self.plan
+        self.first.plan()
     }
 }
 
@@ -60,21 +67,29 @@ impl ProcessorFactory for Factory {
     }
 
     fn state_fingerprint(&self) -> Option<u64> {
-        // Declarations that read the same state otherwise go on from it.
-        let parts = [self.plan.state_fingerprint(), u64::from(FORMAT)];
+        // A snapshot says which declarations were in force in it.
+        let parts = [self.first.fingerprint(), u64::from(FORMAT)];
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
         Some(xxhash_rust::xxh3::xxh3_64(&bytes))
     }
 
     fn create(&self, unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
         let partition = unit.0 as i32;
-        let plan = Arc::clone(&self.plan);
-        let core = match snapshot {
-            Some(bytes) => Core::restore(plan, partition, bytes).map_err(StepError::new)?,
-            None => Core::new(plan, partition),
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let coming = heard.get(&unit);
+        let declared = match snapshot {
+            Some(_) if coming.is_some() => {
+                return Err(StepError::new(
+                    "declarations come after it that read the log from its beginning",
+                ));
+            }
+            Some(bytes) => Declared::restore(partition, bytes),
+            None => Declared::new(&self.first, coming.unwrap_or(&BTreeMap::new()), partition),
         };
         Ok(Box::new(Features {
-            core,
+            declared: declared.map_err(StepError::new)?,
+            unit,
+            heard: Arc::clone(&self.heard),
             names: Arc::clone(&self.names),
             told: Counts::default(),
             warned: false,
@@ -84,7 +99,9 @@ impl ProcessorFactory for Factory {
 }
 
 struct Features {
-    core: Core,
+    declared: Declared,
+    unit: UnitId,
+    heard: Heard,
     names: Arc<Names>,
     /// What telemetry has been told.
     told: Counts,
@@ -97,8 +114,9 @@ struct Features {
 impl Processor for Features {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, .. } = input else { return Ok(()) };
-        let mut sink =
-            Encoder { names: &self.names, partition: self.core.partition(), records: &mut out.records };
+        let partition = self.declared.core().partition();
+        let mut sink = Encoder { names: &self.names, partition, records: &mut out.records };
+        let awaited = self.declared.awaits();
         let mut entries = Vec::with_capacity(AHEAD);
         for records in records.chunks(AHEAD) {
             entries.clear();
@@ -106,43 +124,64 @@ impl Processor for Features {
                 entries.push(decode(&record.record)?);
             }
             if let Ok(entries) = entries.as_slice().try_into() {
-                self.core.look_ahead(entries);
+                self.declared.look_ahead(entries);
             }
             for (record, entry) in records.iter().zip(&entries) {
-                self.core.step(entry, place_of(&record.record), &mut sink);
+                let place = place_of(&record.record);
+                let before = self.declared.in_force().fingerprint();
+                let unknown = self.declared.step(entry, place, &mut sink);
+                let unknown = unknown.map_err(|error| StepError::new(format!("events {place}: {error}")))?;
+                if let Some(unknown) = unknown {
+                    self.hear(place.offset, unknown);
+                    out.rebuild = true;
+                    return Ok(());
+                }
+                telemetry::declared(place, before, self.declared.in_force().fingerprint());
             }
         }
-        let counts = self.core.counts();
-        telemetry::folded(self.core.partition(), self.told, counts);
-        telemetry::state(self.core.partition(), self.core.users(), self.core.timers(), self.core.clock_ms());
-        if let Some(behind_ms) = self.core.version_behind_ms() {
-            let slowest = self.core.slowest_source();
-            telemetry::version_behind(self.core.partition(), behind_ms, slowest, &mut self.warned);
+        if awaited && !self.declared.awaits() {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.unit);
+        }
+        let core = self.declared.core();
+        let counts = core.counts();
+        telemetry::folded(partition, self.told, counts);
+        telemetry::state(partition, core.users(), core.timers(), core.clock_ms());
+        if let Some(behind_ms) = core.version_behind_ms() {
+            telemetry::version_behind(partition, behind_ms, core.slowest_source(), &mut self.warned);
         }
         self.told = counts;
         Ok(())
     }
 
     fn image(&mut self) -> Option<&mut dyn Image> {
-        Some(self)
+        // What is folded for declarations that come is made again by the log.
+        if self.declared.awaits() { None } else { Some(self) }
     }
 }
 
 impl Image for Features {
     fn begin(&mut self, whole: bool) {
-        self.core.begin_image(whole);
+        self.declared.begin_image(whole);
         self.written = 0;
     }
 
     fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        let part = self.core.next_part(bytes);
+        let part = self.declared.next_part(bytes);
         if let Some(part) = &part {
             self.written += part.len();
         } else {
-            let state_bytes = self.core.state_bytes();
-            telemetry::snapshot_taken(self.core.partition(), self.core.users(), self.written, state_bytes);
+            let core = self.declared.core();
+            telemetry::snapshot_taken(core.partition(), core.users(), self.written, core.state_bytes());
         }
         part
+    }
+}
+
+impl Features {
+    /// Remembers that the log declares this there, for the fold that begins anew.
+    fn hear(&self, offset: i64, declarations: Declarations) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.entry(self.unit).or_default().insert(offset, declarations);
     }
 }
 

@@ -76,6 +76,7 @@ impl Core {
             out.fixed(self.plan.state_fingerprint());
             out.int(i64::from(self.partition));
             out.bool(whole);
+            out.text(&self.declared);
             self.write_clock(out);
             self.texts.write_head(out);
             self.subjects.write_head(out);
@@ -88,6 +89,14 @@ impl Core {
         });
     }
 
+    /// The same state by another plan, which must shape it alike: whatever was derived from the old one is
+    /// derived anew.
+    pub(crate) fn under(&self, plan: Arc<Plan>) -> Result<Self, SnapshotError> {
+        let mut core = Self::restore(plan, self.partition, &self.snapshot())?;
+        core.counts = self.counts;
+        Ok(core)
+    }
+
     /// A core as it was when the snapshot was taken, by this plan or by another that shapes the state alike.
     ///
     /// # Errors
@@ -97,14 +106,9 @@ impl Core {
         if bytes.first() != Some(&(Part::Head as u8)) {
             return Err(format);
         }
-        let mut is_first = true;
-        let image = Image::read(bytes, |head| {
-            let mut head = Reader::new(head);
-            let is_whole = check_head(&mut head, &plan, partition)?;
-            if is_whole == std::mem::take(&mut is_first) { Ok(()) } else { Err(head.damaged()) }
-        })?;
+        let image = Image::read(bytes, |head| Ok(check_head(&mut Reader::new(head), &plan, partition)?.0))?;
         let mut head = Reader::new(image.head().ok_or(format)?);
-        check_head(&mut head, &plan, partition)?;
+        let (_, declared) = check_head(&mut head, &plan, partition)?;
         let clock = read_clock(&mut head)?;
         let (texts, subjects) = (Interner::read_head(&mut head)?, Subjects::read_head(&mut head)?);
         let texts = Interner::read_from(texts, &image)?;
@@ -140,6 +144,7 @@ impl Core {
             return Err(head.damaged());
         }
         let mut core = Self::new(plan, partition);
+        core.declared = declared.into();
         core.clock = clock;
         core.texts = texts;
         core.subjects = subjects;
@@ -201,21 +206,53 @@ impl Chunks for Core {
     }
 }
 
-/// Checks where a head begins; whether its image is a whole one.
-fn check_head(head: &mut Reader<'_>, plan: &Plan, partition: i32) -> Result<bool, SnapshotError> {
+/// The text of the declarations in force that a snapshot was taken with.
+///
+/// # Errors
+/// Bytes that are no snapshot, or of another format.
+pub(crate) fn declared_in(bytes: &[u8]) -> Result<&str, SnapshotError> {
     let format = SnapshotError::Format { known: FORMAT };
-    if head.fixed().ok() != Some(MAGIC) || head.byte()? != FORMAT {
+    if bytes.first() != Some(&(Part::Head as u8)) {
         return Err(format);
     }
-    let (found, wanted) = (head.fixed()?, plan.state_fingerprint());
-    if found != wanted {
-        return Err(SnapshotError::Declarations { found, wanted });
+    let image = Image::read(bytes, |head| Ok(Start::read(&mut Reader::new(head))?.whole))?;
+    Ok(Start::read(&mut Reader::new(image.head().ok_or(format)?))?.declared)
+}
+
+/// Where a head begins.
+struct Start<'a> {
+    state: u64,
+    partition: i32,
+    whole: bool,
+    declared: &'a str,
+}
+
+impl<'a> Start<'a> {
+    fn read(head: &mut Reader<'a>) -> Result<Self, SnapshotError> {
+        if head.fixed().ok() != Some(MAGIC) || head.byte()? != FORMAT {
+            return Err(SnapshotError::Format { known: FORMAT });
+        }
+        let state = head.fixed()?;
+        let partition = i32::try_from(head.int()?).map_err(|_| head.damaged())?;
+        Ok(Self { state, partition, whole: head.bool()?, declared: head.text()? })
     }
-    let found = i32::try_from(head.int()?).map_err(|_| head.damaged())?;
-    if found != partition {
-        return Err(SnapshotError::Partition { found, wanted: partition });
+}
+
+/// Checks where a head begins; whether its image is a whole one, and the declarations in force.
+fn check_head<'a>(
+    head: &mut Reader<'a>,
+    plan: &Plan,
+    partition: i32,
+) -> Result<(bool, &'a str), SnapshotError> {
+    let start = Start::read(head)?;
+    let wanted = plan.state_fingerprint();
+    if start.state != wanted {
+        return Err(SnapshotError::Declarations { found: start.state, wanted });
     }
-    head.bool()
+    if start.partition != partition {
+        return Err(SnapshotError::Partition { found: start.partition, wanted: partition });
+    }
+    Ok((start.whole, start.declared))
 }
 
 fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {

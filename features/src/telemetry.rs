@@ -1,6 +1,6 @@
 //! What the feature service counts and measures. Labels are bounded: a partition at most.
 
-use schemas::Source;
+use schemas::{Place, Source};
 
 use crate::out::Counts;
 use crate::shared::aggregates::{AggregateCounts, Aggregates};
@@ -31,6 +31,18 @@ pub(crate) fn folded(partition: i32, before: Counts, after: Counts) {
         if after > before {
             metrics::counter!(name, "partition" => partition.clone()).increment(after - before);
         }
+    }
+}
+
+/// A record was folded: says so where other declarations are in force behind it.
+pub(crate) fn declared(place: Place, before: u64, after: u64) {
+    if before != after {
+        tracing::info!(
+            place = %place,
+            before = format!("{before:016x}"),
+            after = format!("{after:016x}"),
+            "other declarations are in force"
+        );
     }
 }
 

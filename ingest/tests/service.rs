@@ -147,7 +147,7 @@ fn runs_twice(workers: usize, config: Config) {
                     );
                 }
                 Entry::Control(Control::Sources(set)) => assert_eq!(set.sources.len(), 6),
-                Entry::Control(Control::Ticks(_) | Control::Entities(_)) => {}
+                Entry::Control(_) => {}
             }
         }
     }

@@ -101,6 +101,14 @@ pub enum Error {
         /// Why.
         source: schemas::DecodeError,
     },
+    /// What makes its rows could not be made.
+    #[error("table {table}: its columns cannot be told: {source}")]
+    Encoder {
+        /// The table.
+        table: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A topic that is not what the table was made from.
     #[error("table {table}: {topic}[{partition}]: {what}")]
     Topic {

@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use file::{DataFile, date_text};
 pub use location::{TABLES, table_url};
 pub use scan::{Batches, Order, ScanOptions};
-pub use service::{TableSpec, run, run_on};
+pub use service::{MakeEncoder, TableSpec, run, run_on};
 pub use source::{Source, SourceError};
 pub use status::{Status, TableStatus};
 pub use table::{Table, app_id, tables};

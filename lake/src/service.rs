@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use runtime::kafka::{Isolation, Reader};
 use runtime::processor::TopicPartition;
 use runtime::shutdown::Shutdown;
+use schemas::DecodeError;
 use schemas::table::RowEncoder;
 use tokio::runtime::Handle;
 
@@ -29,14 +30,18 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The longest wait between two tries of a commit.
 const BACKOFF: Duration = Duration::from_secs(30);
 
+/// Makes an empty encoder of a table's rows, or says why it cannot now.
+pub type MakeEncoder = Box<dyn Fn() -> Result<Box<dyn RowEncoder>, SourceError> + Send>;
+
 /// A table to keep.
 pub struct TableSpec {
     /// Its name.
     pub table: String,
     /// Its topic, prefix included. Tables may share one: each has a position of its own.
     pub topic: Arc<str>,
-    /// What makes rows of the topic's records.
-    pub encoder: Box<dyn RowEncoder>,
+    /// Makes what makes rows of the topic's records; again when a record has a schema that the last one did
+    /// not know. Columns that are new then are added to the table.
+    pub encoder: MakeEncoder,
     /// What compaction clusters it by; nothing: it keeps the topic's order.
     pub clustered_by: &'static [&'static str],
 }
@@ -99,7 +104,7 @@ where
             let (handle, stop, source) = (handle.clone(), &stop, &source);
             let thread =
                 std::thread::Builder::new().name(format!("lake-{name}")).spawn_scoped(scope, move || {
-                    let ended = Keeper::run(spec, source, root, config, status, stop, &handle);
+                    let ended = Keeper::run(&spec, source, root, config, status, stop, &handle);
                     if ended.is_err() {
                         stop.fail();
                     }
@@ -187,8 +192,9 @@ struct Size {
 }
 
 impl<'a, S: Source> Keeper<'a, S> {
+    /// Keeps the table; with another encoder when a record has a schema that the one at hand does not know.
     fn run<F>(
-        spec: TableSpec,
+        spec: &TableSpec,
         open: &F,
         root: &str,
         config: &'a Config,
@@ -199,7 +205,36 @@ impl<'a, S: Source> Keeper<'a, S> {
     where
         F: Fn(&str) -> Result<S, SourceError>,
     {
-        let TableSpec { table: name, topic, encoder, clustered_by } = spec;
+        let mut unknown = None;
+        loop {
+            let ended = Self::keep(spec, open, root, config, status, stop, io);
+            match &ended {
+                Err(Error::Record { source: DecodeError::Fingerprint { found, .. }, .. })
+                    if unknown != Some(*found) =>
+                {
+                    tracing::info!(table = spec.table, "records have another schema");
+                    unknown = Some(*found);
+                }
+                _ => return ended,
+            }
+        }
+    }
+
+    /// Keeps the table with one encoder.
+    fn keep<F>(
+        spec: &TableSpec,
+        open: &F,
+        root: &str,
+        config: &'a Config,
+        status: &'a Status,
+        stop: &'a Stop<'a>,
+        io: &'a Handle,
+    ) -> Result<()>
+    where
+        F: Fn(&str) -> Result<S, SourceError>,
+    {
+        let (name, topic) = (spec.table.clone(), Arc::clone(&spec.topic));
+        let encoder = (spec.encoder)().map_err(|source| Error::Encoder { table: name.clone(), source })?;
         let source = open(&name).map_err(|source| Error::Kafka {
             table: name.clone(),
             topic: topic.to_string(),
@@ -209,7 +244,7 @@ impl<'a, S: Source> Keeper<'a, S> {
         let mut keeper = Self {
             name,
             topic,
-            clustered_by,
+            clustered_by: spec.clustered_by,
             writer,
             source,
             config,

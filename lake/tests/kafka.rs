@@ -127,7 +127,7 @@ fn becomes_a_table(kafka: &Kafka) {
                 let spec = TableSpec {
                     table: "things".to_owned(),
                     topic: things,
-                    encoder: Things::boxed(),
+                    encoder: Box::new(|| Ok(Things::boxed())),
                     clustered_by: &[],
                 };
                 let config = Config {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ fn spec(table: &str) -> TableSpec {
     TableSpec {
         table: table.to_owned(),
         topic: common::TOPIC.into(),
-        encoder: Things::boxed(),
+        encoder: Box::new(|| Ok(Things::boxed())),
         clustered_by: &[],
     }
 }
@@ -123,12 +124,16 @@ struct Running {
 }
 
 fn start(topic: &Topic, root: &str, config: Config) -> Running {
+    start_with(spec("things"), topic, root, config)
+}
+
+fn start_with(spec: TableSpec, topic: &Topic, root: &str, config: Config) -> Running {
     let (shutdown, status) = (Shutdown::new(), Status::new());
     let (topic, root) = (topic.clone(), root.to_owned());
     let (stop, told) = (shutdown.clone(), status.clone());
     let thread = std::thread::spawn(move || {
         let open = |_: &str| Ok(topic.source());
-        run_on(vec![spec("things")], open, &root, &config, &told, &stop)
+        run_on(vec![spec], open, &root, &config, &told, &stop)
     });
     Running { shutdown, status, thread }
 }
@@ -173,6 +178,47 @@ fn a_topic_becomes_a_table_over_restarts() {
     assert_eq!(status.rows, 480);
     running.stop().unwrap();
     assert_eq!(stored(&root), expected(0..3, 0..160));
+}
+
+#[test]
+fn records_of_another_schema_give_the_table_its_columns() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(2);
+    for partition in [0, 1] {
+        topic.thing(partition);
+        topic.send(partition, "#wide,20000");
+        topic.thing(partition);
+    }
+    let made = Arc::new(AtomicUsize::new(0));
+    let running = {
+        let made = Arc::clone(&made);
+        let encoder: lake::MakeEncoder = Box::new(move || {
+            let is_first = made.fetch_add(1, Ordering::SeqCst) == 0;
+            Ok(Box::new(if is_first { Things::new() } else { Things::wide() }))
+        });
+        start_with(TableSpec { encoder, ..spec("things") }, &topic, &root, fast())
+    };
+    assert!(running.status.wait_reached("things", &[(0, 3), (1, 3)], WAIT));
+    running.stop().unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+    assert_eq!(stored(&root), expected(0..2, 0..3));
+    let table = lake::blocking::block_on(Table::open(&root, "things")).unwrap();
+    assert!(table.schema().field_with_name("more").is_ok());
+}
+
+#[test]
+fn records_of_a_schema_that_nobody_knows_stop_the_table() {
+    let (_folder, root) = folder();
+    let topic = Topic::new(1);
+    topic.thing(0);
+    topic.send(0, "#wide,20000");
+    let failed = start(&topic, &root, fast()).thread.join().unwrap().unwrap_err();
+    assert!(matches!(failed, Error::Record { offset: 1, .. }), "{failed}");
+    assert_eq!(stored(&root), [(0, 0)]);
+    let encoder: lake::MakeEncoder = Box::new(|| Err("the store is away".into()));
+    let spec = TableSpec { encoder, ..spec("things") };
+    let failed = start_with(spec, &topic, &root, fast()).thread.join().unwrap().unwrap_err();
+    assert!(failed.to_string().contains("things") && failed.to_string().contains("away"), "{failed}");
 }
 
 #[test]

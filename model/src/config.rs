@@ -425,7 +425,10 @@ mod tests {
             (training.batch_size, training.min_steps_per_epoch) = (batch, steps);
             training.batch_size_of(examples)
         };
-        assert_eq!([1_000_000, 131_072, 130_000].map(|examples| size(1024, 128, examples)), [1024, 1024, 1024]);
+        assert_eq!(
+            [1_000_000, 131_072, 130_000].map(|examples| size(1024, 128, examples)),
+            [1024, 1024, 1024]
+        );
         assert_eq!([100_000, 8_557, 1_000, 0].map(|examples| size(1024, 128, examples)), [512, 64, 32, 32]);
         assert_eq!((size(1024, 0, 10), size(20, 128, 10), size(100, 128, 900)), (1024, 20, 50));
     }

@@ -24,7 +24,7 @@ pub struct Context {
     pub store: Store,
     /// Topics, offsets, groups.
     pub admin: Admin,
-    /// What the numbers of a vector are.
+    /// What the numbers of a vector are that the configuration declares.
     pub vector_schema: VectorSchema,
     key: Option<Vec<u8>>,
     readers: Mutex<Vec<Reader>>,
@@ -89,23 +89,34 @@ impl Context {
         self.config.service.delivery == Delivery::AtLeastOnce
     }
 
-    /// The cores of features.
+    /// The folds of features: they begin with what was declared first, and follow the log.
     ///
     /// # Errors
-    /// Declarations that make no sense.
+    /// Declarations that make no sense, a store that cannot be read.
     pub fn features(&self) -> Result<Arc<dyn ProcessorFactory>> {
-        Ok(Arc::new(features::factory(&self.config.features, &self.names)?))
+        let first = crate::declared::first_or_own(self)?;
+        Ok(Arc::new(features::factory(first.plan().config(), &self.names)?))
     }
 
-    /// The merge of shared entities.
+    /// The schemas of all vectors that there can be: of what was ever declared, or of what the configuration
+    /// declares where that is nothing yet.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn vector_schemas(&self) -> Result<Vec<VectorSchema>> {
+        crate::declared::schemas_or(&self.store, &self.vector_schema)
+    }
+
+    /// The merge of shared entities. What it follows cannot change in a log.
     ///
     /// # Errors
     /// Declarations that make no sense, a cluster that does not answer, or one without `events`.
     pub fn merge(&self) -> Result<Arc<dyn ProcessorFactory>> {
         let events = &self.names.events;
+        let first = crate::declared::first_or_own(self)?;
         let partitions =
             self.admin.partitions(events)?.with_context(|| format!("there is no topic {events}"))?;
-        let factory = features::merge_factory(&self.config.features, &self.names, partitions as usize)?;
+        let factory = features::merge_factory(first.plan().config(), &self.names, partitions as usize)?;
         Ok(Arc::new(factory))
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use runtime::shutdown::Shutdown;
 
 use crate::context::Context;
-use crate::tables;
+use crate::{declared, tables};
 
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,18 +105,19 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
     match service {
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
         Service::Features => {
-            crate::declared::record(context)?;
+            declared::begin(context)?;
             runtime::worker::run("features", context.features()?, &settings, shutdown)?;
         }
         Service::Merge => {
             // Its topic has one partition: one worker reads it, those of other instances stand by.
             let mut settings = settings;
             settings.service.workers = 1;
+            declared::begin(context)?;
             runtime::worker::run("merge", context.merge()?, &settings, shutdown)?;
         }
         Service::Scorer => scorer::run(
             &config.scorer,
-            &context.vector_schema,
+            declared::lookup(context),
             &context.names,
             &settings,
             scorer::Slot::new(),

@@ -1,24 +1,34 @@
 //! Care for the tables: merging small files, deleting what nobody needs.
 
 use anyhow::{Result, ensure};
-use lake::Table;
+use lake::{MakeEncoder, Table};
+use schemas::table::{self, Spec};
 
 use crate::context::Context;
+use crate::declared;
 
 /// The tables of a deployment, each with its topic and what makes its rows.
 pub fn specs(context: &Context) -> Vec<lake::TableSpec> {
     let prefix = &context.config.kafka.prefix;
-    let specs = schemas::table::spec().iter();
-    specs
-        .filter_map(|spec| {
-            Some(lake::TableSpec {
-                table: spec.table.to_owned(),
-                topic: format!("{prefix}{}", spec.topic).into(),
-                encoder: schemas::table::encoder(spec.table, Some(&context.vector_schema))?,
-                clustered_by: spec.clustered_by,
-            })
-        })
-        .collect()
+    let spec = |spec: &Spec| lake::TableSpec {
+        table: spec.table.to_owned(),
+        topic: format!("{prefix}{}", spec.topic).into(),
+        encoder: encoder(context, spec.table),
+        clustered_by: spec.clustered_by,
+    };
+    table::spec().iter().map(spec).collect()
+}
+
+/// Encoders of a table's rows; of `features` by all that is declared when one is made.
+fn encoder(context: &Context, name: &'static str) -> MakeEncoder {
+    let (store, own) = (context.store.clone(), context.vector_schema.clone());
+    Box::new(move || {
+        let vectors = match name {
+            table::features::NAME => declared::schemas_or(&store, &own)?,
+            _ => Vec::new(),
+        };
+        Ok(table::encoder(name, &vectors).ok_or("there is no such table")?)
+    })
 }
 
 /// Opens the tables of those names, all where there are none.

@@ -6,12 +6,14 @@ pub(crate) mod client;
 mod error;
 mod reader;
 mod sender;
+mod together;
 mod topics;
 
 pub use admin::Admin;
 pub use error::KafkaError;
 pub use reader::{Isolation, Reader};
 pub use sender::Sender;
+pub use together::Together;
 pub use topics::{
     TopicRecord, TopicSpec, check_partitions, record_partitions, record_topics, recorded_topic, specs,
 };

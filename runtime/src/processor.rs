@@ -104,6 +104,9 @@ pub struct Outputs {
     pub positions: Vec<Position>,
     /// Partitions to stop reading until a later step leaves them out: back-pressure.
     pub pause: Vec<TopicPartition>,
+    /// The state cannot take this input, and another one that the factory now makes of the same log can: the
+    /// unit is dropped, with all that is not committed, and built anew. What else this step gave is dropped.
+    pub rebuild: bool,
 }
 
 /// Who says how far a unit has come.

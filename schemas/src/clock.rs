@@ -73,7 +73,7 @@ impl EventClock {
                     }
                 }
             }
-            Control::Entities(_) => return false,
+            Control::Entities(_) | Control::Declared(_) => return false,
         }
         self.advance()
     }

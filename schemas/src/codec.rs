@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{
-    Aggregate, Control, Duplicate, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Label, LateEvent,
-    ModelAnnouncement, Prediction, RawEvent, SourceSet, Ticks,
+    Aggregate, Control, Declaration, Duplicate, EntityTiles, EntityVersion, Entry, Event, FeatureVector,
+    Label, LateEvent, ModelAnnouncement, Prediction, RawEvent, SourceSet, Ticks,
 };
 
 /// Why bytes could not be read as a record.
@@ -209,7 +209,7 @@ impl ProtobufRecord for EntityTiles {
 /// The envelope of the `events` log. Tags 2 and up are control records.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 5")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 5, 6")]
     body: Option<Body>,
 }
 
@@ -223,6 +223,8 @@ enum Body {
     Sources(SourceSet),
     #[prost(message, tag = "5")]
     Entities(EntityVersion),
+    #[prost(message, tag = "6")]
+    Declared(Declaration),
 }
 
 impl Record for Entry {
@@ -242,6 +244,7 @@ impl Codec<Entry> for Protobuf {
             Entry::Control(Control::Ticks(ticks)) => field(2, ticks, out),
             Entry::Control(Control::Sources(set)) => field(3, set, out),
             Entry::Control(Control::Entities(version)) => field(5, version, out),
+            Entry::Control(Control::Declared(declaration)) => field(6, declaration, out),
         }
     }
 
@@ -256,6 +259,15 @@ impl Codec<Entry> for Protobuf {
                 Ok(()) => Ok(Entry::Control(Control::Entities(version))),
                 Err(what) => Err(DecodeError::Invalid { record: Entry::NAME, what }),
             },
+            Some(Body::Declared(declaration)) => {
+                if declaration.fingerprint == Declaration::fingerprint_of(&declaration.text) {
+                    Ok(Entry::Control(Control::Declared(declaration)))
+                } else {
+                    let what =
+                        "declarations do not have the fingerprint of their text; the record is damaged";
+                    Err(DecodeError::Invalid { record: Entry::NAME, what })
+                }
+            }
             None => Err(DecodeError::Invalid {
                 record: Entry::NAME,
                 what: "no body, or a control record that this build does not know (or no longer: a version of \

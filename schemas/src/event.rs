@@ -1,6 +1,7 @@
 //! What stands in the `events` log: canonical events and control records.
 //!
-//! Only ingest writes events here; control records come from ingest and from the merge stage. Whatever changes an output downstream and is not a customer's
+//! Only ingest writes events here; control records come from ingest, from the merge stage and, where declarations change, from
+//! whoever changes them. Whatever changes an output downstream and is not a customer's
 //! event is a [`Control`] record, so that all after ingest is a pure function of this log.
 
 use serde::{Deserialize, Serialize};
@@ -195,6 +196,25 @@ pub struct Ticks {
     pub ticks: Vec<Tick>,
 }
 
+/// Other declarations of features are in force from here on: vectors of views behind it are made by them.
+/// Every partition of `events` gets the same, in one transaction.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
+pub struct Declaration {
+    /// XXH3 of the text: the declarations' name.
+    #[prost(fixed64, tag = "1")]
+    pub fingerprint: u64,
+    /// The declarations as JSON. They stand in the log, so that what it makes depends on nothing else.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+impl Declaration {
+    /// The name of declarations that are written so.
+    pub fn fingerprint_of(text: &str) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+}
+
 /// A record in `events` that is not a customer's event.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, prost::Oneof)]
 #[serde(rename_all = "snake_case")]
@@ -208,6 +228,9 @@ pub enum Control {
     /// Tiles of shared entities have closed in all partitions. (Tag 4 was their windows.)
     #[prost(message, tag = "5")]
     Entities(EntityVersion),
+    /// Other declarations are in force.
+    #[prost(message, tag = "6")]
+    Declared(Declaration),
 }
 
 /// One record of the `events` log.

@@ -24,7 +24,9 @@ pub use clock::EventClock;
 pub use codec::{Codec, DecodeError, Json, Protobuf, Record};
 pub use dead_letter::{DeadLetter, Reason};
 pub use entity::{EntityRow, EntitySums, EntityTiles, EntityVersion, HourBlock, SharedEntity, TileBlock};
-pub use event::{Control, Entry, Event, Kind, LateEvent, Origin, Source, SourceSet, Tick, Ticks};
+pub use event::{
+    Control, Declaration, Entry, Event, Kind, LateEvent, Origin, Source, SourceSet, Tick, Ticks,
+};
 pub use id::{EventTimeMs, Offset, Partition, Place};
 pub use label::{Duplicate, Label};
 pub use prediction::Prediction;

@@ -120,12 +120,12 @@ pub const fn spec() -> &'static [Spec] {
 }
 
 /// An empty encoder for the table of that name; `None` if there is no such table, or if it is
-/// `features` and no vector schema was given.
-pub fn encoder(table: &str, vectors: Option<&VectorSchema>) -> Option<Box<dyn RowEncoder>> {
+/// `features` and no vector schema was given. Vectors may be of any of those given.
+pub fn encoder(table: &str, vectors: &[VectorSchema]) -> Option<Box<dyn RowEncoder>> {
     match table {
         events::NAME => Some(events::encoder()),
         control::NAME => Some(control::encoder()),
-        features::NAME => vectors.map(features::encoder),
+        features::NAME => (!vectors.is_empty()).then(|| features::encoder(vectors)),
         labels::NAME => Some(labels::encoder()),
         predictions::NAME => Some(predictions::encoder()),
         late_events::NAME => Some(late_events::encoder()),

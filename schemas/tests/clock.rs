@@ -134,7 +134,7 @@ proptest! {
                         *state = Some((tick.watermark_ms, tick.idle));
                     }
                 },
-                Control::Entities(_) => {}
+                Control::Entities(_) | Control::Declared(_) => {}
             }
             let states: Vec<_> = known.iter().flat_map(BTreeMap::values).collect();
             if !states.is_empty() && states.iter().all(|state| state.is_some()) {

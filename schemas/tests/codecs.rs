@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::dead_letter::{HEADER_CLASS, HEADER_TOPIC};
 use schemas::{
-    Codec, Control, DeadLetter, DecodeError, Duplicate, EntityTiles, EntityVersion, Entry, Json, Kind, Label,
-    ModelAnnouncement, Prediction, Protobuf, RawEvent, Reason, SourceSet, TileBlock,
+    Codec, Control, DeadLetter, Declaration, DecodeError, Duplicate, EntityTiles, EntityVersion, Entry, Json,
+    Kind, Label, ModelAnnouncement, Prediction, Protobuf, RawEvent, Reason, SourceSet, TileBlock,
 };
 
 fn again<C: Codec<T>, T: schemas::Record>(record: &T) -> T {
@@ -146,6 +146,10 @@ fn an_unknown_control_record_is_named_so_and_not_skipped() {
     // Field 9 of the envelope: what a newer writer might add.
     let error = <Protobuf as Codec<Entry>>::decode(&Bytes::from_static(b"\x01\x4a\x00")).unwrap_err();
     assert!(error.to_string().contains("control record"), "{error}");
+    let text = "{}".to_owned();
+    let damaged = Entry::Control(Control::Declared(Declaration { fingerprint: 1, text }));
+    let error = <Protobuf as Codec<Entry>>::decode(&Protobuf::to_vec(&damaged).into()).unwrap_err();
+    assert!(error.to_string().contains("fingerprint of their text"), "{error}");
     let empty = Entry::Control(Control::Sources(SourceSet { sources: Vec::new() }));
     assert_eq!(again::<Protobuf, _>(&empty), empty, "an empty set is a set");
 }

@@ -12,10 +12,10 @@ use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::raw::OrderLine;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
-    Aggregate, Behaviour, Codec, Control, DeadLetter, Duplicate, EntitySums, EntityTiles, EntityVersion,
-    Entry, Event, FeatureVector, Json, Kind, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction,
-    Protobuf, RawEvent, Reason, Record, SharedEntity, Source, SourceSet, Tick, Ticks, TileBlock,
-    VectorSchema,
+    Aggregate, Behaviour, Codec, Control, DeadLetter, Declaration, Duplicate, EntitySums, EntityTiles,
+    EntityVersion, Entry, Event, FeatureVector, Json, Kind, Label, LateEvent, ModelAnnouncement, Origin,
+    Place, Prediction, Protobuf, RawEvent, Reason, Record, SharedEntity, Source, SourceSet, Tick, Ticks,
+    TileBlock, VectorSchema,
     entity::{HourBlock, HourKey, HourRows, Rows},
     table,
 };
@@ -112,6 +112,9 @@ fn entries_of_events() {
         blocks: blocks(),
     };
     check::<Protobuf, _>("entity_version", "bin", &Entry::Control(Control::Entities(version)));
+    let text = r#"{"last_n":20}"#.to_owned();
+    let declaration = Declaration { fingerprint: Declaration::fingerprint_of(&text), text };
+    check::<Protobuf, _>("declaration", "bin", &Entry::Control(Control::Declared(declaration)));
 }
 
 fn blocks() -> Vec<TileBlock> {
@@ -352,7 +355,7 @@ fn dead_letters() {
 #[test]
 fn columns() {
     for spec in table::spec() {
-        let columns = table::encoder(spec.table, Some(&schema())).unwrap().schema();
+        let columns = table::encoder(spec.table, &[schema()]).unwrap().schema();
         let now: Vec<(&str, String)> =
             columns.fields().iter().map(|f| (f.name().as_str(), f.data_type().to_string())).collect();
         let written = serde_json::to_vec_pretty(&now).unwrap();

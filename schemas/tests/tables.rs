@@ -13,6 +13,7 @@ use common::{record, vector_schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use schemas::table::{self, RowEncoder, TableError, TopicRecord};
+use schemas::vector::{Scale, VectorField};
 use schemas::{
     Codec, Control, DecodeError, Entry, Event, FeatureVector, Json, Label, LateEvent, Place, Protobuf,
     Record, topic,
@@ -59,7 +60,7 @@ macro_rules! gives_back {
                 let places = places(originals.len());
                 let bytes: Vec<Vec<u8>> = originals.iter().map(|original| $codec::to_vec(original)).collect();
                 let records: Vec<_> = places.iter().zip(&bytes).map(|(p, b)| record(*p, b.clone())).collect();
-                let mut encoder = table::encoder(table::$table::NAME, Some(&vector_schema())).unwrap();
+                let mut encoder = table::encoder(table::$table::NAME, &[vector_schema()]).unwrap();
                 let batch = rows(encoder.as_mut(), &records);
                 prop_assert_eq!(table::positions(&batch).unwrap(), places);
                 for batch in [disguised(&batch), batch] {
@@ -69,7 +70,7 @@ macro_rules! gives_back {
             }
         }
     )*};
-    (@decode features, $batch:expr) => { table::features::decode($batch, &vector_schema()).unwrap() };
+    (@decode features, $batch:expr) => { table::features::decode($batch, &[vector_schema()]).unwrap() };
     (@decode $table:ident, $batch:expr) => { table::$table::decode($batch).unwrap() };
 }
 gives_back! {
@@ -84,6 +85,40 @@ gives_back! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..Default::default() })]
+
+    /// As where declarations have changed: some numbers are in both, some moved, some new, some gone.
+    #[test]
+    fn vectors_of_several_schemas_share_a_table(originals in vec((common::vector(), any::<bool>()), 0..6)) {
+        let old = vector_schema();
+        let (mut new, mut moved) = (old.clone(), old.fields.clone());
+        moved.remove(1);
+        moved.rotate_left(2);
+        moved.push(VectorField { name: "y".into(), scale: Scale::Log, doc: "What y is.".into() });
+        new.fields = moved;
+        let originals: Vec<FeatureVector> = originals.into_iter().map(|(vector, is_old)| {
+            let fingerprint = if is_old { &old } else { &new }.fingerprint();
+            FeatureVector { fingerprint, ..vector }
+        }).collect();
+        let places = places(originals.len());
+        let records: Vec<_> =
+            places.iter().zip(&originals).map(|(place, vector)| record(*place, Protobuf::to_vec(vector))).collect();
+        let schemas = [old.clone(), new.clone()];
+        let batch = rows(table::features::encoder(&schemas).as_mut(), &records);
+        for batch in [disguised(&batch), batch] {
+            let back = table::features::decode(&batch, &schemas).unwrap();
+            prop_assert_eq!(
+                back.iter().map(Protobuf::to_vec).collect::<Vec<_>>(),
+                originals.iter().map(Protobuf::to_vec).collect::<Vec<_>>()
+            );
+            let stranger = originals.iter().any(|vector| vector.fingerprint == new.fingerprint());
+            prop_assert_eq!(table::features::decode(&batch, &schemas[..1]).is_err(), stranger);
+            let is_null = |name: &str, row: usize| batch.column_by_name(name).unwrap().is_null(row);
+            for (row, vector) in originals.iter().enumerate() {
+                let absent = if vector.fingerprint == old.fingerprint() { "y" } else { "number_price" };
+                prop_assert!(is_null(absent, row));
+            }
+        }
+    }
 
     /// Between them, `events` and `control` hold each record of the topic once.
     #[test]
@@ -126,24 +161,24 @@ proptest! {
 
 #[test]
 fn every_table_is_there_once() {
-    let schema = vector_schema();
+    let schemas = [vector_schema()];
     let mut names: Vec<_> = table::spec().iter().map(|spec| spec.table).collect();
     for spec in table::spec() {
-        assert!(table::encoder(spec.table, Some(&schema)).is_some(), "{}", spec.table);
+        assert!(table::encoder(spec.table, &schemas).is_some(), "{}", spec.table);
         assert!(topic::Names::new("").all().iter().any(|topic| **topic == *spec.topic));
     }
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), 10);
-    assert!(table::encoder("nothing", Some(&schema)).is_none());
-    assert!(table::encoder("features", None).is_none());
+    assert!(table::encoder("nothing", &schemas).is_none());
+    assert!(table::encoder("features", &[]).is_none());
 }
 
 #[test]
 fn every_column_says_what_it_is_and_has_a_name_that_tables_take() {
-    let schema = vector_schema();
+    let schemas = [vector_schema()];
     for spec in table::spec() {
-        let columns = table::encoder(spec.table, Some(&schema)).unwrap().schema();
+        let columns = table::encoder(spec.table, &schemas).unwrap().schema();
         let mut names = std::collections::BTreeSet::new();
         for field in columns.fields() {
             assert!(!field.metadata()["comment"].is_empty(), "{} {}", spec.table, field.name());
@@ -179,7 +214,7 @@ fn a_row_has_the_day_of_its_event_or_of_its_record() {
 #[test]
 fn an_unknown_time_is_null() {
     let vector = FeatureVector { clock_ms: i64::MIN, ..sample_vector() };
-    let mut encoder = table::features::encoder(&vector_schema());
+    let mut encoder = table::features::encoder(&[vector_schema()]);
     let batch = rows(encoder.as_mut(), &[record(Place::default(), Protobuf::to_vec(&vector))]);
     assert!(batch.column_by_name("clock").unwrap().is_null(0));
     let times = batch.column_by_name("event_time").unwrap();
@@ -202,7 +237,7 @@ fn sample_vector() -> FeatureVector {
 
 #[test]
 fn a_vector_of_other_declarations_is_refused_and_leaves_nothing() {
-    let mut encoder = table::features::encoder(&vector_schema());
+    let mut encoder = table::features::encoder(&[vector_schema()]);
     let other = FeatureVector { fingerprint: 1, ..sample_vector() };
     let error = encoder.append(&record(Place::default(), Protobuf::to_vec(&other))).unwrap_err();
     assert!(matches!(error, DecodeError::Fingerprint { found: 1, .. }));
@@ -219,7 +254,7 @@ fn a_vector_of_other_declarations_is_refused_and_leaves_nothing() {
 
     let mut narrower = vector_schema();
     narrower.fields.pop();
-    let error = table::features::decode(&batch, &narrower).unwrap_err();
+    let error = table::features::decode(&batch, &[narrower]).unwrap_err();
     assert!(matches!(error, TableError::Fingerprint { .. }), "{error}");
 }
 

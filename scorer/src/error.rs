@@ -14,6 +14,14 @@ pub enum Error {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] runtime::store::StoreError),
+    /// What was declared could not be read.
+    #[error("the vector schema {fingerprint:016x} cannot be looked up: {what} (retry)")]
+    Schemas {
+        /// The schema's fingerprint.
+        fingerprint: u64,
+        /// Why.
+        what: String,
+    },
     /// Kafka failed.
     #[error(transparent)]
     Kafka(#[from] runtime::kafka::KafkaError),

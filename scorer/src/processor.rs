@@ -14,10 +14,15 @@ use crate::score::{Scorer, Vector};
 use crate::slot::Slot;
 use crate::telemetry;
 
+/// Finds the vector schema of a fingerprint; `None`: nobody has declared it. What it finds must be the same
+/// whenever it is asked.
+pub type Lookup = Arc<dyn Fn(u64) -> Result<Option<VectorSchema>, String> + Send + Sync>;
+
 /// Makes one processor per partition of `feature-vectors`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Factory {
-    scorer: Arc<Scorer>,
+    scorer: Scorer,
+    lookup: Lookup,
     slot: Slot,
     vectors: Arc<str>,
     predictions: Arc<str>,
@@ -25,13 +30,10 @@ pub struct Factory {
 
 impl Factory {
     /// A factory whose processors serve the model in `slot`.
-    pub fn new(config: &Config, schema: &VectorSchema, names: &schemas::topic::Names, slot: Slot) -> Self {
-        let fallback = Fallback::new(&config.fallback, schema);
-        if !fallback.counts_found() {
-            telemetry::priors_only();
-        }
+    pub fn new(config: &Config, lookup: Lookup, names: &schemas::topic::Names, slot: Slot) -> Self {
         Self {
-            scorer: Arc::new(Scorer::new(config, fallback)),
+            scorer: Scorer::new(config, Fallback::new(&config.fallback)),
+            lookup,
             slot,
             vectors: Arc::clone(&names.feature_vectors),
             predictions: Arc::clone(&names.predictions),
@@ -54,7 +56,8 @@ impl ProcessorFactory for Factory {
 
     fn create(&self, _unit: UnitId, _snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
         Ok(Box::new(Partition {
-            scorer: Arc::clone(&self.scorer),
+            scorer: self.scorer.clone(),
+            lookup: Arc::clone(&self.lookup),
             slot: self.slot.clone(),
             predictions: Arc::clone(&self.predictions),
         }))
@@ -63,7 +66,8 @@ impl ProcessorFactory for Factory {
 
 /// One partition of `feature-vectors`.
 struct Partition {
-    scorer: Arc<Scorer>,
+    scorer: Scorer,
+    lookup: Lookup,
     slot: Slot,
     predictions: Arc<str>,
 }
@@ -73,6 +77,9 @@ impl Processor for Partition {
         let Input::Records { records, now_ms } = input else { return Ok(()) };
         let vectors = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         telemetry::batch(vectors.len());
+        for vector in &vectors {
+            self.learn(vector.vector.fingerprint)?;
+        }
         // One model for the whole step: a swap in between serves the next.
         let model = self.slot.get();
         let predictions = self.scorer.score(model.as_deref(), &vectors, now_ms);
@@ -84,6 +91,22 @@ impl Processor for Partition {
             value: Some(Json::to_vec(prediction).into()),
             headers: Vec::new(),
         }));
+        Ok(())
+    }
+}
+
+impl Partition {
+    /// Looks up the schema of vectors where it has not met it yet.
+    fn learn(&mut self, fingerprint: u64) -> Result<(), StepError> {
+        if self.scorer.knows(fingerprint) {
+            return Ok(());
+        }
+        let schema = (self.lookup)(fingerprint).map_err(|error| {
+            StepError::new(format_args!("the vector schema {fingerprint:016x} cannot be looked up: {error}"))
+        })?;
+        if !self.scorer.learn(fingerprint, schema.as_ref()) {
+            telemetry::priors_only(fingerprint);
+        }
         Ok(())
     }
 }

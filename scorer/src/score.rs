@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use model::explain::Method;
 use model::{EncodeError, Explain, Scored, Values};
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
-use schemas::{FeatureVector, Kind, Prediction};
+use schemas::{FeatureVector, Kind, Prediction, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::{self, Fallback};
@@ -43,6 +43,16 @@ impl Scorer {
             micro_batch: config.micro_batch.max(1),
             valid_for_ms: config.valid_for.0,
         }
+    }
+
+    /// As [`Fallback::knows`].
+    pub fn knows(&self, fingerprint: u64) -> bool {
+        self.fallback.knows(fingerprint)
+    }
+
+    /// As [`Fallback::learn`].
+    pub fn learn(&mut self, fingerprint: u64, schema: Option<&VectorSchema>) -> bool {
+        self.fallback.learn(fingerprint, schema)
     }
 
     /// The same, explaining by `method` whatever the settings and the model say.
@@ -236,10 +246,10 @@ mod tests {
 
     use super::*;
     use crate::config::Explanation;
-    use crate::testing::{artefact, artefact_with, config, publish, schema, settings, vector};
+    use crate::testing::{artefact, artefact_with, base_rates, config, publish, schema, settings, vector};
 
     fn scorer(schema: &schemas::VectorSchema) -> Scorer {
-        Scorer::new(&config(), Fallback::new(&settings(), schema))
+        Scorer::new(&config(), base_rates(&settings(), schema))
     }
 
     fn loaded(schema: &schemas::VectorSchema) -> Loaded {
@@ -324,7 +334,7 @@ mod tests {
         let vectors = vectors(&schema, 40);
         let by = |explanation, loaded: &Loaded| {
             let config = Config { explanation, ..config() };
-            Scorer::new(&config, Fallback::new(&settings(), &schema)).score(Some(loaded), &vectors, 1)
+            Scorer::new(&config, base_rates(&settings(), &schema)).score(Some(loaded), &vectors, 1)
         };
         let attention = by(Explanation::Auto, &loaded);
         assert!(attention.iter().all(|prediction| prediction.explanation_method == "attention"));

@@ -41,8 +41,9 @@ pub(crate) fn watch_failed(error: &crate::Error) {
     counter!("salience_scorer_watch_failures_total").increment(1);
 }
 
-pub(crate) fn priors_only() {
+pub(crate) fn priors_only(fingerprint: u64) {
     tracing::warn!(
+        schema = format!("{fingerprint:016x}"),
         "the vectors carry no column of scorer.fallback.views: until there is a model, every impression gets the priors"
     );
 }

@@ -1,11 +1,14 @@
 //! What the tests of several modules build: schemas, vectors, settings.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use schemas::vector::{Scale, VectorField};
 use schemas::{FeatureVector, Origin, Place, VectorSchema};
 use serde::Deserialize;
 
 use crate::config::{self, Config, DEFAULTS};
+use crate::{Fallback, Lookup};
 
 pub(crate) fn config() -> Config {
     #[derive(Deserialize)]
@@ -22,6 +25,19 @@ pub(crate) fn settings() -> config::Fallback {
 pub(crate) fn schema(fields: &[&str]) -> VectorSchema {
     let field = |name: &&str| VectorField { name: (*name).to_owned(), scale: Scale::Log, doc: String::new() };
     VectorSchema { fields: fields.iter().map(field).collect() }
+}
+
+/// Base rates that have learnt the schema.
+pub(crate) fn base_rates(settings: &config::Fallback, schema: &VectorSchema) -> Fallback {
+    let mut fallback = Fallback::new(settings);
+    fallback.learn(schema.fingerprint(), Some(schema));
+    fallback
+}
+
+/// As where only this one has been declared.
+pub(crate) fn declared(schema: &VectorSchema) -> Lookup {
+    let schema = schema.clone();
+    Arc::new(move |fingerprint| Ok((fingerprint == schema.fingerprint()).then(|| schema.clone())))
 }
 
 pub(crate) fn vector(schema: &VectorSchema, numbers: &[f32]) -> FeatureVector {

@@ -11,11 +11,11 @@ use runtime::kafka::{Isolation, Reader};
 use runtime::processor::{InRecord, TopicPartition};
 use runtime::shutdown::Shutdown;
 use runtime::store::Store;
-use schemas::{Codec, Json, ModelAnnouncement, VectorSchema};
+use schemas::{Codec, Json, ModelAnnouncement};
 
 use crate::loaded::Loaded;
 use crate::slot::Slot;
-use crate::{Error, telemetry};
+use crate::{Error, Lookup, telemetry};
 
 /// How long the first look at `models` may take before scoring starts without it.
 const FIRST_LOOK: u32 = 100;
@@ -27,26 +27,20 @@ const POLL: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Turns announcements into the model served. Knows no Kafka: is told what was announced.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Watcher {
     store: Store,
     slot: Slot,
     model: String,
-    fingerprint: String,
+    lookup: Lookup,
     /// Announced, and not yet tried because the store could not be read.
     pending: Option<ModelAnnouncement>,
 }
 
 impl Watcher {
-    /// Follows the model of that name, for vectors of that schema.
-    pub fn new(store: Store, slot: Slot, model: &str, schema: &VectorSchema) -> Self {
-        Self {
-            store,
-            slot,
-            model: model.to_owned(),
-            fingerprint: format!("{:016x}", schema.fingerprint()),
-            pending: None,
-        }
+    /// Follows the model of that name, for vectors of any schema that `lookup` finds.
+    pub fn new(store: Store, slot: Slot, model: &str, lookup: Lookup) -> Self {
+        Self { store, slot, model: model.to_owned(), lookup, pending: None }
     }
 
     /// Notes what was announced; of several of this model, the last. Call [`Watcher::settle`] next.
@@ -70,8 +64,8 @@ impl Watcher {
     /// Loads and swaps in what was noted last. Blocks. Whether the model served has changed.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a model that must not be served: it is dropped; [`Error::Store`] if
-    /// it could not be read now: call again later.
+    /// [`Error::Refused`] for a model that must not be served: it is dropped; [`Error::Store`] and
+    /// [`Error::Schemas`] if it could not be read now: call again later.
     pub fn settle(&mut self) -> Result<bool, Error> {
         let Some(announced) = self.pending.take() else { return Ok(false) };
         let current = self.slot.get();
@@ -87,7 +81,7 @@ impl Watcher {
                 telemetry::swapped(before.as_deref(), &loaded);
                 Ok(true)
             }
-            Err(error @ Error::Store(_)) => {
+            Err(error @ (Error::Store(_) | Error::Schemas { .. })) => {
                 self.pending = Some(announced);
                 Err(error)
             }
@@ -101,19 +95,20 @@ impl Watcher {
             uri: announced.uri.clone(),
             what,
         };
-        if announced.fingerprint != self.fingerprint {
+        let fingerprint = u64::from_str_radix(&announced.fingerprint, 16)
+            .map_err(|_| refused(format!("{:?} is no fingerprint of a schema", announced.fingerprint)))?;
+        let schema = (self.lookup)(fingerprint).map_err(|what| Error::Schemas { fingerprint, what })?;
+        if schema.is_none() {
             return Err(refused(format!(
-                "it reads vectors of schema {}, the declared features make {}",
-                announced.fingerprint, self.fingerprint
+                "it reads vectors of schema {fingerprint:016x}, which nobody has declared"
             )));
         }
         let loaded =
             Loaded::read(&self.store, &announced.uri, &announced.model_version, &announced.checksum)?;
-        let found = format!("{:016x}", loaded.model.schema_fingerprint());
-        if found != announced.fingerprint {
+        let found = loaded.model.schema_fingerprint();
+        if found != fingerprint {
             return Err(refused(format!(
-                "it was announced for schema {} and reads {found}",
-                announced.fingerprint
+                "it was announced for schema {fingerprint:016x} and reads {found:016x}"
             )));
         }
         Ok(loaded)
@@ -220,7 +215,7 @@ mod tests {
     use schemas::{Prediction, Protobuf};
 
     use super::*;
-    use crate::testing::{artefact, config, publish, schema, vector};
+    use crate::testing::{artefact, config, declared, publish, schema, vector};
     use crate::{Factory, fallback};
 
     fn announce(watcher: &mut Watcher, announcement: &ModelAnnouncement) -> Result<bool, Error> {
@@ -238,7 +233,7 @@ mod tests {
         let schema = schema(&["user_views_7d", "user_clicks_7d"]);
         let store = Store::open("memory://").unwrap();
         let slot = Slot::new();
-        let mut watcher = Watcher::new(store.clone(), slot.clone(), "default", &schema);
+        let mut watcher = Watcher::new(store.clone(), slot.clone(), "default", declared(&schema));
         let good = publish(&store, "v000001", &schema, &artefact(&schema, 1));
         assert!(announce(&mut watcher, &good).unwrap());
         assert_eq!(served(&slot).as_deref(), Some("v000001"));
@@ -290,8 +285,8 @@ mod tests {
         let store = Store::open("memory://").unwrap();
         let slot = Slot::new();
         let names = Names::new("test-");
-        let factory = Factory::new(&config(), &schema, &names, slot.clone());
-        let mut watcher = Watcher::new(store.clone(), slot, "default", &schema);
+        let factory = Factory::new(&config(), declared(&schema), &names, slot.clone());
+        let mut watcher = Watcher::new(store.clone(), slot, "default", declared(&schema));
         let mut processor = factory.create(UnitId(3), None).unwrap();
         let record = |offset: i64| InRecord {
             topic: Arc::clone(&names.feature_vectors),
@@ -333,10 +328,56 @@ mod tests {
     }
 
     #[test]
+    fn vectors_of_declarations_that_came_later_are_looked_up_once() {
+        let (ours, other) =
+            (schema(&["user_views_7d", "user_clicks_7d"]), schema(&["user_clicks_7d", "user_views_7d"]));
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let lookup = {
+            let asked = Arc::clone(&asked);
+            let schemas = [ours.clone(), other.clone()];
+            move |fingerprint| {
+                asked.lock().unwrap().push(fingerprint);
+                let found = schemas.iter().find(|schema| schema.fingerprint() == fingerprint);
+                if found.is_some() || fingerprint == 7 { Ok(found.cloned()) } else { Err("away".to_owned()) }
+            }
+        };
+        let names = Names::new("");
+        let factory = Factory::new(&config(), Arc::new(lookup), &names, Slot::new());
+        let mut processor = factory.create(UnitId(0), None).unwrap();
+        let mut rates = |vectors: &[schemas::FeatureVector]| {
+            let records = vectors.iter().map(|vector| InRecord {
+                topic: Arc::clone(&names.feature_vectors),
+                record: TopicRecord {
+                    partition: 0,
+                    offset: 0,
+                    timestamp_ms: 0,
+                    key: None,
+                    value: Some(Protobuf::to_vec(vector).into()),
+                    headers: Vec::new(),
+                },
+            });
+            let records: Vec<_> = records.collect();
+            let mut out = Outputs::default();
+            processor.step(Input::Records { records: &records, now_ms: 9 }, &mut out)?;
+            let click = |record: &runtime::processor::OutRecord| {
+                <Json as Codec<Prediction>>::decode(record.value.as_ref().unwrap()).unwrap().p_click
+            };
+            Ok::<Vec<f32>, runtime::processor::StepError>(out.records.iter().map(click).collect())
+        };
+        let unknown = schemas::FeatureVector { fingerprint: 7, ..vector(&ours, &[80.0, 9.0]) };
+        let all = [vector(&ours, &[80.0, 9.0]), vector(&other, &[9.0, 80.0]), unknown];
+        assert_eq!(rates(&all).unwrap(), [0.1, 0.1, 0.05]);
+        assert_eq!(rates(&all).unwrap(), [0.1, 0.1, 0.05]);
+        assert_eq!(*asked.lock().unwrap(), [ours.fingerprint(), other.fingerprint(), 7]);
+        let lost = schemas::FeatureVector { fingerprint: 8, ..vector(&ours, &[80.0, 9.0]) };
+        assert!(rates(&[lost]).unwrap_err().what.contains("away"));
+    }
+
+    #[test]
     fn what_is_no_vector_stops_the_service_and_says_where() {
         let schema = schema(&["user_views_7d"]);
         let names = Names::new("");
-        let factory = Factory::new(&config(), &schema, &names, Slot::new());
+        let factory = Factory::new(&config(), declared(&schema), &names, Slot::new());
         let mut processor = factory.create(UnitId(0), None).unwrap();
         for value in [None, Some(Bytes::from_static(b"\x09junk"))] {
             let record = InRecord {

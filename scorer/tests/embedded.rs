@@ -29,6 +29,10 @@ fn schema() -> VectorSchema {
     VectorSchema { fields: ["user_views_7d", "user_clicks_7d"].map(field).to_vec() }
 }
 
+fn declared() -> scorer::Lookup {
+    Arc::new(|fingerprint| Ok(Some(schema()).filter(|schema| schema.fingerprint() == fingerprint)))
+}
+
 fn vector(partition: i32, offset: i64) -> FeatureVector {
     FeatureVector {
         place: Place { partition, offset: 2 * offset },
@@ -194,7 +198,7 @@ fn scores_every_vector_once_while_models_are_swapped() {
     let start = |slot: &Slot, shutdown: &Shutdown| {
         let (config, names, settings) = (config.clone(), names.clone(), settings.clone());
         let (slot, shutdown) = (slot.clone(), shutdown.clone());
-        std::thread::spawn(move || scorer::run(&config, &schema(), &names, &settings, slot, shutdown))
+        std::thread::spawn(move || scorer::run(&config, declared(), &names, &settings, slot, shutdown))
     };
     let (slot, shutdown) = (Slot::new(), Shutdown::new());
     let running = start(&slot, &shutdown);
@@ -233,7 +237,11 @@ fn scores_every_vector_once_while_models_are_swapped() {
     // I3: each vector once, and recomputed to the bit from the vector and the version it names.
     let ids: BTreeSet<&str> = cluster.seen.iter().map(|p| p.prediction_id.as_str()).collect();
     assert_eq!((ids.len(), cluster.seen.len()), (450, 450));
-    let by_base_rates = scorer::Fallback::new(&config.fallback, &schema());
+    let by_base_rates = {
+        let mut fallback = scorer::Fallback::new(&config.fallback);
+        fallback.learn(schema().fingerprint(), Some(&schema()));
+        fallback
+    };
     let scorer = scorer::Scorer::new(&config, by_base_rates);
     let models = [first, third].map(|a| Loaded::read(&store, &a.uri, &a.model_version, &a.checksum).unwrap());
     for prediction in &cluster.seen {

@@ -81,7 +81,7 @@ fn vectors(
 ) -> BTreeMap<(i32, i64), FeatureVector> {
     let mut vectors = BTreeMap::new();
     for batch in batches(deployment, name) {
-        for vector in table::features::decode(&batch.unwrap(), schema).unwrap() {
+        for vector in table::features::decode(&batch.unwrap(), std::slice::from_ref(schema)).unwrap() {
             let place = (vector.place.partition, vector.place.offset);
             assert!(vectors.insert(place, vector).is_none(), "{name} holds {place:?} twice");
         }

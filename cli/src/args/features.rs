@@ -14,7 +14,7 @@ pub(crate) enum FeaturesCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Says what the configuration's declarations change in those that run: which numbers and which state are
+    /// Says what the configuration's declarations change in those in force: which numbers and which state are
     /// kept, which are rebuilt from the log and how far back it is read, which go. Changes nothing.
     ///
     /// Exit code 0: nothing changes; 2: something does; 1: failed.
@@ -22,6 +22,17 @@ pub(crate) enum FeaturesCommand {
         /// Prints JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Puts the configuration's declarations into force: shows the plan, asks, and writes it as a record to every
+    /// partition of `events`, in one transaction.
+    ///
+    /// Every vector of a view behind the record is made by them, whichever instance makes it and whatever
+    /// its own configuration says. No service but the trainer needs a restart: that trains on what its own
+    /// configuration declares.
+    Apply {
+        /// Asks nothing.
+        #[arg(long)]
+        yes: bool,
     },
     /// Shows a vector of the past, and which events made each of its values.
     ///

@@ -1,6 +1,8 @@
-//! `salience features docs`, `plan` and `as-of`, `salience backfill`.
+//! `salience features docs`, `plan`, `apply` and `as-of`, `salience backfill`.
 
-use anyhow::{Context as _, Result};
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, Result, bail};
 use ops::context::Context;
 
 use super::{load, open, print_measured, shutdown};
@@ -23,12 +25,35 @@ pub(super) fn run(global: &Global, command: FeaturesCommand) -> Result<u8> {
             Ok(0)
         }
         FeaturesCommand::Plan { json } => {
-            let report = ops::plan::run(&open(global)?)?;
+            let report = ops::plan::look(&open(global)?)?.report;
             print_measured(&report, json)?;
             Ok(report.exit_code())
         }
+        FeaturesCommand::Apply { yes } => apply(global, yes),
         FeaturesCommand::AsOf(as_of) => run_as_of(global, as_of),
     }
+}
+
+fn apply(global: &Global, yes: bool) -> Result<u8> {
+    let context = open(global)?;
+    let planned = ops::plan::look(&context)?;
+    print!("{}", planned.report);
+    if planned.report.changes && planned.report.refused.is_none() && !yes && !is_agreed()? {
+        bail!("nothing was applied");
+    }
+    println!("{}", ops::plan::apply(&context, &planned)?);
+    Ok(0)
+}
+
+fn is_agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody can be asked here: look at `salience features plan`, then apply with --yes");
+    }
+    print!("\nApply this? Only yes is taken for it: ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
 }
 
 fn run_as_of(global: &Global, as_of: AsOf) -> Result<u8> {

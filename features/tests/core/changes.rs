@@ -54,7 +54,7 @@ fn without(entity: &mut EntityConfig, off: u32) {
 }
 
 /// Some of everything that can be declared of users.
-fn declared() -> impl Strategy<Value = Config> {
+pub(crate) fn declared() -> impl Strategy<Value = Config> {
     let entities = proptest::collection::vec(any::<u32>(), 6);
     let other = (0..3_u8, 0..2_u8, 0..2_u8, prop_oneof![Just(0_usize), Just(20)], any::<bool>());
     (entities, other).prop_map(|(off, (windows, prior, bound, last_n, longer))| {

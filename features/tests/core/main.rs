@@ -6,6 +6,7 @@ mod changes;
 mod cluster;
 mod common;
 mod declarations;
+mod declared;
 mod drift;
 mod exactness;
 mod expiry;

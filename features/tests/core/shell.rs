@@ -60,7 +60,7 @@ pub(crate) fn record(partition: i32, offset: i64, entry: &Entry) -> InRecord {
     InRecord { topic: "t-events".into(), record }
 }
 
-fn records(entries: &[Entry]) -> Vec<InRecord> {
+pub(crate) fn records(entries: &[Entry]) -> Vec<InRecord> {
     (0..).zip(entries).map(|(offset, entry)| record(3, offset, entry)).collect()
 }
 

@@ -20,9 +20,11 @@ use schemas::table::{DATE_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, RowEncoder, T
 pub const TOPIC: &str = "shop-things";
 
 /// Rows of `id,day` texts: an id, a time, a list of numbers, and the bookkeeping. A value that
-/// begins with `!` is none of the table's; one that begins with `?` cannot be read.
+/// begins with `!` is none of the table's; one that begins with `?` cannot be read; one that begins with `#`
+/// is of a schema that has a column more.
 pub struct Things {
     schema: SchemaRef,
+    is_wide: bool,
     rows: Vec<(TopicRecord, String, i32)>,
 }
 
@@ -40,7 +42,14 @@ pub fn schema() -> SchemaRef {
 
 impl Things {
     pub fn new() -> Self {
-        Self { schema: schema(), rows: Vec::new() }
+        Self { schema: schema(), is_wide: false, rows: Vec::new() }
+    }
+
+    /// With a column more: the id of what is of that schema.
+    pub fn wide() -> Self {
+        let mut fields = schema().fields().to_vec();
+        fields.push(Arc::new(Field::new("more", DataType::Utf8, true)));
+        Self { schema: Arc::new(Schema::new(fields)), is_wide: true, rows: Vec::new() }
     }
 
     pub fn boxed() -> Box<dyn RowEncoder> {
@@ -61,6 +70,9 @@ impl RowEncoder for Things {
         let Some((id, day)) = text.split_once(',').filter(|_| !text.starts_with('?')) else {
             return Err(DecodeError::Empty { record: "thing" });
         };
+        if text.starts_with('#') && !self.is_wide {
+            return Err(DecodeError::Fingerprint { record: "thing", found: 7, expected: 0 });
+        }
         self.rows.push((record.clone(), id.to_owned(), day.parse().unwrap()));
         Ok(true)
     }
@@ -73,8 +85,9 @@ impl RowEncoder for Things {
         let (mut ids, mut partitions, mut offsets, mut dates) =
             (StringBuilder::new(), Int32Builder::new(), Int64Builder::new(), Date32Builder::new());
         let mut times = TimestampMicrosecondBuilder::new().with_timezone("UTC");
-        let mut numbers = ListBuilder::new(Float32Builder::new());
+        let (mut numbers, mut more) = (ListBuilder::new(Float32Builder::new()), StringBuilder::new());
         for (record, id, day) in self.rows.drain(..) {
+            more.append_option(id.starts_with('#').then_some(&id));
             ids.append_value(id);
             times.append_value(i64::from(day) * 86_400_000_000 + record.offset * 1_000 + 7);
             numbers.append_value([Some(record.offset as f32), None]);
@@ -82,7 +95,7 @@ impl RowEncoder for Things {
             offsets.append_value(record.offset);
             dates.append_value(day);
         }
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(ids.finish()),
             Arc::new(times.finish()),
             Arc::new(numbers.finish()),
@@ -90,6 +103,9 @@ impl RowEncoder for Things {
             Arc::new(offsets.finish()),
             Arc::new(dates.finish()),
         ];
+        if self.is_wide {
+            columns.push(Arc::new(more.finish()));
+        }
         RecordBatch::try_new(Arc::clone(&self.schema), columns).unwrap()
     }
 }

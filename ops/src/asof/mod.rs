@@ -135,7 +135,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Report> {
     let vector = &seen.vector;
     let event = &seen.view;
     let supposed = options.supposes();
-    let plan = replay.core.plan();
+    let plan = replay.core().plan();
     let arrived = &replay.journal[..seen.arrived];
     let version = (vector.entity_version > 0).then_some(vector.entity_version as i64);
     Ok(Report {
@@ -162,7 +162,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Report> {
 
 fn missing(options: &Options, replay: &Replay) -> String {
     let Options { pseudonym, at_ms, .. } = options;
-    let partition = replay.core.partition();
+    let partition = replay.core().partition();
     let views = replay.journal.iter().filter(|past| past.kind == Kind::View).count();
     match replay.journal.first() {
         None => format!(

@@ -106,7 +106,7 @@ impl Job {
             );
         }
         // Made once, not by each partition's writer: those would be in one another's way.
-        let columns = table::features::encoder(&plan.vector_schema()).schema();
+        let columns = table::features::encoder(&[plan.vector_schema()]).schema();
         let (root, lake) = (context.store.root_url(), &context.config.lake);
         context.tokio.block_on(Table::open_or_create(root, &options.out, &columns, lake))?;
         let Record { makes_versions, partitions, .. } = record;

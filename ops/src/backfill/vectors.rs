@@ -45,7 +45,7 @@ impl<'a> Vectors<'a> {
         let mut config = context.config.lake.clone();
         config.max_rows = (config.max_rows / threads).max(1);
         config.max_bytes = (config.max_bytes / threads as u64).max(1);
-        let encoder = Box::new(Encoder::new(&job.plan.vector_schema()));
+        let encoder = Box::new(Encoder::new(&[job.plan.vector_schema()]));
         let (writer, committed) = context.tokio.block_on(async {
             let root = context.store.root_url();
             let mut writer = Writer::open(root, &job.out, APP.into(), encoder, &config).await?;

@@ -16,7 +16,7 @@ use schemas::{Codec, Entry, Json, Protobuf, VectorSchema};
 use crate::context::Context;
 
 /// The bytes of a batch's records, in the order of its rows.
-type Decode = fn(&RecordBatch, &VectorSchema) -> Result<Vec<Vec<u8>>>;
+type Decode = fn(&RecordBatch, &[VectorSchema]) -> Result<Vec<Vec<u8>>>;
 
 /// The tables that together hold each record of a topic once.
 fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
@@ -30,7 +30,7 @@ fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
         Ok(rows.map(|(_, control)| Protobuf::to_vec(&Entry::Control(control))).collect())
     };
     let features: Decode =
-        |batch, schema| Ok(table::features::decode(batch, schema)?.iter().map(Protobuf::to_vec).collect());
+        |batch, schemas| Ok(table::features::decode(batch, schemas)?.iter().map(Protobuf::to_vec).collect());
     let labels: Decode = |batch, _| Ok(table::labels::decode(batch)?.iter().map(Protobuf::to_vec).collect());
     let duplicates: Decode =
         |batch, _| Ok(table::duplicates::decode(batch)?.iter().map(Protobuf::to_vec).collect());
@@ -57,7 +57,7 @@ fn tables(context: &Context, topic: &str) -> Vec<(&'static str, Decode)> {
 pub(crate) struct Prefix {
     topic: Arc<str>,
     partition: i32,
-    schema: VectorSchema,
+    schemas: Vec<VectorSchema>,
     lanes: Vec<Lane>,
 }
 
@@ -97,8 +97,8 @@ impl Prefix {
                 ready: VecDeque::new(),
             });
         }
-        let schema = context.vector_schema.clone();
-        let mut prefix = Self { topic: Arc::clone(topic), partition, schema, lanes };
+        let schemas = context.vector_schemas()?;
+        let mut prefix = Self { topic: Arc::clone(topic), partition, schemas, lanes };
         match prefix.first_offset()? {
             Some(0) => Ok(Ok(prefix)),
             Some(first) => Ok(Err(format!("its tables begin at offset {first}"))),
@@ -110,7 +110,7 @@ impl Prefix {
     fn front(&mut self) -> Result<Option<(usize, i64)>> {
         let mut front: Option<(usize, i64)> = None;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.fill(&self.schema)?;
+            lane.fill(&self.schemas)?;
             if let Some((offset, _)) = lane.ready.front()
                 && front.is_none_or(|(_, first)| *offset < first)
             {
@@ -141,12 +141,12 @@ impl Prefix {
 }
 
 impl Lane {
-    fn fill(&mut self, schema: &VectorSchema) -> Result<()> {
+    fn fill(&mut self, schemas: &[VectorSchema]) -> Result<()> {
         while self.ready.is_empty() {
             let Some(batch) = self.batches.next() else { return Ok(()) };
             let batch = batch?;
             let places = table::positions(&batch).context("bookkeeping columns")?;
-            let values = (self.decode)(&batch, schema)?;
+            let values = (self.decode)(&batch, schemas)?;
             self.ready
                 .extend(places.iter().map(|place| place.offset).zip(values.into_iter().map(Bytes::from)));
         }

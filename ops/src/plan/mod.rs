@@ -1,13 +1,15 @@
-//! `salience features plan`: what the declarations of the configuration change in those that run, before
-//! anything happens. Nothing is changed by it.
+//! `salience features plan` and `apply`: what the declarations of the configuration change in those in force,
+//! before anything happens; and the record in `events` that puts them into force.
 
+mod apply;
 mod show;
 
 use anyhow::Result;
-use features::{Changes, ColumnChange, Fate, Made, Plan, SettingChange, StateChange};
+use features::{Changes, ColumnChange, Declarations, Fate, Made, Plan, SettingChange, StateChange};
 use schemas::duration::Millis;
 use serde::Serialize;
 
+pub use self::apply::{Applied, apply};
 use crate::context::Context;
 use crate::declared;
 
@@ -74,19 +76,24 @@ impl ColumnPlan {
 /// What would change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What runs; none where the service `features` has not been started yet.
+    /// What is in force; none where the service `features` has not been started yet.
     pub running: Option<Named>,
+    /// The record of `events` that put it into force, `0@offset`; none where the log declares nothing, or
+    /// where it stands before the newest snapshot.
+    pub since: Option<String>,
     /// What the configuration declares.
     pub declared: Named,
     /// Whether anything changes.
     pub changes: bool,
+    /// Why it cannot be applied; none where it can.
+    pub refused: Option<String>,
     /// How far back the log must reach where the state is rebuilt; none where it is kept.
     pub reads_back: Option<Millis>,
     /// Numbers, in the order of the new vector; then those that are gone.
     pub columns: Vec<ColumnPlan>,
     /// Settings that differ; what was written before stands.
     pub settings: Vec<SettingChange>,
-    /// Parts of the state that declarations shape. All else is kept where all of these are.
+    /// Parts of the state that declarations shape. All else is kept.
     pub state: Vec<StateChange>,
 }
 
@@ -95,8 +102,10 @@ impl Report {
         let changes = Changes::between(running, declared);
         Self {
             running: running.map(Named::of),
+            since: None,
             declared: Named::of(declared),
             changes: !changes.is_empty(),
+            refused: None,
             reads_back: changes.reads_back,
             columns: changes.columns.iter().map(ColumnPlan::of).collect(),
             settings: changes.settings,
@@ -115,11 +124,32 @@ impl Report {
     }
 }
 
-/// Compares the configuration's declarations with those that run.
+/// A plan, and the declarations that it goes from and to.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// What would change.
+    pub report: Report,
+    before: Option<Declarations>,
+    next: Declarations,
+}
+
+/// Compares the configuration's declarations with those in force. Changes nothing.
 ///
 /// # Errors
-/// A store that cannot be read; declarations there that this build cannot read.
-pub fn run(context: &Context) -> Result<Report> {
-    let running = declared::running(context)?.map(|config| Plan::compile(&config)).transpose()?;
-    Ok(Report::between(running.as_ref(), &Plan::compile(&context.config.features)?))
+/// A store or a cluster that cannot be read; declarations there that this build cannot read.
+pub fn look(context: &Context) -> Result<Planned> {
+    let in_force = declared::in_force(context)?;
+    let next = Declarations::of(&context.config.features)?;
+    let before = in_force.as_ref().map(|in_force| in_force.declarations.clone());
+    let mut report = Report::between(before.as_ref().map(|before| &**before.plan()), next.plan());
+    report.since = in_force.and_then(|in_force| in_force.place).map(|place| place.to_string());
+    if let Some(before) = before.as_ref().filter(|_| report.changes) {
+        let log = || match report.reads_back {
+            Some(_) => declared::check_log_is_whole(context),
+            None => Ok(()),
+        };
+        let refused = next.may_follow(before).map_err(anyhow::Error::from).and_then(|()| log());
+        report.refused = refused.err().map(|why| why.to_string());
+    }
+    Ok(Planned { report, before, next })
 }

@@ -54,7 +54,9 @@ fn value(context: &Context, topic: &str, bytes: &[u8]) -> Result<Value, DecodeEr
     let names = &context.names;
     Ok(if topic == &*names.feature_vectors {
         let vector: FeatureVector = Protobuf::decode(&bytes)?;
-        named(&vector, &context.vector_schema)
+        let schemas = context.vector_schemas().unwrap_or_default();
+        let schema = schemas.iter().find(|schema| schema.fingerprint() == vector.fingerprint);
+        named(&vector, schema.unwrap_or(&context.vector_schema))
     } else if topic == &*names.labels {
         json!(<Protobuf as Codec<Label>>::decode(&bytes)?)
     } else if topic == &*names.duplicates {

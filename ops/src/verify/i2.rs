@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, UnitId};
+use runtime::processor::{InRecord, Input, OutRecord, Outputs, Position, ProcessorFactory, UnitId};
 use schemas::{Codec, Duplicate, EntityTiles, Entry, FeatureVector, Kind, Label, Protobuf};
 
 use super::{Options, Outcome, compare, entities};
@@ -129,9 +129,25 @@ where
     Protobuf::decode(&value).with_context(|| compare::place(&record.topic, &record.record))
 }
 
-/// Folds the partition again and compares every output with the log, in order.
+/// Folds the partition again and compares every output with the log, in order. Where the log declares what
+/// reads it from its beginning, the fold begins anew.
 fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut Outcome) -> Result<()> {
     let factory = context.features()?;
+    let before = outcome.clone();
+    while !fold(context, factory.as_ref(), events, partition, outcome)? {
+        outcome.clone_from(&before);
+    }
+    Ok(())
+}
+
+/// `false`: the factory knows more of the log now, and the fold must begin anew.
+fn fold(
+    context: &Context,
+    factory: &dyn ProcessorFactory,
+    events: &Range,
+    partition: usize,
+    outcome: &mut Outcome,
+) -> Result<bool> {
     let mut processor = factory.create(UnitId(partition as u32), None)?;
     let mut written = BTreeMap::new();
     for topic in factory.outputs() {
@@ -142,7 +158,7 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
             Ok(cursor) => written.insert(topic, Log { cursor, tiles_of, compared: 0 }),
             Err(why) => {
                 outcome.out_of_scope(format!("{}[{partition}]: {why}", events.topic));
-                return Ok(());
+                return Ok(true);
             }
         };
     }
@@ -150,7 +166,7 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
         Ok(cursor) => cursor,
         Err(why) => {
             outcome.out_of_scope(why);
-            return Ok(());
+            return Ok(true);
         }
     };
     let mut out = Outputs::default();
@@ -172,6 +188,9 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
         if block.len() == BLOCK || (end && !block.is_empty()) {
             folded += block.len() as u64;
             processor.step(Input::Records { records: &block, now_ms: 0 }, &mut out)?;
+            if out.rebuild {
+                return Ok(false);
+            }
             block.clear();
             for record in out.records.drain(..) {
                 against(context, &mut written, &record, outcome)?;
@@ -197,7 +216,7 @@ fn recompute(context: &Context, events: &Range, partition: usize, outcome: &mut 
         events.topic,
         outputs.join(", ")
     ));
-    Ok(())
+    Ok(true)
 }
 
 struct Log<'a> {

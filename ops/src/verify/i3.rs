@@ -49,7 +49,7 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             outcome.out_of_scope(format!("vectors without a prediction: {why}"));
         }
     }
-    let mut models = Models::new(context);
+    let mut models = Models::new(context)?;
     let (mut checked, mut repeats, mut recomputed) = (0u64, 0u64, 0u64);
     // One partition of vectors in memory at a time; the predictions are keyed by campaign, so all of
     // their partitions are read for each.
@@ -173,16 +173,20 @@ struct Models<'a> {
 }
 
 impl<'a> Models<'a> {
-    fn new(context: &'a Context) -> Self {
+    fn new(context: &'a Context) -> Result<Self> {
         let config = &context.config.scorer;
-        let fallback = Fallback::new(&config.fallback, &context.vector_schema);
-        Self {
+        let mut fallback = Fallback::new(&config.fallback);
+        let declared = context.vector_schemas()?;
+        for schema in declared.iter().chain([&context.vector_schema]) {
+            fallback.learn(schema.fingerprint(), Some(schema));
+        }
+        Ok(Self {
             context,
             scorer: Scorer::new(config, fallback),
             loaded: BTreeMap::new(),
             other_kernels: BTreeSet::new(),
             other_settings: 0,
-        }
+        })
     }
 
     /// Scores the batch again; empties it. How many could be.

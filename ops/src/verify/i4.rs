@@ -9,7 +9,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt as _;
 use lake::{Batches, Order, ScanOptions, Table};
-use schemas::table::{OFFSET_COLUMN, PARTITION_COLUMN};
+use schemas::table::{OFFSET_COLUMN, PARTITION_COLUMN, RowEncoder};
 
 use super::{Options, Outcome};
 use crate::context::Context;
@@ -44,14 +44,14 @@ pub(super) fn check(context: &Context, options: Options) -> Result<Outcome> {
                 continue;
             }
         }
-        image(context, spec, table, options, &mut outcome)?;
+        image(context, &spec, table, options, &mut outcome)?;
     }
     Ok(outcome)
 }
 
 fn image(
     context: &Context,
-    mut spec: lake::TableSpec,
+    spec: &lake::TableSpec,
     mut table: Table,
     options: Options,
     outcome: &mut Outcome,
@@ -61,6 +61,11 @@ fn image(
     let positions = context.tokio.block_on(table.positions(&spec.topic, partitions as i32))?;
     let end: Vec<i64> = positions.iter().map(|p| p.unwrap_or(0)).collect();
     let range = Range::to(context, &spec.topic, &end)?;
+    let mut encoder =
+        (spec.encoder)().map_err(|error| anyhow!("table {}: its columns: {error}", spec.table))?;
+    // A column that is declared and has no value yet may be none of the table's.
+    let has = |name: &String| table.schema().field_with_name(name).is_ok();
+    let stored_columns: Vec<String> = columns(&encoder.schema(), options).into_iter().filter(has).collect();
     let mut rows = 0;
     for partition in 0..partitions {
         let (begin, end) = (range.begin[partition], range.end[partition]);
@@ -75,9 +80,9 @@ fn image(
         }
         let mut log = Cursor::new(context, &range, partition)?;
         let at = format!("{} of {}[{partition}]", spec.table, spec.topic);
-        match rows_of(context, &table, &spec, partition, begin..end, options) {
+        match rows_of(context, &table, &stored_columns, partition, begin..end) {
             Ok(mut stored) => {
-                rows += compare(&mut spec, &mut log, &mut stored, &at, options, outcome)?;
+                rows += compare(encoder.as_mut(), &mut log, &mut stored, &at, options, outcome)?;
             }
             Err(error) => outcome.differs(format!("{at}: {error:#}")),
         }
@@ -100,13 +105,12 @@ fn columns(schema: &SchemaRef, options: Options) -> Vec<String> {
 fn rows_of(
     context: &Context,
     table: &Table,
-    spec: &lake::TableSpec,
+    columns: &[String],
     partition: usize,
     offsets: std::ops::Range<i64>,
-    options: Options,
 ) -> Result<Stored> {
     let scan = ScanOptions {
-        columns: Some(columns(&spec.encoder.schema(), options)),
+        columns: Some(columns.to_vec()),
         partitions: Some(vec![partition as i32]),
         offsets: Some(offsets),
         order: Order::Place,
@@ -153,26 +157,26 @@ impl Stored {
 
 /// Compares the partition's records, encoded again, with the table's rows, in order; how many rows.
 fn compare(
-    spec: &mut lake::TableSpec,
+    encoder: &mut dyn RowEncoder,
     log: &mut Cursor<'_>,
     stored: &mut Stored,
     at: &str,
     options: Options,
     outcome: &mut Outcome,
 ) -> Result<u64> {
-    let wanted = columns(&spec.encoder.schema(), options);
+    let wanted = columns(&encoder.schema(), options);
     let mut rows = 0;
     loop {
         let mut end = true;
         while let Some(record) = log.next()? {
             let place = record.record.offset;
-            spec.encoder.append(&record.record).with_context(|| format!("{at} offset {place}"))?;
-            if spec.encoder.len() == BLOCK {
+            encoder.append(&record.record).with_context(|| format!("{at} offset {place}"))?;
+            if encoder.len() == BLOCK {
                 end = false;
                 break;
             }
         }
-        let expected = spec.encoder.finish();
+        let expected = encoder.finish();
         let count = expected.num_rows();
         let found = match stored.take(if end { count + 1 } else { count }) {
             Ok(found) => found,
@@ -222,10 +226,15 @@ fn block(
     }
     let Some(found) = found else { return Ok(true) };
     for name in wanted {
-        let column = |batch: &RecordBatch| {
-            batch.column_by_name(name).cloned().ok_or_else(|| anyhow!("{at}: no column {name}"))
+        let column = |batch: &RecordBatch| batch.column_by_name(name).cloned();
+        let a = column(expected).ok_or_else(|| anyhow!("{at}: no column {name}"))?;
+        let Some(b) = column(found) else {
+            // Nothing is the same as nothing.
+            if a.null_count() < a.len() {
+                outcome.differs(format!("{at}: no column {name}, and there are values for it"));
+            }
+            continue;
         };
-        let (a, b) = (column(expected)?, column(found)?);
         if a.as_ref() != b.as_ref() {
             let row =
                 (0..a.len()).find(|row| a.slice(*row, 1).as_ref() != b.slice(*row, 1).as_ref()).unwrap_or(0);

@@ -57,7 +57,7 @@ pub struct Counters {
     pub commits: u64,
     /// Aborts.
     pub aborts: u64,
-    /// Units dropped because their partitions went away or their commit was in doubt.
+    /// Units dropped because their partitions went away, their commit was in doubt, or they asked for it.
     pub dropped: u64,
 }
 
@@ -379,12 +379,10 @@ impl Core {
 
     fn begin_unit(&mut self, built: Built) -> Result<(), CoreError> {
         let Built { mut unit, start } = built;
-        if !start.is_empty() {
-            let begun = unit.begin(&start, self.clock.wall_ms);
-            self.keep(unit.id(), begun)?;
-        }
-        self.units.insert(unit.id(), unit);
-        Ok(())
+        let id = unit.id();
+        let begun = (!start.is_empty()).then(|| unit.begin(&start, self.clock.wall_ms));
+        self.units.insert(id, unit);
+        begun.map_or(Ok(()), |begun| self.keep(id, begun))
     }
 
     fn fold(&mut self, records: Vec<InRecord>) -> Result<(), CoreError> {
@@ -422,6 +420,11 @@ impl Core {
 
     fn keep(&mut self, unit: UnitId, folded: Result<Folded, StepError>) -> Result<(), CoreError> {
         let folded = folded.map_err(|source| CoreError::Step { unit, source })?;
+        if folded.rebuild {
+            tracing::info!(unit = unit.0, "the state is rebuilt from the log");
+            self.drop_units(&BTreeSet::from([unit]));
+            return Ok(());
+        }
         self.counters.folded += folded.live;
         self.counters.replayed += folded.replayed;
         self.outbox.push(unit, folded.outputs);

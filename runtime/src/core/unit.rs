@@ -66,6 +66,14 @@ pub(super) struct Folded {
     pub(super) outputs: Vec<OutRecord>,
     pub(super) live: u64,
     pub(super) replayed: u64,
+    /// The unit is of no more use and must be built anew.
+    pub(super) rebuild: bool,
+}
+
+impl Folded {
+    fn rebuild() -> Self {
+        Self { rebuild: true, ..Self::default() }
+    }
 }
 
 impl Unit {
@@ -129,7 +137,9 @@ impl Unit {
 
     /// Tells the processor where its folds begin.
     pub(super) fn begin(&mut self, positions: &[Position], now_ms: i64) -> Result<Folded, StepError> {
-        let outputs = self.step(Input::Assigned { positions, now_ms })?;
+        let Some(outputs) = self.step(Input::Assigned { positions, now_ms })? else {
+            return Ok(Folded::rebuild());
+        };
         let kept = !self.is_replaying();
         Ok(Folded { outputs: if kept { outputs } else { Vec::new() }, ..Folded::default() })
     }
@@ -156,7 +166,9 @@ impl Unit {
         while let Some(&silent) = replayed.get(start) {
             let length = replayed[start..].iter().take_while(|&&other| other == silent).count();
             let run = &records[start..start + length];
-            let outputs = self.step(Input::Records { records: run, now_ms })?;
+            let Some(outputs) = self.step(Input::Records { records: run, now_ms })? else {
+                return Ok(Folded::rebuild());
+            };
             if silent {
                 folded.replayed += length as u64;
             } else {
@@ -184,7 +196,7 @@ impl Unit {
             return Ok(Folded::default());
         }
         let outputs = self.step(Input::Drained { at_end: &own, now_ms })?;
-        Ok(Folded { outputs, ..Folded::default() })
+        Ok(outputs.map_or_else(Folded::rebuild, |outputs| Folded { outputs, ..Folded::default() }))
     }
 
     /// Begins a snapshot, where the state is committed, worth saving and due; whether it has.
@@ -278,8 +290,13 @@ impl Unit {
         }
     }
 
-    fn step(&mut self, input: Input<'_>) -> Result<Vec<OutRecord>, StepError> {
+    /// What the step put out; `None` if the unit must be built anew.
+    fn step(&mut self, input: Input<'_>) -> Result<Option<Vec<OutRecord>>, StepError> {
         self.processor.step(input, &mut self.scratch)?;
+        if self.scratch.rebuild {
+            self.scratch = Outputs::default();
+            return Ok(None);
+        }
         self.paused = std::mem::take(&mut self.scratch.pause);
         for reported in std::mem::take(&mut self.scratch.positions) {
             if self.mode == Positions::Reported
@@ -289,6 +306,6 @@ impl Unit {
                 slot.position = reported;
             }
         }
-        Ok(std::mem::take(&mut self.scratch.records))
+        Ok(Some(std::mem::take(&mut self.scratch.records)))
     }
 }

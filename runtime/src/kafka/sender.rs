@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -19,14 +20,14 @@ const FULL: Duration = Duration::from_millis(2);
 /// An idempotent producer without transactions: each record arrives once, in order of sending
 /// within a partition, as long as this process lives. Shared between threads by reference.
 pub struct Sender {
-    producer: ThreadedProducer<Deliveries>,
+    pub(super) producer: ThreadedProducer<Deliveries>,
     deliveries: Deliveries,
     bootstrap: String,
 }
 
 /// Keeps the first failure.
 #[derive(Clone, Default)]
-struct Deliveries(Arc<Mutex<Option<(String, Client)>>>);
+pub(super) struct Deliveries(Arc<Mutex<Option<(String, Client)>>>);
 
 impl ClientContext for Deliveries {}
 
@@ -47,11 +48,16 @@ impl Sender {
     /// # Errors
     /// [`KafkaError::Config`].
     pub fn new(kafka: &Kafka) -> Result<Self> {
+        Self::of(&client::producer(kafka, "5"), &kafka.bootstrap)
+    }
+
+    /// A sender with these settings.
+    pub(super) fn of(settings: &ClientConfig, bootstrap: &str) -> Result<Self> {
         let deliveries = Deliveries::default();
-        let producer = client::producer(kafka, "5")
+        let producer = settings
             .create_with_context(deliveries.clone())
             .map_err(|error| KafkaError::Config { what: error.to_string() })?;
-        Ok(Self { producer, deliveries, bootstrap: kafka.bootstrap.clone() })
+        Ok(Self { producer, deliveries, bootstrap: bootstrap.to_owned() })
     }
 
     /// Hands a record over. Waits while the queue is full (back-pressure); does not wait for the

@@ -404,3 +404,26 @@ fn nobody_at_the_address_is_said_so() {
     let error = Sender::new(&kafka).map(drop).unwrap_err();
     assert!(matches!(&error, KafkaError::Config { what } if what.contains("no.such.property")), "{error}");
 }
+
+#[test]
+fn what_is_written_together_is_there_together_and_only_the_last_holder_of_an_id_writes() {
+    on_each(|cluster| {
+        let topic = cluster.topic("together", 1);
+        let id = format!("{}together", cluster.kafka.prefix);
+        let record = |value: &'static str, partition: i32| OutRecord {
+            topic: Arc::clone(&topic),
+            partition: Some(partition),
+            key: None,
+            value: Some(Bytes::from(value)),
+            headers: Vec::new(),
+        };
+        let open = || Together::open(&cluster.kafka, &id).unwrap();
+        open().write(&[record("a", 0), record("b", 0)]).unwrap();
+        let (before, now) = (open(), open());
+        before.write(&[record("fenced", 0)]).unwrap_err();
+        now.write(&[record("c", 0)]).unwrap();
+        open().write(&[record("half", 0), record("of it", 9)]).unwrap_err();
+        open().write(&[record("d", 0)]).unwrap();
+        assert_eq!(cluster.read(&topic, 0, 10), ["a", "b", "c", "d"]);
+    });
+}

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use processors::{HashingFactory, INPUT, MergingFactory, OUTPUT, SPREAD_TO, SpreadingFactory, spread};
+use processors::{
+    HashingFactory, INPUT, MergingFactory, OUTPUT, RenewingFactory, SPREAD_TO, SpreadingFactory, spread,
+};
 use runtime::core::Delivery;
 use runtime::processor::ProcessorFactory;
 use runtime::processor::TopicPartition;
@@ -200,6 +202,21 @@ fn outputs_are_the_pure_fold_of_the_inputs_whatever_happens() {
         assert!(count > 0, "no {what} in {sum:?}");
     }
     println!("{sum:?}");
+}
+
+#[test]
+fn a_unit_that_asks_to_be_built_anew_loses_and_repeats_nothing_whatever_happens() {
+    let (mut sum, mut renewed) = (Totals::default(), 0);
+    for seed in seeds(SEEDS).step_by(3) {
+        let factory = RenewingFactory::default();
+        let asked = Arc::clone(&factory.renewed);
+        let (cluster, totals) = run(seed, Delivery::ExactlyOnce, factory);
+        check_fold(&cluster, &format!("seed {seed}"));
+        sum.add(&totals);
+        renewed += *asked.lock().unwrap();
+    }
+    assert!(renewed > 0, "none was asked for");
+    assert!(sum.aborts > 0 && sum.restored > 0 && sum.replayed > 0, "{sum:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Processors whose outputs can be checked: one with state, one that marks what it makes in every
-//! partition, one that holds records back.
+//! partition, one that holds records back, one that asks to be built anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use runtime::processor::{
@@ -176,6 +176,88 @@ impl ProcessorFactory for SpreadingFactory {
 
     fn create(&self, _unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
         Ok(Box::new(Spreading(Hashing::restored(snapshot)?)))
+    }
+}
+
+/// Records that a renewing factory has heard of, by partition and offset, and whether a state that knew of it
+/// has folded it.
+type Heard = Arc<Mutex<BTreeMap<(u32, i64), bool>>>;
+
+/// As features do it where declarations change: some records can be folded only by a state that was made
+/// in the knowledge that they come, from the log's beginning.
+#[derive(Default)]
+pub(crate) struct RenewingFactory {
+    heard: Heard,
+    /// How often a state was asked for that knew of more.
+    pub(crate) renewed: Arc<Mutex<u64>>,
+}
+
+struct Renewing {
+    state: Hashing,
+    heard: Heard,
+    renewed: Arc<Mutex<u64>>,
+    /// What had been heard of when it was made.
+    knows: Vec<i64>,
+    unit: u32,
+}
+
+impl Processor for Renewing {
+    fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        let Input::Records { records, .. } = input else { return Ok(()) };
+        for InRecord { record, .. } in records {
+            let value = record.value.as_deref().unwrap_or_default();
+            let at = (self.unit, record.offset);
+            if value.ends_with(b"77") && !self.knows.contains(&record.offset) {
+                self.heard.lock().unwrap().insert(at, false);
+                *self.renewed.lock().unwrap() += 1;
+                out.rebuild = true;
+                // What a dropped unit put out must not go anywhere.
+                out.records.push(self::record(record.partition, "never".to_owned()));
+                return Ok(());
+            }
+            if let Some(met) = self.heard.lock().unwrap().get_mut(&at) {
+                *met = true;
+            }
+            out.records.extend(self.state.take(record.partition, record.offset, value));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        self.state.snapshot()
+    }
+}
+
+impl ProcessorFactory for RenewingFactory {
+    fn inputs(&self) -> Vec<Arc<str>> {
+        HashingFactory.inputs()
+    }
+
+    fn outputs(&self) -> Vec<Arc<str>> {
+        HashingFactory.outputs()
+    }
+
+    fn unit(&self, partition: &TopicPartition) -> UnitId {
+        HashingFactory.unit(partition)
+    }
+
+    fn state_fingerprint(&self) -> Option<u64> {
+        HashingFactory.state_fingerprint()
+    }
+
+    fn create(&self, unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
+        let heard = self.heard.lock().unwrap();
+        let of_unit = || heard.iter().filter(|((of, _), _)| *of == unit.0);
+        if snapshot.is_some() && of_unit().any(|(_, met)| !met) {
+            return Err(StepError::new("it was made without knowing what comes"));
+        }
+        Ok(Box::new(Renewing {
+            state: Hashing::restored(snapshot)?,
+            heard: Arc::clone(&self.heard),
+            renewed: Arc::clone(&self.renewed),
+            knows: of_unit().map(|((_, offset), _)| *offset).collect(),
+            unit: unit.0,
+        }))
     }
 }
 

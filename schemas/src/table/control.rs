@@ -19,7 +19,7 @@ struct Row {
 
 fn table() -> Vec<Column<Row>> {
     columns![Row;
-        "kind" Plain = kind, "what it is: ticks (watermarks moved), sources (the set of sources) or entities (tiles of shared entities closed)";
+        "kind" Plain = kind, "what it is: ticks (watermarks moved), sources (the set of sources), entities (tiles of shared entities closed) or declared (other declarations of features are in force)";
         "body" Plain = body, "the record as JSON";
     ]
 }
@@ -38,6 +38,7 @@ fn parse(record: &TopicRecord) -> Result<Option<Row>, DecodeError> {
         Control::Ticks(ticks) => ("ticks", serde_json::to_string(ticks)),
         Control::Sources(sources) => ("sources", serde_json::to_string(sources)),
         Control::Entities(version) => ("entities", serde_json::to_string(version)),
+        Control::Declared(declaration) => ("declared", serde_json::to_string(declaration)),
     };
     let body = body.map_err(|source| DecodeError::Json { record: Entry::NAME, source })?;
     Ok(Some(Row { kind: kind.to_owned(), body }))
@@ -60,6 +61,7 @@ fn read(row: &Row) -> Result<Control, TableError> {
         "ticks" => serde_json::from_str(&row.body).map(Control::Ticks).map_err(body),
         "sources" => serde_json::from_str(&row.body).map(Control::Sources).map_err(body),
         "entities" => serde_json::from_str(&row.body).map(Control::Entities).map_err(body),
+        "declared" => serde_json::from_str(&row.body).map(Control::Declared).map_err(body),
         other => Err(wrong("kind", format!("{other:?} is no control record that this build knows"))),
     }
 }

@@ -1,6 +1,8 @@
 //! Table `features`: one vector per impression, a column per declared number.
 //!
-//! The declared numbers come as a [`VectorSchema`]; what they mean is not known here.
+//! The declared numbers come as a [`VectorSchema`], or as several where declarations have changed: a table has
+//! the columns of all of them, and a row is null where its own has no such number. What they mean is not
+//! known here.
 
 use std::sync::Arc;
 
@@ -17,12 +19,13 @@ use crate::{Behaviour, Codec, DecodeError, FeatureVector, Place, Protobuf, Recor
 /// Name of the table.
 pub const NAME: &str = "features";
 
-/// A vector, and its numbers where they are not the vector's own: while rows are read back, and where they
-/// come from elsewhere.
+/// A vector, which of the schemas is its, and its numbers where they are not the vector's own: while rows are
+/// read back, and where they come from elsewhere.
 #[derive(Default)]
 struct Row {
     vector: FeatureVector,
     block: Vec<u8>,
+    schema: usize,
 }
 
 impl Row {
@@ -32,13 +35,22 @@ impl Row {
     }
 }
 
-fn table(schema: &VectorSchema) -> Vec<Column<Row>> {
+/// The columns of all schemas, each name once, as the first that has it describes it.
+fn table(schemas: &[&VectorSchema]) -> Vec<Column<Row>> {
     let mut table = fixed();
-    table.extend(schema.fields.iter().enumerate().map(|(position, field)| Column {
-        name: column_name(&field.name),
-        comment: field.doc.clone(),
-        cells: Box::new(NumberCells { position, builder: Float32Builder::new() }),
-    }));
+    let fields =
+        schemas.iter().enumerate().flat_map(|(at, schema)| schema.fields.iter().map(move |f| (at, f)));
+    for (at, field) in fields {
+        if schemas[..at].iter().any(|before| before.position(&field.name).is_some()) {
+            continue;
+        }
+        let positions = schemas.iter().map(|schema| schema.position(&field.name)).collect();
+        table.push(Column {
+            name: column_name(&field.name),
+            comment: field.doc.clone(),
+            cells: Box::new(NumberCells { positions, builder: Float32Builder::new() }),
+        });
+    }
     table
 }
 
@@ -98,9 +110,9 @@ pub fn column_name(field: &str) -> String {
     }
 }
 
-/// An empty encoder for vectors of that schema.
-pub fn encoder(schema: &VectorSchema) -> Box<dyn RowEncoder> {
-    Box::new(Encoder::new(schema))
+/// An empty encoder for vectors of any of these schemas; there must be one.
+pub fn encoder(schemas: &[VectorSchema]) -> Box<dyn RowEncoder> {
+    Box::new(Encoder::new(schemas))
 }
 
 /// The encoder of this table. Besides records it takes vectors that have never been one.
@@ -112,28 +124,30 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An empty encoder for vectors of that schema.
-    pub fn new(schema: &VectorSchema) -> Self {
-        let (expected, numbers) = (schema.fingerprint(), schema.fields.len());
+    /// An empty encoder for vectors of any of these schemas.
+    pub fn new(schemas: &[VectorSchema]) -> Self {
+        let known: Vec<(u64, usize)> =
+            schemas.iter().map(|schema| (schema.fingerprint(), schema.fields.len())).collect();
+        let (expected, numbers) = known.first().copied().unwrap_or_default();
         let rows = Rows::new(
             FeatureVector::NAME,
-            table(schema),
+            table(&schemas.iter().collect::<Vec<_>>()),
             |row: &Row| Some(row.vector.event_time_ms),
             move |record| {
                 let vector: FeatureVector = Protobuf::decode(&record.value::<FeatureVector>()?)?;
                 let record = FeatureVector::NAME;
-                if vector.fingerprint != expected {
+                let Some(schema) = known.iter().position(|(known, _)| *known == vector.fingerprint) else {
                     return Err(DecodeError::Fingerprint { record, found: vector.fingerprint, expected });
-                }
-                check_count(vector.values.len(), numbers)?;
-                Ok(Some(Row { vector, block: Vec::new() }))
+                };
+                check_count(vector.values.len(), known[schema].1)?;
+                Ok(Some(Row { vector, block: Vec::new(), schema }))
             },
         );
         Self { rows, row: Row::default(), numbers }
     }
 
-    /// Appends a vector that is no record: `fill` writes it over the one before, all fields but `values`,
-    /// which are `numbers` in the schema's order.
+    /// Appends a vector of the first schema that is no record: `fill` writes it over the one before, all
+    /// fields but `values`, which are `numbers` in the schema's order.
     ///
     /// # Errors
     /// Another count of numbers than the schema's, texts that a column cannot hold; nothing was appended.
@@ -177,34 +191,39 @@ impl RowEncoder for Encoder {
     }
 }
 
-/// The vectors.
+/// The vectors of rows that are each of one of these schemas.
 ///
 /// # Errors
-/// [`TableError::Fingerprint`] for rows of another schema, else rows that no encoder wrote.
-pub fn decode(batch: &RecordBatch, schema: &VectorSchema) -> Result<Vec<FeatureVector>, TableError> {
-    let expected = schema.fingerprint();
-    check_fingerprints(batch, expected)?;
-    let block = schema.fields.len() * 4;
-    let seed = || Row { vector: FeatureVector::default(), block: vec![0; block] };
-    let rows = rows::decode(NAME, batch, &table(schema), seed)?;
+/// [`TableError::Fingerprint`] for rows of none of them, else rows that no encoder wrote.
+pub fn decode(batch: &RecordBatch, schemas: &[VectorSchema]) -> Result<Vec<FeatureVector>, TableError> {
+    // Before the columns: those of another schema are absent, which would say less.
+    let only = columns![Row; "fingerprint" Hex = vector.fingerprint, "";];
+    let found = rows::decode(NAME, batch, &only, Row::default)?;
+    let found: Vec<u64> = found.iter().map(|row| row.vector.fingerprint).collect();
+    // A table need not have the columns of schemas that none of its rows is of.
+    let (known, used): (Vec<u64>, Vec<&VectorSchema>) = schemas
+        .iter()
+        .map(|schema| (schema.fingerprint(), schema))
+        .filter(|(fingerprint, _)| found.contains(fingerprint))
+        .unzip();
+    let schema_of = |found: &u64| {
+        known.iter().position(|known| known == found).ok_or_else(|| TableError::Fingerprint {
+            found: format!("{found:016x}"),
+            expected: schemas.first().map_or(0, VectorSchema::fingerprint),
+        })
+    };
+    let mut of = found.iter().map(schema_of).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let seed = || {
+        let schema = of.next().unwrap_or_default();
+        Row { vector: FeatureVector::default(), block: vec![0; used[schema].fields.len() * 4], schema }
+    };
+    let rows = rows::decode(NAME, batch, &table(&used), seed)?;
     Ok(rows.into_iter().map(|row| FeatureVector { values: row.block.into(), ..row.vector }).collect())
 }
 
-/// Before the columns: those of another schema are absent, which would say less.
-fn check_fingerprints(batch: &RecordBatch, expected: u64) -> Result<(), TableError> {
-    let only = columns![Row; "fingerprint" Hex = vector.fingerprint, "";];
-    let rows = rows::decode(NAME, batch, &only, Row::default)?;
-    match rows.iter().find(|row| row.vector.fingerprint != expected) {
-        Some(row) => {
-            Err(TableError::Fingerprint { found: format!("{:016x}", row.vector.fingerprint), expected })
-        }
-        None => Ok(()),
-    }
-}
-
-/// One declared number; null is missing.
+/// One declared number; null is missing. Per schema its place among the numbers.
 struct NumberCells {
-    position: usize,
+    positions: Vec<Option<usize>>,
     builder: Float32Builder,
 }
 
@@ -218,7 +237,7 @@ impl Cells<Row> for NumberCells {
     }
 
     fn append(&mut self, record: &Row) {
-        let number = record.numbers().get(self.position);
+        let number = self.positions[record.schema].and_then(|at| record.numbers().get(at));
         self.builder.append_option(number.and_then(|bytes| present(f32::from_le_bytes(*bytes))));
     }
 
@@ -232,7 +251,8 @@ impl Cells<Row> for NumberCells {
             return Err(format!("is {}, not Float32", array.data_type()));
         };
         for (number, record) in numbers.iter().zip(records) {
-            if let Some(chunk) = record.block.as_chunks_mut::<4>().0.get_mut(self.position) {
+            let at = self.positions[record.schema];
+            if let Some(chunk) = at.and_then(|at| record.block.as_chunks_mut::<4>().0.get_mut(at)) {
                 *chunk = number.unwrap_or(f32::NAN).to_le_bytes();
             }
         }

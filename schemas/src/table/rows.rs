@@ -132,7 +132,7 @@ pub(super) fn decode<R: 'static>(
     table: &'static str,
     batch: &RecordBatch,
     columns: &[Column<R>],
-    seed: impl Fn() -> R,
+    mut seed: impl FnMut() -> R,
 ) -> Result<Vec<R>, TableError> {
     let mut records: Vec<R> = (0..batch.num_rows()).map(|_| seed()).collect();
     for column in columns {

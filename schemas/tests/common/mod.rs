@@ -11,9 +11,9 @@ use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::table::TopicRecord;
 use schemas::vector::{Scale, VectorField};
 use schemas::{
-    Aggregate, Behaviour, Control, DeadLetter, Duplicate, EntitySums, EntityTiles, EntityVersion, Event,
-    FeatureVector, HourBlock, Label, LateEvent, ModelAnnouncement, Origin, Place, Prediction, Reason, Source,
-    SourceSet, Tick, Ticks, TileBlock, VectorSchema,
+    Aggregate, Behaviour, Control, DeadLetter, Declaration, Duplicate, EntitySums, EntityTiles,
+    EntityVersion, Event, FeatureVector, HourBlock, Label, LateEvent, ModelAnnouncement, Origin, Place,
+    Prediction, Reason, Source, SourceSet, Tick, Ticks, TileBlock, VectorSchema,
 };
 
 /// Often empty, sometimes odd.
@@ -131,6 +131,9 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
                 Control::Entities(EntityVersion { version_ms, layout, part, last, blocks })
             }
         ),
+        text().prop_map(|text| {
+            Control::Declared(Declaration { fingerprint: Declaration::fingerprint_of(&text), text })
+        }),
     ]
 }
 

@@ -117,13 +117,21 @@ impl Deployment {
 
     /// Starts a service as a process of its own.
     pub fn start(&self, service: &'static str) -> Service<'_> {
-        Service { deployment: self, name: service, child: self.spawn(service) }
+        self.start_with(service, &[])
     }
 
-    fn spawn(&self, service: &str) -> Child {
+    /// The same, with more arguments.
+    pub fn start_with(&self, service: &'static str, more: &[&str]) -> Service<'_> {
+        let more: Vec<String> = more.iter().map(ToString::to_string).collect();
+        let child = self.spawn(service, &more);
+        Service { deployment: self, name: service, more, child }
+    }
+
+    fn spawn(&self, service: &str, more: &[String]) -> Child {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.log(service)).expect("a log file");
-        self.command(&[service]).stdout(Stdio::null()).stderr(log).spawn().expect("the service starts")
+        let arguments: Vec<&str> = [service].into_iter().chain(more.iter().map(String::as_str)).collect();
+        self.command(&arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the service starts")
     }
 
     fn log(&self, service: &str) -> PathBuf {
@@ -148,6 +156,7 @@ pub struct Service<'a> {
     deployment: &'a Deployment,
     /// Its subcommand.
     pub name: &'static str,
+    more: Vec<String>,
     child: Child,
 }
 
@@ -156,7 +165,7 @@ impl Service<'_> {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("and is gone");
-        self.child = self.deployment.spawn(self.name);
+        self.child = self.deployment.spawn(self.name, &self.more);
     }
 
     /// Sends a signal, by its name without SIG.

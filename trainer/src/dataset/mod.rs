@@ -7,6 +7,7 @@ mod training;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::slice;
 
 use arrow::compute::filter_record_batch;
 use lake::{Order, ScanOptions, Table};
@@ -338,7 +339,7 @@ fn read_vectors(
             path: format!("table {}", features::NAME),
             what: error.to_string(),
         })?;
-        for vector in features::decode(&batch, want.schema)? {
+        for vector in features::decode(&batch, slice::from_ref(want.schema))? {
             let Some(index) = drawn.selection.find(vector.place) else { continue };
             let outcome = drawn.selection.targets[index].outcome(drawn.selection.clock_ms);
             take(vector, drawn.roles[index], outcome)?;

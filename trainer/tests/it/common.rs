@@ -180,7 +180,7 @@ impl World {
         };
         self.written.vectors = self.vectors.len();
         self.written.labels = self.labels.len();
-        append(store, features::NAME, table::features::encoder(&schema()), &vectors, commits).await;
+        append(store, features::NAME, table::features::encoder(&[schema()]), &vectors, commits).await;
         append(store, labels::NAME, table::labels::encoder(), &labels, commits).await;
     }
 }

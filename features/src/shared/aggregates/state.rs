@@ -48,7 +48,7 @@ impl Aggregates {
         }
         let mut aggregates = Self::new(plan, partitions);
         let (texts, subjects) = (Interner::read_head(&mut input)?, Subjects::read_head(&mut input)?);
-        let image = Image::read(input.bytes()?, |_| Ok(()))?;
+        let image = Image::read(input.bytes()?, |_| Ok(true))?;
         aggregates.texts = Interner::read_from(texts, &image)?;
         aggregates.subjects = Subjects::read_from(subjects, &image, false, &aggregates.texts)?;
         if input.len()? != partitions {
