@@ -16,20 +16,12 @@ use crate::append::{Appended, Progress};
 use crate::clock::instant;
 use crate::encode::places;
 use crate::error::{Error, Result};
+use crate::ledger::{Ledger, Move};
 use crate::table::{Table, app_id};
 use crate::{Config, telemetry};
 
 /// Times that a batch meets another writer of the same partitions before that is an error.
 const RIVALS: usize = 16;
-
-/// Where one partition stands.
-#[derive(Debug, Clone, Copy, Default)]
-struct Position {
-    /// In the table.
-    committed: Option<i64>,
-    /// After what is in the table and in the batch; `None` before anything is known.
-    next: Option<i64>,
-}
 
 /// Writes one table, its rows made by an encoder.
 pub struct Writer<E: RowEncoder + ?Sized = dyn RowEncoder> {
@@ -37,7 +29,7 @@ pub struct Writer<E: RowEncoder + ?Sized = dyn RowEncoder> {
     topic: Arc<str>,
     encoder: Box<E>,
     config: Config,
-    positions: BTreeMap<i32, Position>,
+    ledger: Ledger,
     /// Rows that left the encoder and are not known to be committed.
     batch: Option<RecordBatch>,
     bytes: u64,
@@ -65,7 +57,7 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
             topic,
             encoder,
             config: config.clone(),
-            positions: BTreeMap::new(),
+            ledger: Ledger::default(),
             batch: None,
             bytes: 0,
             rows_since: None,
@@ -91,14 +83,14 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
     pub async fn restore(&mut self, partitions: i32) -> Result<Vec<Option<i64>>> {
         let committed = self.table.positions(&self.topic, partitions).await?;
         for (partition, committed) in (0..).zip(&committed) {
-            self.positions.insert(partition, Position { committed: *committed, next: *committed });
+            self.ledger.restore(partition, *committed);
         }
         Ok(committed)
     }
 
     /// The offset that a partition is read from, where nothing of it has been committed yet.
     pub fn begin(&mut self, partition: i32, offset: i64) {
-        self.positions.entry(partition).or_default().next.get_or_insert(offset);
+        self.ledger.begin(partition, offset);
     }
 
     /// Takes a record. One that is in already is dropped.
@@ -123,19 +115,17 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
         bytes: u64,
         append: impl FnOnce(&mut E) -> std::result::Result<bool, DecodeError>,
     ) -> Result<()> {
-        let Place { partition, offset } = place;
-        let position = self.positions.entry(partition).or_default();
-        if position.next.is_some_and(|next| offset < next) {
+        if !self.ledger.is_new(place) {
             return Ok(());
         }
         let taken = append(&mut self.encoder).map_err(|source| Error::Record {
             table: self.table.name().to_owned(),
             topic: self.topic.to_string(),
-            partition,
-            offset,
+            partition: place.partition,
+            offset: place.offset,
             source,
         })?;
-        position.next = Some(offset + 1);
+        self.ledger.take(place);
         if taken {
             self.bytes += bytes;
             self.rows_since.get_or_insert_with(instant);
@@ -146,9 +136,7 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
 
     /// Everything before the offset was pushed; what lies between is no record.
     pub fn advance(&mut self, partition: i32, offset: i64) {
-        let position = self.positions.entry(partition).or_default();
-        if position.next.is_some_and(|next| next < offset) {
-            position.next = Some(offset);
+        if self.ledger.advance(partition, offset) {
             self.moved_since.get_or_insert_with(instant);
         }
     }
@@ -180,14 +168,7 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
 
     /// Per partition, the offset before which everything that belongs in the table is in it.
     pub fn reached(&self) -> BTreeMap<i32, i64> {
-        let quiet = self.waiting() == 0;
-        self.positions
-            .iter()
-            .filter_map(|(partition, position)| {
-                let reached = if quiet { position.next } else { position.committed };
-                reached.map(|offset| (*partition, offset))
-            })
-            .collect()
+        self.ledger.reached(self.waiting() == 0)
     }
 
     /// Commits what waits and the positions. On an error nothing is lost: call it again.
@@ -248,21 +229,14 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
     }
 
     fn progress(&self) -> Vec<Progress> {
-        self.positions
-            .iter()
-            .filter(|(_, position)| position.next != position.committed)
-            .filter_map(|(partition, position)| {
-                let app = app_id(&self.topic, *partition);
-                position.next.map(|next| Progress { app, from: position.committed, next })
-            })
-            .collect()
+        let app = |partition| app_id(&self.topic, partition);
+        let moves = self.ledger.moves();
+        moves.map(|Move { partition, from, next }| Progress { app: app(partition), from, next }).collect()
     }
 
     fn settle(&mut self, progress: &[Progress]) {
         if !progress.is_empty() {
-            for position in self.positions.values_mut() {
-                position.committed = position.next;
-            }
+            self.ledger.settle();
         }
         self.batch = None;
         self.bytes = 0;
@@ -273,19 +247,16 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
     /// Takes the positions from the table and drops the rows that are in.
     async fn reload(&mut self) -> Result<()> {
         self.table.refresh().await?;
-        for (partition, position) in &mut self.positions {
-            position.committed = self.table.committed(&app_id(&self.topic, *partition)).await?;
-            position.next = position.next.max(position.committed);
+        for partition in self.ledger.partitions() {
+            let committed = self.table.committed(&app_id(&self.topic, partition)).await?;
+            self.ledger.reload(partition, committed);
         }
         let Some(batch) = self.batch.take() else { return Ok(()) };
         let (partitions, offsets) = places(self.table.name(), &batch)?;
         let keep: BooleanArray = partitions
             .iter()
             .zip(offsets)
-            .map(|(partition, offset)| {
-                let committed = self.positions.get(partition).and_then(|position| position.committed);
-                Some(committed.is_none_or(|committed| *offset >= committed))
-            })
+            .map(|(&partition, &offset)| Some(!self.ledger.is_in(Place { partition, offset })))
             .collect();
         let rest = filter_record_batch(&batch, &keep).map_err(Error::arrow(self.table.name()))?;
         self.batch = (rest.num_rows() > 0).then_some(rest);

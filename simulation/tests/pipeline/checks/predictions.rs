@@ -1,0 +1,58 @@
+//! I3: one prediction per vector, recomputed to the bit.
+
+use std::collections::BTreeMap;
+
+use ingest::partitioner::partition_of;
+use schemas::prediction::Status;
+use schemas::{Codec, Json, Prediction};
+use scorer::{Fallback, Scorer, Vector};
+use simulation::Broker;
+
+use super::{Checked, decode};
+use crate::models::of_version;
+use crate::pipeline::{PARTS, Parts};
+
+pub(super) fn check(broker: &Broker, checked: &mut Checked) -> Result<(), String> {
+    let Parts { names, schema, scorer: config, .. } = &*PARTS;
+    let scorer = Scorer::new(config, Fallback::new(&config.fallback, schema));
+    let mut found = BTreeMap::new();
+    let partitions = broker.partitions(&names.predictions);
+    for of in &partitions {
+        for record in broker.all(of) {
+            let value = record.value.clone().unwrap();
+            let prediction: Prediction =
+                Json::decode(&value).map_err(|error| format!("I3: {of}: {error}"))?;
+            let place = (prediction.place.partition, prediction.vector_offset);
+            let key = record.key.clone().unwrap_or_default();
+            if key != prediction.campaign || partition_of(&key, partitions.len() as i32) != of.partition {
+                return Err(format!("I3: {of} offset {}: under the key {key:?}", record.offset));
+            }
+            if found.insert(place, (prediction, value)).is_some() {
+                return Err(format!("I3: the vector at {place:?} has a second prediction in {of}"));
+            }
+        }
+    }
+    for of in broker.partitions(&names.feature_vectors) {
+        for record in broker.all(&of) {
+            let place = (of.partition, record.offset);
+            let (stored, bytes) = found
+                .remove(&place)
+                .ok_or_else(|| format!("I3: the vector at {place:?} has no prediction"))?;
+            let vector = Vector { vector: decode(&record), offset: record.offset };
+            let made = scorer.score(
+                of_version(&stored.model_version),
+                std::slice::from_ref(&vector),
+                stored.scored_ms,
+            );
+            if Json::to_vec(&made[0]) != bytes {
+                return Err(format!("I3: {stored:?} is recomputed as {:?}", made[0]));
+            }
+            checked.predictions += 1;
+            checked.by_models += u64::from(stored.status == Status::Scored);
+        }
+    }
+    match found.keys().next() {
+        None => Ok(()),
+        Some(place) => Err(format!("I3: there is no vector at {place:?}")),
+    }
+}

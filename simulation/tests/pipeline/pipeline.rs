@@ -1,0 +1,155 @@
+//! The services as they are deployed, made small: two partitions a topic, two workers a service,
+//! windows of minutes.
+
+use std::sync::{Arc, LazyLock};
+
+use ingest::{Catalogue, PseudonymKey, RawPartitions, SharedCatalogue};
+use runtime::core::Delivery;
+use runtime::processor::ProcessorFactory;
+use schemas::VectorSchema;
+use schemas::topic::Names;
+use scorer::Slot;
+use serde::de::DeserializeOwned;
+use simulation::{Broker, Cluster};
+
+/// The services with their workers, each its own group.
+pub(crate) const SERVICES: [&str; 4] = ["ingest", "features", "merge", "scorer"];
+/// Workers of a service.
+pub(crate) const WORKERS: usize = 2;
+
+const RAW: RawPartitions = RawPartitions { views: 2, clicks: 2, purchases: 1 };
+const PARTITIONS: i32 = 2;
+
+/// Short enough that labels fall, tiles close and hours end within the few hours of event time that a run
+/// covers; two timers a record, so that labels wait behind one another across every fault.
+const FEATURES: &str = r#"
+windows = ["1m", "10m", "1h"]
+last_n = 4
+click_window = "10m"
+purchase_window = "1h"
+dedupe_horizon = "30m"
+dedupe_events = 64
+exact_events = 64
+timers_per_record = 2
+aggregate_horizon = "2h"
+shared_tile = "10m"
+[entities.user]
+distinct = ["view.item"]
+[entities.user_campaign]
+windows = ["10m", "1h"]
+[entities.user_category]
+windows = ["1h", "session:10m"]
+[entities.item]
+windows = ["1h"]
+seconds_since = ["view"]
+[entities.campaign]
+windows = ["10m", "1h"]
+"#;
+
+/// Ticks come often, sources fall idle within a few polls, and the merge holds little: each of these is
+/// met many times in a run.
+const INGEST: &str = r#"
+tick_interval = "20ms"
+idle_polls = 3
+merge_records = 16
+merge_wait = "100ms"
+"#;
+
+/// What all runs share: compiled once.
+pub(crate) struct Parts {
+    pub(crate) names: Names,
+    /// By the wall clock, and by the data's own.
+    ingest: [ingest::Factory; 2],
+    pub(crate) features: features::Factory,
+    pub(crate) merge: features::MergeFactory,
+    pub(crate) scorer: scorer::Config,
+    pub(crate) schema: VectorSchema,
+}
+
+pub(crate) static PARTS: LazyLock<Parts> = LazyLock::new(|| {
+    let names = Names::new("");
+    let key = PseudonymKey::new("k1", vec![7; 32]).unwrap();
+    let ingest = ["wall", "data"].map(|clock| {
+        let changes = format!("clock = {clock:?}\n{INGEST}");
+        let config: ingest::Config = section("ingest", ingest::DEFAULTS, &changes);
+        let catalogue = SharedCatalogue::new(Catalogue::new(&config));
+        ingest::factory(&config, names.clone(), RAW, PARTITIONS, &key, catalogue).unwrap()
+    });
+    let config: features::Config = section("features", features::DEFAULTS, FEATURES);
+    let features = features::factory(&config, &names).unwrap();
+    Parts {
+        ingest,
+        merge: features::merge_factory(&config, &names, PARTITIONS as usize).unwrap(),
+        scorer: section("scorer", scorer::DEFAULTS, "micro_batch = 3"),
+        schema: features.plan().vector_schema(),
+        features,
+        names,
+    }
+});
+
+/// A section of the config: its defaults with changes.
+pub(crate) fn section<T: DeserializeOwned>(name: &str, defaults: &str, changes: &str) -> T {
+    let mut defaults: toml::Table = defaults.parse().unwrap();
+    let mut section = defaults.remove(name).unwrap();
+    overlay(&mut section, toml::Value::Table(changes.parse().unwrap()));
+    section.try_into().unwrap()
+}
+
+fn overlay(under: &mut toml::Value, over: toml::Value) {
+    match (under, over) {
+        (toml::Value::Table(under), toml::Value::Table(over)) => {
+            for (key, value) in over {
+                overlay(under.entry(key).or_insert(toml::Value::Table(toml::Table::new())), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+/// Topics and services, no worker yet; the scorer serves what is in `slot`.
+pub(crate) fn cluster(seed: u64, slot: &Slot) -> Cluster {
+    let Parts { names, .. } = &*PARTS;
+    let mut broker = Broker::new(ingest::partitioner::partition_of);
+    for (topic, partitions) in [
+        (&names.views, RAW.views),
+        (&names.clicks, RAW.clicks),
+        (&names.purchases, RAW.purchases),
+        (&names.entity_tiles, 1),
+        (&names.events, PARTITIONS),
+        (&names.late_events, PARTITIONS),
+        (&names.dead_letters, PARTITIONS),
+        (&names.feature_vectors, PARTITIONS),
+        (&names.labels, PARTITIONS),
+        (&names.duplicates, PARTITIONS),
+        (&names.aggregates, PARTITIONS),
+        (&names.predictions, PARTITIONS),
+    ] {
+        broker.create(topic, partitions);
+    }
+    let mut cluster = Cluster::new(broker, seed);
+    let scorer = scorer::Factory::new(&PARTS.scorer, &PARTS.schema, names, slot.clone());
+    let factories: [Arc<dyn ProcessorFactory>; 4] = [
+        Arc::new(PARTS.ingest[usize::from(!by_wall_clock(seed))].clone()),
+        Arc::new(PARTS.features.clone()),
+        Arc::new(PARTS.merge.clone()),
+        Arc::new(scorer),
+    ];
+    for (service, factory) in SERVICES.into_iter().zip(factories) {
+        cluster.add_service(service, factory, Delivery::ExactlyOnce);
+    }
+    cluster
+}
+
+/// Whether ingest believes the wall clock in this run: one in three.
+pub(crate) fn by_wall_clock(seed: u64) -> bool {
+    seed.is_multiple_of(3)
+}
+
+/// Starts all workers.
+pub(crate) fn start(cluster: &mut Cluster) {
+    for worker in 0..WORKERS {
+        for service in SERVICES {
+            cluster.start(service, &format!("{service}-{worker}"));
+        }
+    }
+}
