@@ -215,7 +215,8 @@ pub(crate) fn declared_in(bytes: &[u8]) -> Result<&str, SnapshotError> {
     if bytes.first() != Some(&(Part::Head as u8)) {
         return Err(format);
     }
-    let image = Image::read(bytes, |head| Ok(Start::read(&mut Reader::new(head))?.whole))?;
+    // The last head says it, of changes without what they are changes of, too.
+    let image = Image::read(bytes, |_| Ok(true))?;
     Ok(Start::read(&mut Reader::new(image.head().ok_or(format)?))?.declared)
 }
 

@@ -154,7 +154,7 @@ fn newest(context: &Context, first: &Declarations) -> Result<Option<(i64, Declar
         let Some(bytes) = context.store.get_blocking(&path)? else { continue };
         let good = Snapshot::decode(&bytes).ok().filter(|found| Some(found.fingerprint) == fingerprint);
         let in_force = good.and_then(|found| {
-            Some((found.positions.first()?.offset, Declarations::in_snapshot(&found.payload).ok()?))
+            Some((found.positions.first()?.offset, Declarations::in_snapshot(&found.payload()).ok()?))
         });
         if in_force.is_some() {
             return Ok(in_force);

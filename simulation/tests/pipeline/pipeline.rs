@@ -127,7 +127,11 @@ pub(crate) fn cluster(seed: u64, slot: &Slot) -> Cluster {
         broker.create(topic, partitions);
     }
     let mut cluster = Cluster::new(broker, seed);
-    let scorer = scorer::Factory::new(&PARTS.scorer, &PARTS.schema, names, slot.clone());
+    // Nothing else is ever declared.
+    let schema_of: scorer::Lookup = Arc::new(|fingerprint| {
+        Ok(Some(&PARTS.schema).filter(|schema| schema.fingerprint() == fingerprint).cloned())
+    });
+    let scorer = scorer::Factory::new(&PARTS.scorer, schema_of, names, slot.clone());
     let factories: [Arc<dyn ProcessorFactory>; 4] = [
         Arc::new(PARTS.ingest[usize::from(!by_wall_clock(seed))].clone()),
         Arc::new(PARTS.features.clone()),

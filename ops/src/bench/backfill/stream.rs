@@ -135,7 +135,7 @@ fn vectors(
     };
     let mut vectors = Vec::new();
     for batch in table.scan_blocking(&options)? {
-        vectors.extend(table::features::decode(&batch?, schema)?);
+        vectors.extend(table::features::decode(&batch?, std::slice::from_ref(schema))?);
     }
     Ok(vectors)
 }

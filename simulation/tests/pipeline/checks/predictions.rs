@@ -14,7 +14,9 @@ use crate::pipeline::{PARTS, Parts};
 
 pub(super) fn check(broker: &Broker, checked: &mut Checked) -> Result<(), String> {
     let Parts { names, schema, scorer: config, .. } = &*PARTS;
-    let scorer = Scorer::new(config, Fallback::new(&config.fallback, schema));
+    let mut fallback = Fallback::new(&config.fallback);
+    fallback.learn(schema.fingerprint(), Some(schema));
+    let scorer = Scorer::new(config, fallback);
     let mut found = BTreeMap::new();
     let partitions = broker.partitions(&names.predictions);
     for of in &partitions {

@@ -32,6 +32,9 @@ pub(super) fn check(broker: &Broker, checked: &mut Checked) -> Result<(), String
             }
             match entry {
                 Entry::Control(Control::Sources(_)) => told.sets.push(value),
+                Entry::Control(Control::Declared(_)) => {
+                    return Err(format!("{}: nobody has declared anything", place()));
+                }
                 Entry::Control(Control::Entities(_)) => told.versions.push(value),
                 Entry::Control(Control::Ticks(ticks)) => {
                     checked.ticks += 1;
