@@ -10,6 +10,7 @@ use runtime::processor::{
     Image, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord,
     UnitId,
 };
+use runtime::spill::Spills;
 use schemas::topic::Names;
 use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 
@@ -26,6 +27,8 @@ use crate::vector::VectorView;
 pub struct Factory {
     plan: Arc<Plan>,
     names: Arc<Names>,
+    /// Where users go who do not fit into memory.
+    spills: Option<Spills>,
 }
 
 /// The factory of the service `features`.
@@ -33,10 +36,16 @@ pub struct Factory {
 /// # Errors
 /// Declarations that cannot be meant.
 pub fn factory(config: &Config, names: &Names) -> Result<Factory, DeclarationError> {
-    Ok(Factory { plan: Arc::new(Plan::compile(config)?), names: Arc::new(names.clone()) })
+    Ok(Factory { plan: Arc::new(Plan::compile(config)?), names: Arc::new(names.clone()), spills: None })
 }
 
 impl Factory {
+    /// Its cores let users go out of memory into these.
+    #[must_use]
+    pub fn spilling(self, spills: Spills) -> Self {
+        Self { spills: Some(spills), ..self }
+    }
+
     /// The plan that its cores follow.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
@@ -69,9 +78,10 @@ impl ProcessorFactory for Factory {
     fn create(&self, unit: UnitId, snapshot: Option<&[u8]>) -> Result<Box<dyn Processor>, StepError> {
         let partition = unit.0 as i32;
         let plan = Arc::clone(&self.plan);
+        let spill = self.spills.as_ref().map(Spills::open).transpose().map_err(StepError::new)?;
         let core = match snapshot {
-            Some(bytes) => Core::restore(plan, partition, bytes).map_err(StepError::new)?,
-            None => Core::new(plan, partition),
+            Some(bytes) => Core::restore_with(plan, partition, bytes, spill).map_err(StepError::new)?,
+            None => Core::spilling(plan, partition, spill),
         };
         Ok(Box::new(Features {
             core,
@@ -94,6 +104,13 @@ struct Features {
     written: usize,
 }
 
+impl Features {
+    /// Nothing may go out of a core that misses a part of its state.
+    fn check(&mut self) -> Result<(), StepError> {
+        self.core.take_failure().map_or(Ok(()), |error| Err(StepError::new(error)))
+    }
+}
+
 impl Processor for Features {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, .. } = input else { return Ok(()) };
@@ -112,9 +129,11 @@ impl Processor for Features {
                 self.core.step(entry, place_of(&record.record), &mut sink);
             }
         }
+        self.check()?;
         let counts = self.core.counts();
         telemetry::folded(self.core.partition(), self.told, counts);
         telemetry::state(self.core.partition(), self.core.users(), self.core.timers(), self.core.clock_ms());
+        telemetry::cold(self.core.partition(), self.core.cold_users());
         if let Some(behind_ms) = self.core.version_behind_ms() {
             let slowest = self.core.slowest_source();
             telemetry::version_behind(self.core.partition(), behind_ms, slowest, &mut self.warned);
@@ -134,15 +153,16 @@ impl Image for Features {
         self.written = 0;
     }
 
-    fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>> {
+    fn next_part(&mut self, bytes: usize) -> Result<Option<Vec<u8>>, StepError> {
         let part = self.core.next_part(bytes);
+        self.check()?;
         if let Some(part) = &part {
             self.written += part.len();
         } else {
             let state_bytes = self.core.state_bytes();
             telemetry::snapshot_taken(self.core.partition(), self.core.users(), self.written, state_bytes);
         }
-        part
+        Ok(part)
     }
 }
 

@@ -97,6 +97,19 @@ impl Context {
         Ok(Arc::new(features::factory(&self.config.features, &self.names)?))
     }
 
+    /// The same, where users go out of memory when there is too little: for the service alone, since the
+    /// place for them is cleared.
+    ///
+    /// # Errors
+    /// Declarations that make no sense, and a place that cannot be made anew.
+    pub fn spilling_features(&self) -> Result<Arc<dyn ProcessorFactory>> {
+        let factory = features::factory(&self.config.features, &self.names)?;
+        Ok(match runtime::spill::Spills::of(&self.config.service, "features")? {
+            Some(spills) => Arc::new(factory.spilling(spills)),
+            None => Arc::new(factory),
+        })
+    }
+
     /// The merge of shared entities.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod leaks;
 mod shared;
 mod shared_cases;
 mod shell;
+mod spill;
 mod state;
 mod summaries;
 mod time_zones;
