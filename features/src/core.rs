@@ -1,13 +1,15 @@
 //! The fold: entries of one partition of `events` in, vectors, labels, duplicates and what it counted out.
 //!
-//! Knows no clock but the one in its input, no I/O and no randomness. Two cores that have folded
-//! the same log are the same to the byte, restarts or not.
+//! Knows no clock but the one in its input, no I/O but the place that it is given for cold users, and no
+//! randomness. Two cores that have folded the same log are the same to the byte, restarts or not; where users
+//! go out of memory, what comes out is.
 
 use std::sync::Arc;
 
 use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, Source};
 
 use crate::block::Logged;
+use crate::cold::Cold;
 use crate::dedupe::Identity;
 use crate::evaluate::evaluate;
 use crate::history::{Ids, NEVER, Read};
@@ -40,7 +42,7 @@ const SWEPT_PER_TICK: usize = 64;
 pub const AHEAD: usize = 16;
 
 /// The fold of one partition.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Core {
     pub(crate) plan: Arc<Plan>,
     /// The declarations in force as a text, where the log is followed in what it declares.
@@ -72,11 +74,14 @@ pub struct Core {
     numbers: Numbers,
     rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
+    pub(crate) logged: Vec<Logged>,
     label: Label,
     /// Of users.
     pub(crate) marks: Marks,
     /// The head of an image of which no part has been given. Not part of the state.
     pub(crate) head: Vec<u8>,
+    /// Users out of memory, where there is a place for them.
+    pub(crate) cold: Option<Cold>,
 }
 
 impl Core {
@@ -102,9 +107,11 @@ impl Core {
             numbers: Numbers::default(),
             rates: Vec::new(),
             values: Vec::new(),
+            logged: Vec::new(),
             label: Label::default(),
             marks: Marks::default(),
             head: Vec::new(),
+            cold: None,
             plan,
         }
     }
@@ -166,8 +173,11 @@ impl Core {
 
     /// Bytes of state, about. Goes over users with many events: for now and then.
     pub fn state_bytes(&self) -> usize {
-        self.users.bytes()
-            + self.labels.bytes()
+        self.users.bytes() + self.bytes_beside_users()
+    }
+
+    pub(crate) fn bytes_beside_users(&self) -> usize {
+        self.labels.bytes()
             + self.texts.bytes()
             + self.subjects.bytes()
             + self.names.bytes()
@@ -351,6 +361,7 @@ impl Core {
         let found = self.names.find(name);
         self.touch(u64::from(found.unwrap_or(self.names.next())));
         if let Some(user) = found {
+            self.warm(user);
             return user;
         }
         let user = self.names.add(name);
@@ -396,12 +407,16 @@ impl Core {
             if !self.users.is_quiet(self.hand as u32, now) {
                 self.forget(self.hand as u32, now, decided_to);
             }
+            if self.cold.is_some() {
+                self.cool(self.hand as u32);
+            }
         }
     }
 
     /// Forgets what has expired of a user, and the user if nothing is left.
     fn forget(&mut self, user: u32, now: i64, decided_to: i64) {
         self.touch(u64::from(user));
+        self.thaw(user);
         let (plan, users) = (&self.plan, &mut self.users);
         let (horizon, click_window) = (plan.config.dedupe_horizon.0, plan.config.click_window.0);
         let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };

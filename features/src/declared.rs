@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use runtime::spill::{SpillError, Spills};
 use schemas::{Control, Declaration, Duplicate, EntityTiles, Entry, Label, Place};
 
 use crate::config::Config;
@@ -38,6 +39,9 @@ pub enum NotFollowed {
     /// The state could not be taken over.
     #[error(transparent)]
     State(#[from] SnapshotError),
+    /// There is no place for users out of memory.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
 }
 
 /// Declarations as a log names them: by the fingerprint of their text.
@@ -129,7 +133,7 @@ impl Declarations {
 
 /// A fold that reads the past by one set of declarations throughout, and decides (labels, repeats, sums of
 /// hours) by those that the log has in force.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reading {
     by: Declarations,
     /// Name of those that it decides by.
@@ -161,7 +165,7 @@ impl Reading {
             && record.fingerprint != self.deciding
         {
             let next = Declarations::read(&record.text)?;
-            self.core = self.core.under(self.by.deciding_as(&next)?)?;
+            self.core = self.core.under(self.by.deciding_as(&next)?, None)?;
             self.deciding = next.fingerprint;
         }
         self.core.step(entry, place, out);
@@ -170,13 +174,15 @@ impl Reading {
 }
 
 /// The fold of one partition under what its log declares.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Declared {
     in_force: Declarations,
     core: Core,
     /// Whether the core has taken another's place since an image was begun: what has changed since the last
     /// whole one is not known.
     is_other: bool,
+    /// Where users of the core in force go out of memory, if they do.
+    spills: Option<Spills>,
     /// Folds whose declarations come into force later, by the offset where they do.
     coming: BTreeMap<i64, Reading>,
 }
@@ -191,14 +197,16 @@ impl Declared {
         first: &Declarations,
         coming: &BTreeMap<i64, Declarations>,
         partition: i32,
+        spills: Option<&Spills>,
     ) -> Result<Self, NotFollowed> {
         let reading = |(offset, declarations): (&i64, &Declarations)| {
             Ok::<_, NotFollowed>((*offset, Reading::new(declarations, first, partition)?))
         };
         let coming = coming.iter().map(reading).collect::<Result<_, _>>()?;
-        let mut core = Core::new(Arc::clone(&first.plan), partition);
+        let spill = spills.map(Spills::open).transpose()?;
+        let mut core = Core::spilling(Arc::clone(&first.plan), partition, spill);
         core.declared = Arc::clone(&first.text);
-        Ok(Self { in_force: first.clone(), core, is_other: false, coming })
+        Ok(Self { in_force: first.clone(), core, is_other: false, spills: spills.cloned(), coming })
     }
 
     /// The core in force.
@@ -252,7 +260,8 @@ impl Declared {
             None if is_kept => &self.core,
             None => return Ok(false),
         };
-        let mut core = core.under(Arc::clone(&next.plan))?;
+        let spill = self.spills.as_ref().map(Spills::open).transpose()?;
+        let mut core = core.under(Arc::clone(&next.plan), spill)?;
         core.counts = self.core.counts;
         core.declared = Arc::clone(&next.text);
         (self.core, self.in_force, self.is_other) = (core, next.clone(), true);
@@ -282,14 +291,20 @@ impl Declared {
         self.core.next_part(bytes)
     }
 
+    /// [`Core::take_failure`].
+    pub fn take_failure(&mut self) -> Option<SpillError> {
+        self.core.take_failure()
+    }
+
     /// The fold as it was when the snapshot was taken.
     ///
     /// # Errors
     /// As [`Core::restore`], and declarations that this build cannot read.
-    pub fn restore(partition: i32, bytes: &[u8]) -> Result<Self, NotFollowed> {
+    pub fn restore(partition: i32, bytes: &[u8], spills: Option<&Spills>) -> Result<Self, NotFollowed> {
         let in_force = Declarations::in_snapshot(bytes)?;
-        let core = Core::restore(Arc::clone(&in_force.plan), partition, bytes)?;
-        Ok(Self { in_force, core, is_other: false, coming: BTreeMap::new() })
+        let spill = spills.map(Spills::open).transpose()?;
+        let core = Core::restore_with(Arc::clone(&in_force.plan), partition, bytes, spill)?;
+        Ok(Self { in_force, core, is_other: false, spills: spills.cloned(), coming: BTreeMap::new() })
     }
 
     /// [`Core::look_ahead`] of the core in force.

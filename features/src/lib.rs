@@ -11,6 +11,7 @@ mod by_click;
 mod by_item;
 mod change;
 mod clicks;
+mod cold;
 mod config;
 mod core;
 mod declare;

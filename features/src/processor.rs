@@ -12,6 +12,7 @@ use runtime::processor::{
     Image, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord,
     UnitId,
 };
+use runtime::spill::Spills;
 use schemas::topic::Names;
 use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 
@@ -33,6 +34,8 @@ pub struct Factory {
     first: Declarations,
     names: Arc<Names>,
     heard: Heard,
+    /// Where users go who do not fit into memory.
+    spills: Option<Spills>,
 }
 
 /// The factory of the service `features`; `config` is what was declared before the log declared anything.
@@ -40,10 +43,17 @@ pub struct Factory {
 /// # Errors
 /// Declarations that cannot be meant.
 pub fn factory(config: &Config, names: &Names) -> Result<Factory, NotFollowed> {
-    Ok(Factory { first: Declarations::of(config)?, names: Arc::new(names.clone()), heard: Heard::default() })
+    let (first, names) = (Declarations::of(config)?, Arc::new(names.clone()));
+    Ok(Factory { first, names, heard: Heard::default(), spills: None })
 }
 
 impl Factory {
+    /// Its cores let users go out of memory into these.
+    #[must_use]
+    pub fn spilling(self, spills: Spills) -> Self {
+        Self { spills: Some(spills), ..self }
+    }
+
     /// The plan that its cores follow before the log declares anything.
     pub fn plan(&self) -> &Arc<Plan> {
         self.first.plan()
@@ -83,8 +93,13 @@ impl ProcessorFactory for Factory {
                     "declarations come after it that read the log from its beginning",
                 ));
             }
-            Some(bytes) => Declared::restore(partition, bytes),
-            None => Declared::new(&self.first, coming.unwrap_or(&BTreeMap::new()), partition),
+            Some(bytes) => Declared::restore(partition, bytes, self.spills.as_ref()),
+            None => Declared::new(
+                &self.first,
+                coming.unwrap_or(&BTreeMap::new()),
+                partition,
+                self.spills.as_ref(),
+            ),
         };
         Ok(Box::new(Features {
             declared: declared.map_err(StepError::new)?,
@@ -109,6 +124,13 @@ struct Features {
     warned: bool,
     /// Bytes of the image under way that have been given.
     written: usize,
+}
+
+impl Features {
+    /// Nothing may go out of a core that misses a part of its state.
+    fn check(&mut self) -> Result<(), StepError> {
+        self.declared.take_failure().map_or(Ok(()), |error| Err(StepError::new(error)))
+    }
 }
 
 impl Processor for Features {
@@ -139,6 +161,7 @@ impl Processor for Features {
                 telemetry::declared(place, before, self.declared.in_force().fingerprint());
             }
         }
+        self.check()?;
         if awaited && !self.declared.awaits() {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.unit);
         }
@@ -146,6 +169,7 @@ impl Processor for Features {
         let counts = core.counts();
         telemetry::folded(partition, self.told, counts);
         telemetry::state(partition, core.users(), core.timers(), core.clock_ms());
+        telemetry::cold(partition, core.cold_users());
         if let Some(behind_ms) = core.version_behind_ms() {
             telemetry::version_behind(partition, behind_ms, core.slowest_source(), &mut self.warned);
         }
@@ -165,15 +189,16 @@ impl Image for Features {
         self.written = 0;
     }
 
-    fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>> {
+    fn next_part(&mut self, bytes: usize) -> Result<Option<Vec<u8>>, StepError> {
         let part = self.declared.next_part(bytes);
+        self.check()?;
         if let Some(part) = &part {
             self.written += part.len();
         } else {
             let core = self.declared.core();
             telemetry::snapshot_taken(core.partition(), core.users(), self.written, core.state_bytes());
         }
-        part
+        Ok(part)
     }
 }
 

@@ -21,6 +21,8 @@ const PAGE_WORDS: usize = 4_096;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slabs {
     classes: Vec<Class>,
+    /// Words of all pages.
+    words: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +55,10 @@ impl Slabs {
         for class in self.classes.len()..=class {
             self.classes.push(Class::new((class + 1) * STEP));
         }
-        let slot = self.classes[class].push();
+        let blocks = &mut self.classes[class];
+        let before = blocks.page_words();
+        let slot = blocks.push();
+        self.words += blocks.page_words() - before;
         assert!(slot < 1 << SLOT_BITS, "a partition's users fill 2^26 blocks of one size");
         (class as u32) << SLOT_BITS | slot as u32
     }
@@ -70,7 +75,9 @@ impl Slabs {
             words.copy_from_slice(&blocks.pages[from.0][from.1..][..blocks.words]);
             blocks.pages[to.0][to.1..][..blocks.words].copy_from_slice(words);
         }
+        let before = blocks.page_words();
         blocks.pop();
+        self.words -= before - blocks.page_words();
         let moved = || Moved {
             owner: self.get(handle)[OWNER],
             from: (class as u32) << SLOT_BITS | last as u32,
@@ -95,11 +102,8 @@ impl Slabs {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        let pages = |class: &Class| {
-            class.pages.iter().map(|page| size_of_val(&**page)).sum::<usize>()
-                + class.pages.capacity() * size_of::<Box<[u32]>>()
-        };
-        self.classes.iter().map(pages).sum()
+        let lists = self.classes.iter().map(|class| class.pages.capacity() * size_of::<Box<[u32]>>());
+        self.words * size_of::<u32>() + lists.sum::<usize>()
     }
 }
 
@@ -110,6 +114,10 @@ fn split(handle: u32) -> (usize, usize) {
 impl Class {
     fn new(words: usize) -> Self {
         Self { pages: Vec::new(), used: 0, words, shift: (PAGE_WORDS / words).ilog2() }
+    }
+
+    fn page_words(&self) -> usize {
+        self.pages.len() * (self.words << self.shift)
     }
 
     /// Page and first word of a slot.

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use runtime::spill::Spill;
 use schemas::EventClock;
 
 use crate::answers::Answers;
@@ -21,7 +22,6 @@ use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::subjects::Subjects;
-use crate::users::Users;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
@@ -91,8 +91,12 @@ impl Core {
 
     /// The same state by another plan, which must shape it alike: whatever was derived from the old one is
     /// derived anew.
-    pub(crate) fn under(&self, plan: Arc<Plan>) -> Result<Self, SnapshotError> {
-        let mut core = Self::restore(plan, self.partition, &self.snapshot())?;
+    pub(crate) fn under(
+        &self,
+        plan: Arc<Plan>,
+        spill: Option<Box<dyn Spill>>,
+    ) -> Result<Self, SnapshotError> {
+        let mut core = Self::restore_with(plan, self.partition, &self.snapshot(), spill)?;
         core.counts = self.counts;
         Ok(core)
     }
@@ -102,6 +106,19 @@ impl Core {
     /// # Errors
     /// Bytes that are no snapshot, damaged, or of another format, state or partition.
     pub fn restore(plan: Arc<Plan>, partition: i32, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        Self::restore_with(plan, partition, bytes, None)
+    }
+
+    /// The same, where users go out of memory as soon as there is too little.
+    ///
+    /// # Errors
+    /// As [`Core::restore`].
+    pub fn restore_with(
+        plan: Arc<Plan>,
+        partition: i32,
+        bytes: &[u8],
+        spill: Option<Box<dyn Spill>>,
+    ) -> Result<Self, SnapshotError> {
         let format = SnapshotError::Format { known: FORMAT };
         if bytes.first() != Some(&(Part::Head as u8)) {
             return Err(format);
@@ -115,47 +132,60 @@ impl Core {
         let subjects = Subjects::read_from(subjects, &image, plan.is_wide(), &texts)?;
         let counts = (texts.slots(), subjects.slots());
         let (mut names, count) = Names::read_head(&mut head)?;
-        let mut users = Users::new();
-        let mut scratch = Vec::new();
+        let mut core = Self::new(plan, partition);
+        (core.clock, core.texts, core.subjects) = (clock, texts, subjects);
+        core.declared = declared.into();
+        core.spill_to(spill);
         for chunk in image.chunks(Part::Users, 0..count as u64) {
             let (user, mut input) = chunk?;
             let user = user as u32;
             names.read_name(&mut input)?;
-            if user as usize == users.len() {
-                users.push();
+            if user as usize == core.users.len() {
+                core.users.push();
             }
-            users.read_history(user, &mut input, &plan, (counts.0, &subjects), &mut scratch)?;
-            if input.bool()? {
-                let extra = users.extra_or_new(user);
-                extra.seen = Seen::read_from(&mut input)?;
-                extra.answers = Answers::read_from(&mut input, counts)?;
-            }
+            core.read_user(user, &mut input)?;
             input.end()?;
+            core.cool(user);
         }
         if !names.is_sound() {
             return Err(head.damaged());
         }
-        let labels = Labels::read_from(&mut head, &image, &mut users, counts, &plan)?;
-        let hours = OpenHours::read_from(&mut head, &texts, &subjects)?;
-        let tiles = OpenTiles::read_from(&mut head, texts.slots())?;
-        let versions = Versions::read_from(&mut head, texts.slots(), &plan)?;
-        let hand = head.uint()? as usize;
-        if hand >= users.len() || !head.at_end() {
+        core.names = names;
+        let plan = Arc::clone(&core.plan);
+        core.labels = Labels::read_from(&mut head, &image, &mut core.users, counts, &plan)?;
+        core.hours = OpenHours::read_from(&mut head, &core.texts, &core.subjects)?;
+        core.tiles = OpenTiles::read_from(&mut head, counts.0)?;
+        core.versions = Versions::read_from(&mut head, counts.0, &plan)?;
+        core.hand = head.uint()? as usize;
+        if core.hand >= core.users.len() || !head.at_end() {
             return Err(head.damaged());
         }
-        let mut core = Self::new(plan, partition);
-        core.declared = declared.into();
-        core.clock = clock;
-        core.texts = texts;
-        core.subjects = subjects;
-        core.names = names;
-        core.users = users;
-        core.labels = labels;
-        core.hours = hours;
-        core.tiles = tiles;
-        core.versions = versions;
-        core.hand = hand;
         Ok(core)
+    }
+
+    /// Writes what is held of a user, but for the name and open views.
+    pub(crate) fn write_user(&self, user: u32, out: &mut Writer) {
+        self.users.write_history(user, &self.plan, out);
+        let extra =
+            self.users.extra(user).filter(|extra| !extra.seen.is_empty() || !extra.answers.is_empty());
+        out.bool(extra.is_some());
+        if let Some(extra) = extra {
+            extra.seen.write(out);
+            extra.answers.write(out);
+        }
+    }
+
+    /// Reads what [`Self::write_user`] wrote, of a user of whom nothing is in memory.
+    pub(crate) fn read_user(&mut self, user: u32, input: &mut Reader<'_>) -> Result<(), SnapshotError> {
+        let counts = (self.texts.slots(), self.subjects.slots());
+        let known = (counts.0, &self.subjects);
+        self.users.read_history(user, input, &self.plan, known, &mut self.logged)?;
+        if input.bool()? {
+            let extra = self.users.extra_or_new(user);
+            extra.seen = Seen::read_from(input)?;
+            extra.answers = Answers::read_from(input, counts)?;
+        }
+        Ok(())
     }
 
     fn write_clock(&self, out: &mut Writer) {
@@ -195,13 +225,10 @@ impl Chunks for Core {
     fn write_chunk(&self, number: u64, out: &mut Writer) {
         let user = number as u32;
         self.names.write_name(user, out);
-        self.users.write_history(user, &self.plan, out);
-        let extra =
-            self.users.extra(user).filter(|extra| !extra.seen.is_empty() || !extra.answers.is_empty());
-        out.bool(extra.is_some());
-        if let Some(extra) = extra {
-            extra.seen.write(out);
-            extra.answers.write(out);
+        if self.users.is_cold(user) {
+            self.write_cold(user, out);
+        } else {
+            self.write_user(user, out);
         }
     }
 }

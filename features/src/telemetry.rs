@@ -57,6 +57,11 @@ pub(crate) fn state(partition: i32, users: usize, timers: usize, clock_ms: Optio
     }
 }
 
+/// How many users of a partition are out of memory.
+pub(crate) fn cold(partition: i32, users: usize) {
+    metrics::gauge!("salience_features_cold_users", "partition" => partition.to_string()).set(users as f64);
+}
+
 /// A snapshot was taken.
 pub(crate) fn snapshot_taken(partition: i32, users: usize, snapshot_bytes: usize, state_bytes: usize) {
     let label = partition.to_string();

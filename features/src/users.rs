@@ -22,13 +22,16 @@ const MOST_AHEAD: usize = 4;
 pub(crate) struct Head {
     /// Up to when there is nothing to forget. Not part of the state: a look at what is held gives it.
     quiet: Quiet,
-    /// Block of the newest events; [`NONE`] where there is none.
+    /// Block of the newest events; [`NONE`] where there is none, and [`COLD`] where it is not in memory.
     pub(crate) log: u32,
     /// The newest view whose purchase window is open.
     pub(crate) views: Link,
     /// Number of what only some have; [`NONE`] where there is none.
     extra: u32,
 }
+
+/// In the place of the newest block: the user is out of memory, but for open views.
+const COLD: u32 = NONE - 1;
 
 const EMPTY_HEAD: Head = Head { quiet: Quiet(u32::MAX), log: NONE, views: Link::NONE, extra: NONE };
 
@@ -120,7 +123,7 @@ impl Users {
     /// The user's head, or the empty user's for a number that is not there.
     pub(crate) fn look_ahead<const N: usize>(&self, users: [u32; N]) {
         let heads = users.map(|user| *self.heads.get(user as usize).unwrap_or(&EMPTY_HEAD));
-        let logs = heads.map(|head| if head.log == NONE { &[][..] } else { self.blocks.get(head.log) });
+        let logs = heads.map(|head| if head.log >= COLD { &[][..] } else { self.blocks.get(head.log) });
         // One word of each cache line.
         let lines = |block: &[u32]| block.chunks(LINE_WORDS).fold(0, |sum, line| sum ^ line[0]);
         std::hint::black_box(logs.map(lines));
@@ -190,6 +193,44 @@ impl Users {
         self.heads[user as usize].quiet = Quiet::until(time_ms);
     }
 
+    /// Whether the user is out of memory.
+    pub(crate) fn is_cold(&self, user: u32) -> bool {
+        self.head(user).log == COLD
+    }
+
+    /// Whether the user can go out of memory: has events, and nothing that a decision could ask for.
+    pub(crate) fn can_cool(&self, user: u32) -> bool {
+        self.head(user).log < COLD && self.extra(user).is_none_or(|extra| extra.answers.is_empty())
+    }
+
+    /// Time of the user's newest event; the least where none is in memory.
+    pub(crate) fn last_event_ms(&self, user: u32) -> i64 {
+        self.blocks_of(user).next().map_or(i64::MIN, Block::last_ms)
+    }
+
+    /// Drops the user from memory, but for open views.
+    pub(crate) fn cool(&mut self, user: u32) {
+        while self.oldest(user) < COLD {
+            let handle = self.oldest(user);
+            // Out of its place first: freeing a block looks for handles there.
+            match self.extra_mut(user) {
+                Some(extra) if !extra.older.is_empty() => drop(extra.older.pop_front()),
+                _ => self.head_mut(user).log = COLD,
+            }
+            self.free_block(handle);
+        }
+        if let Some(extra) = self.extra_mut(user) {
+            *extra = Extra::default();
+        }
+        self.drop_empty_extra(user);
+    }
+
+    /// A user who was out of memory is about to be read back.
+    pub(crate) fn warm(&mut self, user: u32) {
+        debug_assert!(self.is_cold(user), "who is in memory would be lost");
+        self.head_mut(user).log = NONE;
+    }
+
     /// Frees a block. The block that takes its place is found again by its owner.
     pub(crate) fn free_block(&mut self, handle: u32) {
         let Some(Moved { owner, from, to }) = self.blocks.free(handle) else { return };
@@ -208,7 +249,7 @@ impl Users {
 
     /// The user's blocks, newest first.
     pub(crate) fn blocks_of(&self, user: u32) -> impl DoubleEndedIterator<Item = Block<'_>> {
-        let newest = Some(self.head(user).log).filter(|log| *log != NONE);
+        let newest = Some(self.head(user).log).filter(|log| *log < COLD);
         let older = self.extra(user).map(|extra| extra.older.iter().rev().copied());
         newest.into_iter().chain(older.into_iter().flatten()).map(|handle| Block(self.blocks.get(handle)))
     }
@@ -219,13 +260,23 @@ impl Users {
         older.copied().unwrap_or(self.head(user).log)
     }
 
-    /// Bytes held, about. Goes over all extras.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes of the user's extra.
+    pub(crate) fn extra_bytes(&self, user: u32) -> usize {
+        self.extra(user).map_or(0, Extra::bytes)
+    }
+
+    /// Bytes held, about, but for what is in extras.
+    pub(crate) fn outer_bytes(&self) -> usize {
         self.heads.capacity() * size_of::<Head>()
             + self.extras.capacity() * size_of::<Extra>()
+            + self.blocks.bytes()
+    }
+
+    /// Bytes held, about. Goes over all extras.
+    pub(crate) fn bytes(&self) -> usize {
+        self.outer_bytes()
             + self.extras.iter().map(Extra::bytes).sum::<usize>()
             + self.free_extras.capacity() * size_of::<u32>()
-            + self.blocks.bytes()
     }
 }
 

@@ -98,6 +98,20 @@ impl Context {
         Ok(Arc::new(features::factory(first.plan().config(), &self.names)?))
     }
 
+    /// The same, where users go out of memory when there is too little: for the service alone, since the
+    /// place for them is cleared.
+    ///
+    /// # Errors
+    /// Declarations that make no sense, and a place that cannot be made anew.
+    pub fn spilling_features(&self) -> Result<Arc<dyn ProcessorFactory>> {
+        let first = crate::declared::first_or_own(self)?;
+        let factory = features::factory(first.plan().config(), &self.names)?;
+        Ok(match runtime::spill::Spills::of(&self.config.service, "features")? {
+            Some(spills) => Arc::new(factory.spilling(spills)),
+            None => Arc::new(factory),
+        })
+    }
+
     /// The schemas of all vectors that there can be: of what was ever declared, or of what the configuration
     /// declares where that is nothing yet.
     ///

@@ -106,7 +106,7 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
         Service::Features => {
             declared::begin(context)?;
-            runtime::worker::run("features", context.features()?, &settings, shutdown)?;
+            runtime::worker::run("features", context.spilling_features()?, &settings, shutdown)?;
         }
         Service::Merge => {
             // Its topic has one partition: one worker reads it, those of other instances stand by.

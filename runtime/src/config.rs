@@ -166,6 +166,10 @@ pub struct Service {
     pub snapshot_interval: Millis,
     /// Whole snapshots kept for each partition, and as many of what has changed since.
     pub snapshots_kept: usize,
+    /// Bytes of memory that the state of one worker may take; below 0 for no limit.
+    pub state_memory: i64,
+    /// The folder for what of the state does not fit; empty: the system's for temporary files.
+    pub spill_folder: String,
     /// How long a stopping service may take.
     pub stop_timeout: Millis,
 }

@@ -11,6 +11,7 @@ pub mod kafka;
 pub mod processor;
 pub mod shutdown;
 pub mod snapshot;
+pub mod spill;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

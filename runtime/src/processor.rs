@@ -160,7 +160,10 @@ pub trait Image {
 
     /// The next part of the image, of about so many bytes; `None` when all has been given. The parts
     /// together are the snapshot; those of changes stand behind those of the whole one.
-    fn next_part(&mut self, bytes: usize) -> Option<Vec<u8>>;
+    ///
+    /// # Errors
+    /// State that cannot be read back from where it was put aside: the service stops.
+    fn next_part(&mut self, bytes: usize) -> Result<Option<Vec<u8>>, StepError>;
 }
 
 /// A unit of state: the partitions that one processor folds together.

@@ -181,6 +181,8 @@ fn settings(kafka: &Kafka, folder: &str) -> Settings {
             batch_records: 500,
             snapshot_interval: Millis(100),
             snapshots_kept: 3,
+            state_memory: -1,
+            spill_folder: String::new(),
             stop_timeout: Millis(10_000),
         },
         store: Store::open(folder).unwrap(),

@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const OWNED: &[(&str, &str)] = &[
     ("rdkafka", "runtime"),
     ("noida-db", "runtime"),
+    ("fjall", "runtime"),
     ("deltalake", "lake"),
     ("candle-core", "model"),
     ("candle-nn", "model"),

@@ -44,7 +44,7 @@ fn follow(first: &Config, entries: &[Entry], restarts: bool) -> (Vec<Vec<Output>
     let first = Declarations::of(first).unwrap();
     let mut coming = BTreeMap::new();
     'anew: loop {
-        let mut fold = Declared::new(&first, &coming, 3).unwrap();
+        let mut fold = Declared::new(&first, &coming, 3, None).unwrap();
         let mut outputs = Vec::new();
         for (offset, entry) in entries.iter().enumerate() {
             let mut out = Out::default();
@@ -54,7 +54,7 @@ fn follow(first: &Config, entries: &[Entry], restarts: bool) -> (Vec<Vec<Output>
                 continue 'anew;
             }
             if let Some(snapshot) = fold.snapshot().filter(|_| restarts) {
-                fold = Declared::restore(3, &snapshot).unwrap();
+                fold = Declared::restore(3, &snapshot, None).unwrap();
                 assert!(fold.snapshot() == Some(snapshot), "one state, one snapshot, at {offset}");
             }
             outputs.push(out.records);
@@ -199,7 +199,7 @@ fn what_the_log_is_written_by_cannot_change_in_it() {
     let refused = |change: fn(&mut Config)| {
         let mut config = Config::default();
         change(&mut config);
-        let mut fold = Declared::new(&first, &BTreeMap::new(), 3).unwrap();
+        let mut fold = Declared::new(&first, &BTreeMap::new(), 3, None).unwrap();
         let error = fold.step(&declares(&config), place(0), &mut Out::default()).unwrap_err();
         assert!(matches!(error, NotFollowed::Fixed(..)), "{error}");
         error.to_string()
@@ -223,7 +223,7 @@ fn what_the_log_is_written_by_cannot_change_in_it() {
     let nonsense = |text: &str| {
         let (fingerprint, text) = (Declaration::fingerprint_of(text), text.to_owned());
         let entry = Entry::Control(Control::Declared(Declaration { fingerprint, text }));
-        Declared::new(&first, &BTreeMap::new(), 3)
+        Declared::new(&first, &BTreeMap::new(), 3, None)
             .unwrap()
             .step(&entry, place(0), &mut Out::default())
             .unwrap_err()

@@ -17,6 +17,7 @@ mod leaks;
 mod shared;
 mod shared_cases;
 mod shell;
+mod spill;
 mod state;
 mod summaries;
 mod time_zones;

@@ -181,9 +181,9 @@ proptest! {
         let mut cluster = Cluster::new(&shared_config());
         for entry in &stream(&moves) {
             let before = cluster.vectors.len();
-            let mut twin = Cluster { cores: cluster.cores.clone(), vectors: Vec::new(), ..Cluster::new(&shared_config()) };
-            for core in &mut twin.cores {
-                *core = Core::restore(cluster.plan.clone(), core.partition(), &core.snapshot()).unwrap();
+            let mut twin = Cluster::new(&shared_config());
+            for (twin, core) in twin.cores.iter_mut().zip(&cluster.cores) {
+                *twin = Core::restore(cluster.plan.clone(), core.partition(), &core.snapshot()).unwrap();
             }
             twin.next.clone_from(&cluster.next);
             twin.write(entry);

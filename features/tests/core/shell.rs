@@ -130,7 +130,7 @@ fn check_outputs(config: &Config, count: usize) {
         got.append(&mut out.records);
         let image = processor.image().unwrap();
         image.begin(true);
-        snapshot = Some(std::iter::from_fn(|| image.next_part(100)).flatten().collect());
+        snapshot = Some(std::iter::from_fn(|| image.next_part(100).unwrap()).flatten().collect());
     }
     assert_eq!(got, want);
 }

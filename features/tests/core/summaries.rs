@@ -285,7 +285,7 @@ proptest! {
             entries.push(tick(START + 500_000_000_000 + late));
         }
         let mut straight = Core::new(plan.clone(), 3);
-        let mut restarted = straight.clone();
+        let mut restarted = Core::new(plan.clone(), 3);
         for (offset, entry) in entries.iter().enumerate() {
             let (mut a, mut b) = (features::Out::default(), features::Out::default());
             straight.step(entry, place(offset), &mut a);

@@ -69,6 +69,8 @@ pub(super) fn sections(resolved: &Resolved) -> Result<(), LoadError> {
             service.commit_interval.0 <= 60_000,
             "must be at most 1m: readers wait for it",
         )?;
+        let memory = service.state_memory;
+        check("state_memory", memory == -1 || memory > 0, "must be positive, or -1 for no limit")?;
         check("snapshots_kept", service.snapshots_kept >= 2, "must be at least 2: one may be damaged")?;
     }
     section::<Storage>(resolved, "storage")?;

@@ -178,7 +178,7 @@ impl Core {
                     self.fold(records)?;
                 }
                 self.mark_due(false);
-                self.write_on();
+                self.write_on()?;
             }
             Event::Drained { at_end, clock } => {
                 self.polled(clock);
@@ -186,12 +186,12 @@ impl Core {
                     self.drained(&at_end)?;
                 }
                 self.mark_due(self.rules.idle_commit);
-                self.write_on();
+                self.write_on()?;
             }
             Event::Quiet { clock } => {
                 self.polled(clock);
                 self.mark_due(self.rules.idle_commit);
-                self.write_on();
+                self.write_on()?;
             }
             Event::Stop => {
                 self.heard();
@@ -270,9 +270,13 @@ impl Core {
     }
 
     /// Writes some of the snapshot under way.
-    fn write_on(&mut self) {
-        let written = self.units.values_mut().filter_map(|unit| unit.write_on(PART_BYTES));
-        self.written.extend(written);
+    fn write_on(&mut self) -> Result<(), CoreError> {
+        for unit in self.units.values_mut() {
+            let written = unit.write_on(PART_BYTES);
+            let failed = |source| CoreError::Step { unit: unit.id(), source };
+            self.written.extend(written.map_err(failed)?);
+        }
+        Ok(())
     }
 
     fn polled(&mut self, clock: Clock) {

@@ -234,34 +234,39 @@ impl Unit {
     }
 
     /// Writes about so many bytes of the snapshot under way; the snapshot, when it is all there.
-    pub(super) fn write_on(&mut self, bytes: usize) -> Option<Unsaved> {
-        let (snapshot, _) = self.writing.as_mut()?;
-        if let Some(part) = self.processor.image().and_then(|image| image.next_part(bytes)) {
+    pub(super) fn write_on(&mut self, bytes: usize) -> Result<Option<Unsaved>, StepError> {
+        let Some((mut snapshot, base)) = self.writing.take() else { return Ok(None) };
+        let part = self.processor.image().map(|image| image.next_part(bytes)).transpose()?.flatten();
+        if let Some(part) = part {
             snapshot.parts.push(part);
-            return None;
+            self.writing = Some((snapshot, base));
+            return Ok(None);
         }
-        let (snapshot, base) = self.writing.take()?;
         let length = snapshot.payload_len();
         // Restoring reads both, and the store keeps both.
         self.whole = match self.whole {
             Some(whole) if base.is_some() => Some(whole).filter(|(_, whole)| length <= whole / 2),
             _ => Some((snapshot.key(), length)),
         };
-        Some((snapshot, base))
+        Ok(Some((snapshot, base)))
     }
 
     /// All of a snapshot of now, if there is anything that was not saved.
-    pub(super) fn write_all(&mut self, fingerprint: u64, steady_ms: u64) -> Option<Unsaved> {
+    pub(super) fn write_all(
+        &mut self,
+        fingerprint: u64,
+        steady_ms: u64,
+    ) -> Result<Option<Unsaved>, StepError> {
         let is_of_now = |(snapshot, _): &Unsaved| {
             let is_now = |position: &Position| snapshot.positions.contains(position);
             self.slots.iter().all(|slot| is_now(&slot.position))
         };
         if !self.writing.as_ref().is_some_and(is_of_now) && !self.begin_snapshot(fingerprint, steady_ms, 0) {
-            return None;
+            return Ok(None);
         }
         loop {
-            if let Some(written) = self.write_on(usize::MAX) {
-                return Some(written);
+            if let Some(written) = self.write_on(usize::MAX)? {
+                return Ok(Some(written));
             }
         }
     }

@@ -97,8 +97,8 @@ impl Image for Hashing {
         }
     }
 
-    fn next_part(&mut self, _: usize) -> Option<Vec<u8>> {
-        self.image.pop()
+    fn next_part(&mut self, _: usize) -> Result<Option<Vec<u8>>, StepError> {
+        Ok(self.image.pop())
     }
 }
 

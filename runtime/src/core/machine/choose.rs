@@ -105,12 +105,7 @@ impl Core {
             return false;
         }
         let (steady_ms, interval_ms) = (self.clock.steady_ms, self.rules.snapshot_interval_ms);
-        let begun =
-            self.units.values_mut().any(|unit| unit.begin_snapshot(fingerprint, steady_ms, interval_ms));
-        if begun {
-            self.write_on();
-        }
-        begun
+        self.units.values_mut().any(|unit| unit.begin_snapshot(fingerprint, steady_ms, interval_ms))
     }
 
     /// Saves what has been written.
@@ -122,7 +117,12 @@ impl Core {
     fn save_all(&mut self) -> Option<Command> {
         if self.written.is_empty() && is_stateful(self.factory.as_ref()) {
             let (fingerprint, steady_ms) = (self.factory.state_fingerprint()?, self.clock.steady_ms);
-            let written = self.units.values_mut().find_map(|unit| unit.write_all(fingerprint, steady_ms));
+            let written = self.units.values_mut().find_map(|unit| {
+                unit.write_all(fingerprint, steady_ms).unwrap_or_else(|error| {
+                    tracing::warn!(unit = unit.id().0, %error, "its last state is not saved");
+                    None
+                })
+            });
             self.written.extend(written);
         }
         self.save()
