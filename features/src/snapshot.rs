@@ -50,7 +50,7 @@ impl Core {
         }
         self.labels.write(&mut out);
         self.hours.write(&mut out);
-        self.tiles.write(&mut out);
+        self.tiles.write(&self.plan, &mut out);
         self.versions.write(&self.plan, &mut out);
         out.len(self.hand);
         out.0
@@ -94,7 +94,7 @@ impl Core {
         }
         let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
         let hours = OpenHours::read_from(&mut input, &texts, &subjects)?;
-        let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
+        let tiles = OpenTiles::read_from(&mut input, texts.slots(), &plan)?;
         let versions = Versions::read_from(&mut input, texts.slots(), &plan)?;
         let hand = input.uint()? as usize;
         if hand >= users.len() || !input.at_end() {
