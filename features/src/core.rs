@@ -11,7 +11,7 @@ use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, 
 use crate::block::Logged;
 use crate::cold::Cold;
 use crate::dedupe::Identity;
-use crate::evaluate::evaluate;
+use crate::evaluate::{Others, evaluate};
 use crate::history::{Ids, NEVER, Read};
 use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
@@ -72,6 +72,7 @@ pub struct Core {
     /// Scratch of a read.
     pub(crate) totals: Totals,
     numbers: Numbers,
+    shared_numbers: Vec<f64>,
     rates: Vec<f64>,
     pub(crate) values: Vec<f32>,
     pub(crate) logged: Vec<Logged>,
@@ -105,6 +106,7 @@ impl Core {
             build: Build::fastest(),
             totals: Totals::default(),
             numbers: Numbers::default(),
+            shared_numbers: Vec::new(),
             rates: Vec::new(),
             values: Vec::new(),
             logged: Vec::new(),
@@ -303,6 +305,9 @@ impl Core {
                 self.version_behind_ms =
                     version_ms.map(|version| event.event_time_ms - version).or(self.version_behind_ms);
             }
+            if !self.plan.cells.is_empty() {
+                self.versions.summarise(&keys, event, &self.plan, &mut self.shared_numbers);
+            }
             let shared = self.versions.read(&keys, &self.plan);
             let known = std::array::from_fn(|entity| match entity {
                 USER => true,
@@ -313,7 +318,7 @@ impl Core {
                 }
                 _ => version_ms.is_some() && keys.has(entity - SHARED),
             });
-            let others = (shared, self.numbers.values.as_slice());
+            let others = Others { shared, summaries: &self.numbers.values, numbers: &self.shared_numbers };
             evaluate(&self.plan, &self.totals, others, event, known, &mut self.rates, &mut self.values);
             self.counts.vectors += 1;
             out.vector(&VectorView {
@@ -334,8 +339,10 @@ impl Core {
             self.counts.uncorrected += 1;
         }
         if self.plan.shares() {
-            let (at_ms, value) = (event.event_time_ms, event.value);
-            let is_counted = self.tiles.add(at_ms, index, value, keys, &self.plan, &mut self.texts);
+            let cells = &self.plan.cells;
+            let taken = (!cells.is_empty()).then(|| cells.taken(event, index, self.subjects.filters(number)));
+            let one = (event.event_time_ms, index, event.value);
+            let is_counted = self.tiles.add(one, taken.as_ref(), keys, &self.plan, &mut self.texts);
             self.counts.untiled += u64::from(!is_counted);
             keys.release(&mut self.texts);
         }

@@ -123,6 +123,8 @@ pub enum Made {
     Decayed {
         /// Its name in the config.
         entity: &'static str,
+        /// As for a window.
+        shared: bool,
         /// Which events.
         kinds: Vec<Kind>,
         /// The filter that they pass.
@@ -174,7 +176,7 @@ impl Plan {
             Field::Trend { entity, short, long, .. } => {
                 let window = |counted| match counted {
                     Counted::Kinds(_, window) => window,
-                    Counted::Summary(at) => match self.summaries.numbers[at].range {
+                    Counted::Summary(at) => match self.numbers_of(entity).numbers[at].range {
                         Range::Window(window) => window,
                         Range::All => 0,
                     },
@@ -182,10 +184,10 @@ impl Plan {
                 let trend = Aggregation::Trend { against: self.kept(entity, window(long)).0 };
                 match short {
                     Counted::Kinds(kinds, short) => self.window(entity, short, trend, kinds),
-                    Counted::Summary(at) => self.summary(at, Some(trend)),
+                    Counted::Summary(at) => self.summary((entity, at), Some(trend)),
                 }
             }
-            Field::Summary { at, .. } => self.summary(at, None),
+            Field::Summary { entity, at } => self.summary((entity, at), None),
             Field::Context(_) | Field::Number(_) => Made::View,
         };
         let fields = self.vector_schema().fields;
@@ -193,10 +195,16 @@ impl Plan {
     }
 
     /// How far back what is kept of an entity reaches.
-    fn longest_of(&self, entity: usize) -> Millis {
+    pub(crate) fn longest_of(&self, entity: usize) -> Millis {
         let Some(at) = entity.checked_sub(SHARED) else { return self.retention() };
         let windows = self.shared[at].iter().flat_map(|kept| &kept.declared);
         Millis(windows.filter_map(|window| window.span_ms()).max().unwrap_or(0))
+    }
+
+    /// Width of the tiles at the tail of what is kept of a shared entity; a user's are few.
+    pub(crate) fn widest_of(&self, entity: usize) -> Millis {
+        let kept = entity.checked_sub(SHARED).into_iter().flat_map(|at| &self.shared[at]);
+        Millis(kept.flat_map(|kept| kept.sizes.iter().map(|size| size * kept.tile_ms)).max().unwrap_or(0))
     }
 
     /// A window that is kept of an entity, with its tiles' width.
@@ -229,9 +237,10 @@ impl Plan {
 
 impl Plan {
     /// What a number of the summaries is made of, or what is made of it.
-    fn summary(&self, at: usize, other: Option<Aggregation>) -> Made {
-        let number = self.summaries.numbers[at];
-        let Cell { entity, set, what } = self.summaries.cells[number.cell];
+    fn summary(&self, (entity, at): (usize, usize), other: Option<Aggregation>) -> Made {
+        let (all, shared) = (self.numbers_of(entity), entity >= SHARED);
+        let number = all.numbers[at];
+        let Cell { set, what, .. } = all.cells[number.cell];
         let (kinds, filter) = match set.checked_sub(KINDS) {
             None => (KindSet::ALL[set].1.bits(), None),
             Some(at) => (self.filters.kinds(at), Some(self.filters.name(at).to_owned())),
@@ -261,22 +270,13 @@ impl Plan {
             (Range::Window(window), _) => {
                 let (window, tile) = self.kept(entity, window);
                 let rounded = window.span_ms().is_some() && !window.begins_with_a_tile(tile.0.max(1));
-                Made::Window {
-                    entity: name,
-                    shared: false,
-                    aggregation,
-                    kinds,
-                    filter,
-                    window,
-                    tile,
-                    rounded,
-                }
+                Made::Window { entity: name, shared, aggregation, kinds, filter, window, tile, rounded }
             }
             (Range::All, What::Decayed { half_life_ms }) => {
-                Made::Decayed { entity: name, kinds, filter, half_life: Millis(half_life_ms) }
+                Made::Decayed { entity: name, shared, kinds, filter, half_life: Millis(half_life_ms) }
             }
             (Range::All, _) => {
-                Made::Last { entity: name, shared: false, kinds, filter, within: self.retention() }
+                Made::Last { entity: name, shared, kinds, filter, within: self.longest_of(entity) }
             }
         }
     }

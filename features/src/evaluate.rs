@@ -132,12 +132,23 @@ pub(crate) fn needs(groups: &[Group], rates: &Rates) -> Needs {
     needs
 }
 
+/// What was read for a view, beside its user's counts and sums by kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Others<'a> {
+    /// Counts and sums by kind of shared entities.
+    pub(crate) shared: &'a [SharedRow; SHARED_ENTITIES],
+    /// The numbers of the plan's summaries.
+    pub(crate) summaries: &'a [f64],
+    /// Its numbers of what users share.
+    pub(crate) numbers: &'a [f64],
+}
+
 /// The numbers of a view: of its user's windows and of the shared entities'. `known` says per entity whether
 /// the view names it and it can be read.
 pub(crate) fn evaluate(
     plan: &Plan,
     totals: &Totals,
-    (shared, numbers): (&[SharedRow; SHARED_ENTITIES], &[f64]),
+    others: Others<'_>,
     event: &Event,
     known: [bool; ENTITIES.len()],
     rates: &mut Vec<f64>,
@@ -147,12 +158,13 @@ pub(crate) fn evaluate(
         ..PLAIN => totals.of(entity),
         // Nothing is counted of them by kind.
         PLAIN..SHARED => Lanes::NONE,
-        SHARED.. => shared[entity - SHARED].lanes(),
+        SHARED.. => others.shared[entity - SHARED].lanes(),
     };
+    let numbers = |entity: usize| if entity < SHARED { others.summaries } else { others.numbers };
     plan.rates.evaluate(
         |entity, window| match plan.summaries.rate(entity, window) {
             _ if !known[entity] => (0, 0),
-            Some([views, clicks]) => (numbers[views] as u64, numbers[clicks] as u64),
+            Some([views, clicks]) => (others.summaries[views] as u64, others.summaries[clicks] as u64),
             None => {
                 let count = |kinds| u64::from(lanes(entity).counts(kinds)[window]);
                 (count(KindSet::View), count(KindSet::Click))
@@ -164,7 +176,7 @@ pub(crate) fn evaluate(
     for group in &plan.groups {
         match group.what.entity() {
             Some(entity) if !known[entity] => out.extend(std::iter::repeat_n(f32::NAN, group.count)),
-            Some(entity) => of_entity(group, lanes(entity), event, (rates, numbers), out),
+            Some(entity) => of_entity(group, lanes(entity), event, (rates, numbers(entity)), out),
             None => out.push(match group.what {
                 What::Context(context) => context_number(context, event),
                 What::Number(at) => plain(event.numbers.get(at).copied().unwrap_or(f32::NAN)),

@@ -49,6 +49,7 @@ impl FilterConfig {
             Of::Placement => &self.placement,
             Of::Device => &self.device,
             Of::Channel => &self.channel,
+            Of::User => &[],
         }
     }
 
@@ -74,6 +75,7 @@ pub(crate) fn text_of(event: &Event, of: Of) -> &str {
         Of::Placement => &event.placement,
         Of::Device => &event.device,
         Of::Channel => &event.channel,
+        Of::User => &event.user,
     }
 }
 
@@ -166,6 +168,14 @@ impl Filters {
     pub(crate) fn names(&self) -> Vec<&str> {
         let kinds = KindSet::ALL.iter().map(|(name, _)| *name);
         kinds.chain(self.0.iter().map(|(name, ..)| name.as_str())).collect()
+    }
+
+    /// What a set asks for, as a text: what is added up of it depends on nothing else.
+    pub(crate) fn asked(&self, set: usize) -> String {
+        match set.checked_sub(KINDS) {
+            None => KindSet::ALL[set].0.to_owned(),
+            Some(at) => format!("{:?}", self.0[at].1),
+        }
     }
 
     pub(crate) fn name(&self, at: usize) -> &str {

@@ -14,6 +14,7 @@ use crate::layout::Layout;
 use crate::nearest::did_you_mean;
 use crate::rates::{Declared, Rates};
 use crate::scan::Needs;
+use crate::shared::cells::AllCells;
 use crate::shared::plan::SharedPlan;
 use crate::summary::plan::{Of, Summaries};
 use crate::window::Window;
@@ -119,7 +120,7 @@ pub(crate) enum Field {
         long: Counted,
         share: f64,
     },
-    /// `at` is a place in the plan's summaries.
+    /// `at` is a place in the plan's summaries, or in its numbers of what users share.
     Summary {
         entity: usize,
         at: usize,
@@ -133,7 +134,7 @@ pub(crate) enum Field {
 pub(crate) enum Counted {
     /// Among those by kind of a window.
     Kinds(KindSet, usize),
-    /// Among the plan's summaries.
+    /// As of a [`Field::Summary`].
     Summary(usize),
 }
 
@@ -154,8 +155,12 @@ pub struct Plan {
     pub(crate) rates: Rates,
     /// What is read of a user's events beyond counts and sums by kind.
     pub(crate) summaries: Summaries,
+    /// What is read of shared entities beyond the same.
+    pub(crate) numbers: Summaries,
+    /// What is kept of them for that.
+    pub(crate) cells: AllCells,
     /// Per text of an event: whether it is kept with the event.
-    pub(crate) kept_texts: [bool; Of::ALL.len()],
+    pub(crate) kept_texts: [bool; Of::KEPT],
     /// Whether more is kept of an event than item, campaign and category.
     pub(crate) is_wide: bool,
     /// The numbers of a vector, in order.
@@ -245,9 +250,10 @@ impl Plan {
         }
         layout.context(config)?;
         let spans: Vec<i64> = windows.iter().filter_map(|window| window.span_ms()).collect();
-        let Layout { fields, columns, mut summaries } = layout;
+        let Layout { fields, columns, mut summaries, numbers } = layout;
         summaries.add_rates(&rates, spans.len());
-        let kept_texts = Of::ALL.map(|(_, of)| summaries.reads(of));
+        let kept_texts = std::array::from_fn(|at| summaries.reads(Of::ALL[at].1));
+        let cells = AllCells::new(&numbers, &shared);
         if columns.is_empty() {
             return Err(DeclarationError::new(
                 "features.entities",
@@ -257,7 +263,10 @@ impl Plan {
         }
         let (levels, level_of) = levels_of(&spans, 0);
         let groups = groups(&fields);
-        let counted = layout_of(tile_ms, shared.each_ref().map(|kept| !kept.is_empty()));
+        let mut counted = layout_of(tile_ms, shared.each_ref().map(|kept| !kept.is_empty()));
+        for (at, name) in ENTITIES[SHARED..].iter().enumerate().filter(|(at, _)| !cells.of(*at).is_empty()) {
+            counted.extend([" ", name, ": ", &cells.of(at).text(&filters)]);
+        }
         let schema = VectorSchema { fields: columns };
         let text = serde_json::to_string(config).map_err(|error| {
             DeclarationError::new("features", error.to_string(), "write finite numbers only")
@@ -267,6 +276,8 @@ impl Plan {
             is_wide: !filters.is_empty() || kept_texts[Of::Brand as usize..].contains(&true),
             filters,
             summaries,
+            numbers,
+            cells,
             kept_texts,
             fields,
             needs: needs(&groups, &rates),
@@ -335,6 +346,11 @@ impl Plan {
     /// Width of the tiles of shared entities, ms.
     pub(crate) fn shared_tile_ms(&self) -> i64 {
         self.config.shared_tile.0
+    }
+
+    /// Where the numbers of an entity's summaries stand.
+    pub(crate) fn numbers_of(&self, entity: usize) -> &Summaries {
+        if entity < SHARED { &self.summaries } else { &self.numbers }
     }
 
     /// Whether anything is declared of any shared entity.

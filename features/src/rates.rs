@@ -153,8 +153,11 @@ fn ancestors<'a>(
 }
 
 fn counts_anything(config: &EntityConfig) -> bool {
-    let lists = [&config.count, &config.sum, &config.mean, &config.seconds_since, &config.trend];
-    config.rate || lists.iter().any(|list| !list.is_empty())
+    let EntityConfig { count, sum, mean, seconds_since, min, max, variance, first, last, .. } = config;
+    let EntityConfig { mean_gap, decayed, trend, distinct, quantile, top, .. } = config;
+    let lists = [count, sum, mean, seconds_since, min, max, variance, first, last];
+    let more = [mean_gap, decayed, trend, distinct, quantile, top];
+    config.rate || lists.iter().chain(&more).any(|list| !list.is_empty())
 }
 
 fn check_numbers(one: &Declared<'_>) -> Result<(), DeclarationError> {

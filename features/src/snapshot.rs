@@ -83,7 +83,7 @@ impl Core {
             self.names.write_head(out);
             self.labels.write_head(out);
             self.hours.write(out);
-            self.tiles.write(out);
+            self.tiles.write(&self.plan, out);
             self.versions.write(&self.plan, out);
             out.len(self.hand);
         });
@@ -154,7 +154,7 @@ impl Core {
         let plan = Arc::clone(&core.plan);
         core.labels = Labels::read_from(&mut head, &image, &mut core.users, counts, &plan)?;
         core.hours = OpenHours::read_from(&mut head, &core.texts, &core.subjects)?;
-        core.tiles = OpenTiles::read_from(&mut head, counts.0)?;
+        core.tiles = OpenTiles::read_from(&mut head, counts.0, &plan)?;
         core.versions = Versions::read_from(&mut head, counts.0, &plan)?;
         core.hand = head.uint()? as usize;
         if core.hand >= core.users.len() || !head.at_end() {

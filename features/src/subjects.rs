@@ -121,6 +121,7 @@ impl Subjects {
             Of::Brand | Of::Placement | Of::Device | Of::Channel => {
                 self.kept(number).texts[of as usize - Of::Brand as usize]
             }
+            Of::User => EMPTY,
         }
     }
 

@@ -71,6 +71,16 @@ impl Writer {
         varint(((value << 1) ^ (value >> 63)) as u64, &mut self.0);
     }
 
+    /// A number that rarely needs more than 64 bits.
+    pub(crate) fn wide(&mut self, value: i128) {
+        let mut value = ((value << 1) ^ (value >> 127)) as u128;
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
     pub(crate) fn fixed(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
@@ -134,6 +144,11 @@ impl<'a> Reader<'a> {
         if self.at_end() { Ok(()) } else { Err(self.damaged()) }
     }
 
+    /// How many bytes have been read.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     pub(crate) fn at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
@@ -194,6 +209,18 @@ impl<'a> Reader<'a> {
     pub(crate) fn int(&mut self) -> Result<i64, SnapshotError> {
         let value = self.uint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    pub(crate) fn wide(&mut self) -> Result<i128, SnapshotError> {
+        let mut value = 0_u128;
+        for shift in (0..128).step_by(7) {
+            let byte = self.byte()?;
+            value |= u128::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok((value >> 1) as i128 ^ -((value & 1) as i128));
+            }
+        }
+        Err(self.damaged())
     }
 
     pub(crate) fn fixed(&mut self) -> Result<u64, SnapshotError> {

@@ -7,12 +7,14 @@
 
 mod hours;
 mod rows;
+mod summaries;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use hours::{HourBlock, HourKey, HourRow, HourRows};
 pub use rows::{EntityRow, EntitySums, Row, Rows};
+pub use summaries::RowSummaries;
 
 /// How many parts of a currency unit a sum of values counts in: a ten-thousandth. A sum is exact up
 /// to 9.2e14 units; one event's value is off by at most half a part.
@@ -88,6 +90,11 @@ pub struct TileBlock {
     #[prost(bytes = "bytes", tag = "3")]
     #[serde(with = "rows::readable")]
     pub rows: Bytes,
+    /// What else is known of each key, as [`RowSummaries`] reads it; empty where nothing is declared beyond
+    /// counts and values by kind.
+    #[prost(bytes = "bytes", tag = "4")]
+    #[serde(with = "summaries::readable", default, skip_serializing_if = "Bytes::is_empty")]
+    pub summaries: Bytes,
 }
 
 /// What one partition of `events` counted of shared entities, written when its event clock has
@@ -155,15 +162,22 @@ pub(crate) fn check_tiles(tiles: &EntityTiles) -> Result<(), &'static str> {
     hours::check(&tiles.hours)
 }
 
-/// Whether these are blocks as they are written: in order, none empty, rows whole and in order.
+/// Whether these are blocks as they are written: in order, none empty, rows whole and in order, summaries one
+/// for each.
 pub(crate) fn check(blocks: &[TileBlock]) -> Result<(), &'static str> {
     let is_before = |a: &TileBlock, b: &TileBlock| (a.tile_ms, a.entity) < (b.tile_ms, b.entity);
     if !blocks.windows(2).all(|pair| is_before(&pair[0], &pair[1])) {
         return Err("blocks of tiles are out of order; the record is damaged");
     }
-    if blocks.iter().all(|block| Rows::new(&block.rows).are_whole()) {
+    if !blocks.iter().all(|block| Rows::new(&block.rows).are_whole()) {
+        return Err("rows of a block end early or are out of order; the record is damaged");
+    }
+    let fit = |TileBlock { rows, summaries, .. }: &TileBlock| {
+        summaries.is_empty() || RowSummaries::new(summaries).are(Rows::new(rows).count())
+    };
+    if blocks.iter().all(fit) {
         Ok(())
     } else {
-        Err("rows of a block end early or are out of order; the record is damaged")
+        Err("summaries of a block end early or are not one for each of its rows; the record is damaged")
     }
 }

@@ -104,8 +104,12 @@ fn nothing_and_other_versions_are_refused_by_name() {
 /// Rows of a block are opaque to Protobuf: the codec looks into them.
 #[test]
 fn damaged_rows_and_records_of_before_are_refused() {
-    let block =
-        |rows: &'static [u8]| TileBlock { tile_ms: 60_000, entity: 1, rows: Bytes::from_static(rows) };
+    let block = |rows: &'static [u8]| TileBlock {
+        tile_ms: 60_000,
+        entity: 1,
+        rows: Bytes::from_static(rows),
+        summaries: Bytes::new(),
+    };
     let refused = |blocks: Vec<TileBlock>| {
         let version = EntityVersion { blocks: blocks.clone(), ..EntityVersion::default() };
         let version = Protobuf::to_vec(&Entry::Control(Control::Entities(version)));
@@ -131,6 +135,14 @@ fn damaged_rows_and_records_of_before_are_refused() {
         b"\x01a\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
     ] {
         assert!(refused(vec![block(rows)]), "{rows:?}");
+    }
+    let with = |summaries: &'static [u8]| TileBlock {
+        summaries: Bytes::from_static(summaries),
+        ..block(b"\x01a\x01\x02\x01b\x21\x02\x03")
+    };
+    assert!(!refused(vec![with(b"\x02xy\x00")]));
+    for summaries in [&b"\x02xy"[..], b"\x02xy\x00\x00", b"\x02xy\x02x", b"\x02xy\x80\x00", b"\x00\x00x"] {
+        assert!(refused(vec![with(summaries)]), "{summaries:?}");
     }
     let two = || block(b"\x01a\x01\x02");
     assert!(refused(vec![two(), two()]));

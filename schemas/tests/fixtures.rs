@@ -16,7 +16,7 @@ use schemas::{
     EntityVersion, Entry, Event, FeatureVector, Json, Kind, Label, LateEvent, ModelAnnouncement, Origin,
     Place, Prediction, Protobuf, RawEvent, Reason, Record, SharedEntity, Source, SourceSet, Tick, Ticks,
     TileBlock, VectorSchema,
-    entity::{HourBlock, HourKey, HourRows, Rows},
+    entity::{HourBlock, HourKey, HourRows, RowSummaries, Rows},
     table,
 };
 use serde::Serialize;
@@ -125,7 +125,8 @@ fn blocks() -> Vec<TileBlock> {
     let block = |entity: SharedEntity, keys: [&str; 2]| {
         let mut rows = Vec::new();
         keys.iter().zip(&sums).for_each(|(key, sums)| Rows::push(&mut rows, key, sums));
-        TileBlock { tile_ms: 1_767_571_140_000, entity: entity as i32, rows: rows.into() }
+        let (entity, summaries) = (entity as i32, Bytes::new());
+        TileBlock { tile_ms: 1_767_571_140_000, entity, rows: rows.into(), summaries }
     };
     vec![block(SharedEntity::Item, ["item-1", "item-2"]), block(SharedEntity::Campaign, ["campaign-2", "Ää"])]
 }
@@ -142,6 +143,12 @@ fn entity_tiles() {
         hours: Vec::new(),
     };
     check::<Protobuf, _>("entity_tiles", "bin", &tiles);
+    let mut summarised = tiles.clone();
+    let mut summaries = Vec::new();
+    RowSummaries::push(&mut summaries, b"any bytes");
+    RowSummaries::push(&mut summaries, b"");
+    summarised.blocks[0].summaries = summaries.into();
+    check::<Protobuf, _>("entity_tiles_summaries", "bin", &summarised);
     let mut rows = Vec::new();
     let key = HourKey { campaign: "campaign-2", category: "shoes", item: "item-1", currency: "EUR" };
     let sums = EntitySums { counts: [100, 10, 1, 2, 1], values: [0, 399_800, 199_900] };

@@ -55,8 +55,8 @@ impl<'a> Meaning<'a> {
                 meaning.tail = tiles.into_iter().max().unwrap_or_default();
                 meaning.rates = rates;
             }
-            Field::Summary { at, .. } => {
-                let reading = plan.summaries.numbers[at].reading;
+            Field::Summary { entity, at } => {
+                let reading = plan.numbers_of(entity).numbers[at].reading;
                 let is_placed = matches!(reading, Reading::Share(_) | Reading::Rank(_));
                 meaning.reading = Some(reading).filter(|_| is_placed);
             }
@@ -69,7 +69,8 @@ impl<'a> Meaning<'a> {
                 meaning.within = Some(plan.retention()).filter(|_| !has_end);
             }
             Made::Decayed { .. } | Made::Last { shared: false, .. } => {
-                meaning.within = Some(plan.retention());
+                meaning.within = meaning.entity.map(|entity| plan.longest_of(entity));
+                meaning.tail = meaning.entity.map(|entity| plan.widest_of(entity)).unwrap_or_default();
             }
             Made::Last { .. } | Made::View => {}
         }
@@ -91,7 +92,7 @@ impl<'a> Meaning<'a> {
             }
             Made::Window { window, .. } => span(window),
             Made::Last { within, .. } => within,
-            Made::Decayed { .. } => retention,
+            Made::Decayed { .. } => self.within.unwrap_or(retention),
             Made::View => return None,
         };
         // Less than a tile more is in it where it is rounded.

@@ -22,6 +22,8 @@ pub(crate) struct Layout {
     pub(crate) fields: Vec<Field>,
     pub(crate) columns: Vec<VectorField>,
     pub(crate) summaries: Summaries,
+    /// Of shared entities.
+    pub(crate) numbers: Summaries,
 }
 
 /// What is declared of one entity.
@@ -99,36 +101,20 @@ impl Layout {
         self.columns.push(VectorField { name, scale, doc });
     }
 
-    /// The place of a number that is read of the user's events.
+    /// The place of a number that is read of the user's events, or of summaries of what users share.
     fn summary(
         &mut self,
         of: &Entity<'_>,
-        key: &str,
         (set, what): (usize, What),
         range: Range,
         reading: Reading,
-    ) -> Result<usize, DeclarationError> {
-        if of.at >= SHARED {
-            let name = of.name();
-            let what = format!(
-                "what users share is added up in tiles of counts and values by kind, and this cannot be made of \
-                 them for {name}"
-            );
-            return of.refuse(key, what, "declare it of the user, or of a pair of the user, as user_item");
-        }
-        Ok(self.summaries.number(Cell { entity: of.at, set, what }, range, reading))
+    ) -> usize {
+        let all = if of.at < SHARED { &mut self.summaries } else { &mut self.numbers };
+        all.number(Cell { entity: of.at, set, what }, range, reading)
     }
 
-    fn number(
-        &mut self,
-        of: &Entity<'_>,
-        key: &str,
-        cell: (usize, What),
-        range: Range,
-        reading: Reading,
-    ) -> Result<Field, DeclarationError> {
-        let at = self.summary(of, key, cell, range, reading)?;
-        Ok(Field::Summary { entity: of.at, at })
+    fn number(&mut self, of: &Entity<'_>, cell: (usize, What), range: Range, reading: Reading) -> Field {
+        Field::Summary { entity: of.at, at: self.summary(of, cell, range, reading) }
     }
 
     /// Adds what is declared of an entity with these windows, which are among `kept`.
@@ -178,7 +164,7 @@ impl Layout {
                     }
                     _ => {
                         let range = Range::Window(*window);
-                        self.number(of, "count", (taken.set, What::Stat), range, Reading::Count)?
+                        self.number(of, (taken.set, What::Stat), range, Reading::Count)
                     }
                 };
                 let doc = format!("{}s of {} {when}", taken.name, of.of);
@@ -204,7 +190,7 @@ impl Layout {
                         }
                         _ => {
                             let reading = if is_mean { Reading::Mean } else { Reading::Sum };
-                            self.number(of, key, (taken.set, What::Stat), Range::Window(window), reading)?
+                            self.number(of, (taken.set, What::Stat), Range::Window(window), reading)
                         }
                     };
                     let (kind, of) = (&taken.name, &of.of);
@@ -227,7 +213,7 @@ impl Layout {
         for taken in of.taken("seconds_since", &of.config.seconds_since)? {
             let field = match taken.kinds {
                 Some(kinds) if of.is_plain(&taken, None) => Field::Since { entity: of.at, kinds },
-                _ => self.number(of, "seconds_since", (taken.set, What::Stat), Range::All, Reading::Age)?,
+                _ => self.number(of, (taken.set, What::Stat), Range::All, Reading::Age),
             };
             let name = format!("{}_seconds_since_{}", of.name(), taken.name);
             let doc = format!("seconds since the last {} of {}; missing without any", taken.name, of.of);

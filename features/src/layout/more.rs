@@ -1,11 +1,11 @@
-//! The columns of what is read of a user's past beyond counts and sums by kind.
+//! The columns of what is read beyond counts and sums by kind.
 
 use schemas::vector::Scale;
 
 use super::{Entity, Layout};
 use crate::filters::Taken;
 use crate::nearest::did_you_mean;
-use crate::plan::{Counted, DeclarationError, Field};
+use crate::plan::{Counted, DeclarationError, Field, SHARED};
 use crate::summary::plan::{Of, Range, Reading, What};
 use crate::window::Window;
 
@@ -26,8 +26,7 @@ impl Layout {
             let taken = if is_gap { of.taken(key, list)? } else { of.valued(key, list)? };
             for taken in taken {
                 for (window, _, label, when) in &of.windows {
-                    let field =
-                        self.number(of, key, (taken.set, What::Stat), Range::Window(*window), reading)?;
+                    let field = self.number(of, (taken.set, What::Stat), Range::Window(*window), reading);
                     let (name, kind) = (of.name(), &taken.name);
                     let column = if is_gap { key.to_owned() } else { format!("{key}_value") };
                     let missing = if is_gap { "of fewer than two" } else { "without any" };
@@ -63,7 +62,7 @@ impl Layout {
                 let label = percent.to_string().replace('.', "_");
                 for (window, _, of_window, when) in &of.windows {
                     let (range, reading) = (Range::Window(*window), Reading::Quantile(*level));
-                    let field = self.number(of, "quantile", (taken.set, What::Values), range, reading)?;
+                    let field = self.number(of, (taken.set, What::Values), range, reading);
                     let (name, kind) = (of.name(), &taken.name);
                     let doc = format!(
                         "the least value that {percent} % of the values of {kind}s of {} {when} do not exceed; missing without any",
@@ -95,7 +94,7 @@ impl Layout {
         for taken in taken {
             for half_life in half_lives {
                 let what = What::Decayed { half_life_ms: half_life.0 };
-                let field = self.number(of, "decayed", (taken.set, what), Range::All, Reading::Decayed)?;
+                let field = self.number(of, (taken.set, what), Range::All, Reading::Decayed);
                 let (name, kind) = (of.name(), &taken.name);
                 let doc = format!("{kind}s of {}, each half as much for every {half_life} since it", of.of);
                 self.push(field, format!("{name}_{kind}s_decayed_{half_life}"), Scale::Log, doc);
@@ -116,15 +115,14 @@ impl Layout {
                 let key = format!("trend_windows[{at}]");
                 let [short, long] = of.trend(&key, pair)?;
                 let mut counted = |(window, _): (usize, i64)| match taken.kinds {
-                    Some(kinds) if of.is_plain(&taken, None) => Ok(Counted::Kinds(kinds, window)),
+                    Some(kinds) if of.is_plain(&taken, None) => Counted::Kinds(kinds, window),
                     _ => {
-                        let range = Range::Window(window);
-                        let cell = (taken.set, What::Stat);
-                        self.summary(of, "trend", cell, range, Reading::Count).map(Counted::Summary)
+                        let (cell, range) = ((taken.set, What::Stat), Range::Window(window));
+                        Counted::Summary(self.summary(of, cell, range, Reading::Count))
                     }
                 };
                 let share = short.1 as f64 / long.1 as f64;
-                let (short, long) = (counted(short)?, counted(long)?);
+                let (short, long) = (counted(short), counted(long));
                 let field = Field::Trend { entity: of.at, short, long, share };
                 let (name, kind) = (of.name(), &taken.name);
                 let (first, second) = pair.split_once('/').unwrap_or_default();
@@ -146,7 +144,7 @@ impl Layout {
         for (taken, text) in of.texts("distinct", &of.config.distinct)? {
             for (window, _, label, when) in &of.windows {
                 let cell = (taken.set, What::Distinct(text));
-                let field = self.number(of, "distinct", cell, Range::Window(*window), Reading::Distinct)?;
+                let field = self.number(of, cell, Range::Window(*window), Reading::Distinct);
                 let (kind, text) = (&taken.name, text.name());
                 let doc = format!("how many different texts of {text} {kind}s of {} have {when}", of.of);
                 self.push(field, format!("{name}_{kind}_distinct_{text}_{label}"), Scale::Log, doc);
@@ -161,7 +159,7 @@ impl Layout {
             for place in 0..most {
                 for (window, _, label, when) in &of.windows {
                     let (range, reading) = (Range::Window(*window), Reading::Share(place));
-                    let field = self.number(of, "top", cell, range, reading)?;
+                    let field = self.number(of, cell, range, reading);
                     let (kind, text, place) = (&taken.name, text.name(), place + 1);
                     let doc = format!(
                         "share that the {text} number {place} by frequency has of {kind}s of {} {when}; missing without any",
@@ -177,7 +175,7 @@ impl Layout {
             }
             for (window, _, label, when) in &of.windows {
                 let (range, reading) = (Range::Window(*window), Reading::Rank(most));
-                let field = self.number(of, "top", cell, range, reading)?;
+                let field = self.number(of, cell, range, reading);
                 let (kind, text) = (&taken.name, text.name());
                 let doc = format!(
                     "place of the view's {text} among the {most} most frequent of {kind}s of {} {when}; missing behind them",
@@ -217,13 +215,18 @@ impl Entity<'_> {
         let mut texts: Vec<(Taken, Of)> = Vec::new();
         for (at, text) in list.iter().enumerate() {
             let key = format!("{key}[{at}]");
-            let fields = Of::ALL.map(|(name, _)| name);
+            let all = if self.at < SHARED { &Of::ALL[..Of::KEPT] } else { &Of::ALL[..] };
+            let fields: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
             let Some((kind, field)) = text.split_once('.') else {
                 let cure =
                     format!("write a kind or a filter and one of {}, as in \"view.item\"", fields.join(", "));
                 return self.refuse(&key, format!("{text:?} names no text of an event"), cure);
             };
-            let Some((_, of)) = Of::ALL.iter().find(|(name, _)| *name == field) else {
+            if self.at < SHARED && field == Of::User.name() {
+                let what = format!("all events of {} are one user's", self.name());
+                return self.refuse(&key, what, "declare it of what users share, as of item");
+            }
+            let Some((_, of)) = all.iter().find(|(name, _)| *name == field) else {
                 let cure = format!("{}write one of {}", did_you_mean(field, &fields), fields.join(", "));
                 return self.refuse(&key, format!("{field:?} is no text of an event"), cure);
             };

@@ -1,19 +1,22 @@
 //! The merge: tiles of each partition in, tiles of all partitions out.
 //!
 //! A fold of the topic `entity-tiles`. Version B is published when every partition has closed all
-//! tiles before B, and holds those that no version before it did. Sums are integers, so that the
-//! partitions' order does not matter. What is not closed by all is kept as it came.
+//! tiles before B, and holds those that no version before it did. Sums are integers, and summaries are bounded
+//! when those of all partitions have been added, so that the partitions' order does not matter. What is not
+//! closed by all is kept as it came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use schemas::entity::{EntitySums, Rows};
-use schemas::{EntityTiles, EntityVersion};
+use schemas::entity::{EntitySums, RowSummaries, Rows};
+use schemas::{EntityTiles, EntityVersion, TileBlock};
 
+use super::cells::Cells;
 use super::parts::{Packer, Parts};
 use crate::history::NEVER;
 use crate::plan::Plan;
+use crate::summary::packed::{merge, pack, unpack};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
@@ -48,7 +51,7 @@ pub struct Merge {
     partitions: Vec<Partition>,
     /// Rows of tiles that not all partitions have closed, by tile and entity, a block per partition
     /// and record.
-    pending: BTreeMap<(i64, i32), Vec<Bytes>>,
+    pending: BTreeMap<(i64, i32), Vec<TileBlock>>,
     version_ms: i64,
     counts: MergeCounts,
 }
@@ -84,7 +87,8 @@ impl Merge {
 
     /// Bytes of tiles that wait for other partitions.
     pub fn pending_bytes(&self) -> usize {
-        let pending: usize = self.pending.values().flatten().map(Bytes::len).sum();
+        let len = |block: &TileBlock| block.rows.len() + block.summaries.len();
+        let pending: usize = self.pending.values().flatten().map(len).sum();
         pending + self.partitions.iter().map(|partition| partition.coming.bytes()).sum::<usize>()
     }
 
@@ -100,7 +104,7 @@ impl Merge {
         self.counts.records += 1;
         let Some(blocks) = partition.coming.take(closed_ms, part, last, blocks) else { return Vec::new() };
         for block in blocks.iter().filter(|block| block.tile_ms >= partition.closed_ms) {
-            self.pending.entry((block.tile_ms, block.entity)).or_default().push(block.rows.clone());
+            self.pending.entry((block.tile_ms, block.entity)).or_default().push(block.clone());
         }
         partition.closed_ms = closed_ms;
         let complete = self.partitions.iter().map(|partition| partition.closed_ms).min().unwrap_or(NEVER);
@@ -114,10 +118,14 @@ impl Merge {
         let mut packer = Packer::default();
         for ((tile_ms, entity), mut blocks) in std::mem::replace(&mut self.pending, open) {
             if blocks.len() == 1 {
-                blocks.drain(..).for_each(|rows| packer.block(tile_ms, entity, rows));
+                blocks.drain(..).for_each(|block| packer.block(block));
+            } else if let Some(cells) = self.plan.cells.of_number(entity) {
+                summarised(&blocks, cells, |key, sums, summary| {
+                    packer.row((tile_ms, entity), key, sums, Some(summary));
+                });
             } else {
                 for (key, sums) in summed(&blocks) {
-                    packer.row(tile_ms, entity, key, &sums);
+                    packer.row((tile_ms, entity), key, &sums, None);
                 }
             }
         }
@@ -126,12 +134,14 @@ impl Merge {
         let record = |(part, last, blocks)| EntityVersion { version_ms, layout, part, last, blocks };
         let records: Vec<EntityVersion> = packer.finish().map(record).collect();
         let blocks = records.iter().flat_map(|record| &record.blocks);
-        self.counts.bytes += blocks.map(|block| block.rows.len() as u64).sum::<u64>();
+        self.counts.bytes +=
+            blocks.map(|block| (block.rows.len() + block.summaries.len()) as u64).sum::<u64>();
         records
     }
 
     /// The state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
+        let summarises = !self.plan.cells.is_empty();
         let mut out = Writer(Vec::new());
         out.fixed(MAGIC);
         out.byte(FORMAT);
@@ -140,15 +150,18 @@ impl Merge {
         out.len(self.partitions.len());
         for partition in &self.partitions {
             out.int(partition.closed_ms);
-            partition.coming.write(&mut out);
+            partition.coming.write(summarises, &mut out);
         }
         out.len(self.pending.len());
         for ((tile_ms, entity), blocks) in &self.pending {
             out.int(*tile_ms);
             out.int(i64::from(*entity));
             out.len(blocks.len());
-            for rows in blocks {
-                out.bytes(rows);
+            for block in blocks {
+                out.bytes(&block.rows);
+                if summarises {
+                    out.bytes(&block.summaries);
+                }
             }
         }
         out.0
@@ -167,20 +180,25 @@ impl Merge {
         if found != wanted {
             return Err(SnapshotError::Declarations { found, wanted });
         }
+        let summarises = !plan.cells.is_empty();
         let mut merge = Self::new(plan, partitions);
         merge.version_ms = input.int()?;
         if input.len()? != partitions {
             return Err(input.damaged());
         }
         for partition in &mut merge.partitions {
-            *partition = Partition { closed_ms: input.int()?, coming: Parts::read_from(&mut input)? };
+            *partition =
+                Partition { closed_ms: input.int()?, coming: Parts::read_from(summarises, &mut input)? };
         }
         for _ in 0..input.len()? {
             let tile_ms = input.int()?;
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let blocks = merge.pending.entry((tile_ms, entity)).or_default();
             for _ in 0..input.len()? {
-                blocks.push(Bytes::copy_from_slice(input.bytes()?));
+                let rows = Bytes::copy_from_slice(input.bytes()?);
+                let summaries =
+                    if summarises { Bytes::copy_from_slice(input.bytes()?) } else { Bytes::new() };
+                blocks.push(TileBlock { tile_ms, entity, rows, summaries });
             }
         }
         if input.at_end() { Ok(merge) } else { Err(input.damaged()) }
@@ -188,8 +206,8 @@ impl Merge {
 }
 
 /// The rows of these blocks, those of one key added up, by key.
-fn summed(blocks: &[Bytes]) -> Vec<(&str, EntitySums)> {
-    let rows = blocks.iter().flat_map(|rows| Rows::new(rows));
+fn summed(blocks: &[TileBlock]) -> Vec<(&str, EntitySums)> {
+    let rows = blocks.iter().flat_map(|block| Rows::new(&block.rows));
     let mut rows: Vec<(&str, EntitySums)> = rows.map(|row| (row.key, row.sums())).collect();
     // Blocks are in order: the sort merges them.
     rows.sort_by_key(|(key, _)| *key);
@@ -201,4 +219,31 @@ fn summed(blocks: &[Bytes]) -> Vec<(&str, EntitySums)> {
         is_same
     });
     rows
+}
+
+/// Gives the same with their summaries. One that is none, as only other bytes than a core's can be, is passed
+/// over.
+fn summarised(blocks: &[TileBlock], cells: &Cells, mut row: impl FnMut(&str, &EntitySums, &[u8])) {
+    let rows = blocks.iter().flat_map(|block| {
+        let summaries = RowSummaries::new(&block.summaries).chain(std::iter::repeat(&[][..]));
+        Rows::new(&block.rows).zip(summaries).map(|(row, summary)| (row, (block.tile_ms, summary)))
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|(row, _)| row.key);
+    let mut packed = Vec::new();
+    for of_key in rows.chunk_by(|(row, _), (other, _)| row.key == other.key) {
+        let (first, (tile_ms, summary)) = of_key[0];
+        if of_key.len() == 1 {
+            row(first.key, &first.sums(), summary);
+            continue;
+        }
+        let (mut sums, mut parts) = (EntitySums::default(), cells.nothing(i64::MIN));
+        for (one, (_, summary)) in of_key {
+            sums.merge(&one.sums());
+            merge(&mut parts, &unpack(&cells.packed, tile_ms, summary).unwrap_or_default());
+        }
+        packed.clear();
+        pack(&cells.packed, &mut parts, tile_ms, &mut packed);
+        row(first.key, &sums, &packed);
+    }
 }

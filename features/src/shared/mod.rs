@@ -7,10 +7,15 @@
 //! ([`versions::Versions`]) as they stand in its own log. All sums are integers: no order of adding
 //! changes one.
 //!
+//! Where more is declared of an entity ([`cells::Cells`]), a key's row in a tile has a summary beside its sums,
+//! which takes the same way ([`crate::summary::packed`]); what vectors read of it is made of the tiles of a
+//! window ([`summed::Summed`]).
+//!
 //! What is counted by the hour takes the same way ([`hours::OpenHours`]), to be added up over all partitions
 //! in the merge ([`aggregates::Aggregates`]) and written for analysts.
 
 pub(crate) mod aggregates;
+pub(crate) mod cells;
 pub(crate) mod hours;
 pub(crate) mod key;
 pub(crate) mod merge;
@@ -18,6 +23,7 @@ pub(crate) mod open;
 pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod strip;
+pub(crate) mod summed;
 pub(crate) mod versions;
 pub(crate) mod windows;
 

@@ -6,11 +6,14 @@ use schemas::entity::EntitySums;
 use schemas::{EntityTiles, SharedEntity};
 
 use super::Keys;
+use super::cells::Taken;
 use super::parts::Packer;
 use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
 use crate::out::Sink;
 use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::summary::Part;
+use crate::summary::packed::{merge, pack, unpack};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// What was counted of one key in an open tile. It has a use of the key's text.
@@ -28,6 +31,8 @@ struct OpenTile {
     tile_ms: i64,
     /// In the order in which keys came.
     cells: Vec<Cell>,
+    /// Per cell its summary, up to the last that has one: of entities of which more is declared.
+    summaries: Vec<Vec<Part>>,
     /// Open addressing, linear probing: a cell's place counted from 1, 0 for none. Not part of the state.
     table: Vec<u32>,
 }
@@ -48,8 +53,8 @@ impl OpenTile {
         slot
     }
 
-    /// The cell of a key, and whether it was there before.
-    fn cell(&mut self, entity: u32, text: u32) -> (&mut Cell, bool) {
+    /// The place of a key's cell, and whether it was there before.
+    fn cell(&mut self, entity: u32, text: u32) -> (usize, bool) {
         if self.cells.len() * 2 >= self.table.len() {
             self.rebuild((self.cells.len() * 4).next_power_of_two().max(64));
         }
@@ -59,8 +64,33 @@ impl OpenTile {
             self.cells.push(Cell { entity, text, sums: EntitySums::default() });
             self.table[slot] = self.cells.len() as u32;
         }
-        let place = self.table[slot] as usize - 1;
-        (&mut self.cells[place], was_there)
+        (self.table[slot] as usize - 1, was_there)
+    }
+
+    /// The parts of a cell's summary; those of one that has none yet are made.
+    fn parts(&mut self, place: usize, plan: &Plan) -> &mut Vec<Part> {
+        if self.summaries.len() <= place {
+            self.summaries.resize_with(place + 1, Vec::new);
+        }
+        let parts = &mut self.summaries[place];
+        if parts.is_empty() {
+            let cells = plan.cells.of(self.cells[place].entity as usize);
+            *parts = cells.nothing(self.tile_ms.saturating_add(plan.shared_tile_ms()));
+        }
+        parts
+    }
+
+    /// The summary of a cell, where its entity has such.
+    fn summary<'a>(&self, place: usize, plan: &Plan, packed: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let cells = plan.cells.of(self.cells[place].entity as usize);
+        if cells.is_empty() {
+            return None;
+        }
+        packed.clear();
+        if let Some(parts) = self.summaries.get(place).filter(|parts| !parts.is_empty()) {
+            pack(&cells.packed, &mut parts.clone(), self.tile_ms, packed);
+        }
+        Some(packed)
     }
 
     fn rebuild(&mut self, slots: usize) {
@@ -75,6 +105,7 @@ impl OpenTile {
 
     fn clear(&mut self) {
         self.cells.clear();
+        self.summaries.clear();
         self.table.fill(0);
     }
 }
@@ -97,12 +128,12 @@ impl Default for OpenTiles {
 }
 
 impl OpenTiles {
-    /// Adds an event up; `false` if its tile is closed and nothing was changed.
+    /// Adds an event up; `false` if its tile is closed and nothing was changed. `taken` is the same event, where
+    /// any entity has summaries.
     pub(crate) fn add(
         &mut self,
-        at_ms: i64,
-        kind: usize,
-        value: f64,
+        (at_ms, kind, value): (i64, usize, f64),
+        taken: Option<&Taken>,
         keys: Keys,
         plan: &Plan,
         texts: &mut Interner,
@@ -120,10 +151,16 @@ impl OpenTiles {
         }
         let tile = &mut self.tiles[at];
         for (entity, text) in (0..).zip(keys.0).filter(|(_, text)| *text != EMPTY) {
-            let (cell, was_there) = tile.cell(entity, text);
-            super::add(&mut cell.sums, kind, value);
+            let (place, was_there) = tile.cell(entity, text);
+            super::add(&mut tile.cells[place].sums, kind, value);
             if !was_there {
                 texts.retain(text);
+            }
+            if let Some(taken) = taken {
+                let cells = plan.cells.of(entity as usize);
+                if !cells.is_empty() {
+                    cells.add(tile.parts(place, plan), taken);
+                }
             }
         }
         true
@@ -145,11 +182,12 @@ impl OpenTiles {
         }
         self.closed_ms = closed_ms;
         let count = self.tiles.partition_point(|tile| tile.tile_ms < closed_ms);
-        let mut packer = Packer::default();
+        let (mut packer, mut packed) = (Packer::default(), Vec::new());
         for mut tile in self.tiles.drain(..count) {
             for (entity, text, at) in in_order(&tile.cells, texts) {
                 let entity = SharedEntity::ALL[entity as usize] as i32;
-                packer.row(tile.tile_ms, entity, texts.text(text), &tile.cells[at].sums);
+                let summary = tile.summary(at, plan, &mut packed);
+                packer.row((tile.tile_ms, entity), texts.text(text), &tile.cells[at].sums, summary);
             }
             for cell in &tile.cells {
                 texts.release(cell.text);
@@ -169,25 +207,38 @@ impl OpenTiles {
 
     pub(crate) fn bytes(&self) -> usize {
         let tiles = self.tiles.iter().chain([&self.spare]);
-        tiles.map(|tile| tile.cells.capacity() * size_of::<Cell>() + tile.table.len() * 4).sum()
+        let parts = |parts: &Vec<Part>| size_of::<Vec<Part>>() + parts.iter().map(Part::bytes).sum::<usize>();
+        let of_tile = |tile: &OpenTile| {
+            let summaries = tile.summaries.iter().map(parts).sum::<usize>();
+            tile.cells.capacity() * size_of::<Cell>() + tile.table.len() * 4 + summaries
+        };
+        tiles.map(of_tile).sum()
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
+        let mut packed = Vec::new();
         out.int(self.closed_ms);
         out.len(self.tiles.len());
         for tile in &self.tiles {
             out.int(tile.tile_ms);
             out.len(tile.cells.len());
-            for cell in &tile.cells {
+            for (place, cell) in tile.cells.iter().enumerate() {
                 out.uint(u64::from(cell.entity));
                 out.uint(u64::from(cell.text));
                 cell.sums.counts.iter().for_each(|count| out.uint(*count));
                 cell.sums.values.iter().for_each(|value| out.int(*value));
+                if let Some(summary) = tile.summary(place, plan, &mut packed) {
+                    out.bytes(summary);
+                }
             }
         }
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>, texts: usize) -> Result<Self, SnapshotError> {
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        texts: usize,
+        plan: &Plan,
+    ) -> Result<Self, SnapshotError> {
         let mut tiles = Self { closed_ms: input.int()?, ..Self::default() };
         for _ in 0..input.len()? {
             let mut tile = OpenTile { tile_ms: input.int()?, ..OpenTile::default() };
@@ -199,15 +250,22 @@ impl OpenTiles {
                 if entity as usize >= SHARED_ENTITIES || text as usize >= texts {
                     return Err(input.damaged());
                 }
-                let (cell, was_there) = tile.cell(entity, text);
-                for count in &mut cell.sums.counts {
+                let (place, was_there) = tile.cell(entity, text);
+                let sums = &mut tile.cells[place].sums;
+                for count in &mut sums.counts {
                     *count = input.uint()?;
                 }
-                for value in &mut cell.sums.values {
+                for value in &mut sums.values {
                     *value = input.int()?;
                 }
                 if was_there {
                     return Err(input.damaged());
+                }
+                let cells = plan.cells.of(entity as usize);
+                if !cells.is_empty() {
+                    let parts = unpack(&cells.packed, tile.tile_ms, input.bytes()?);
+                    let parts = parts.ok_or_else(|| input.damaged())?;
+                    merge(tile.parts(place, plan), &parts);
                 }
             }
             tiles.tiles.push(tile);

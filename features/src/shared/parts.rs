@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use schemas::TileBlock;
-use schemas::entity::{EntitySums, Rows};
+use schemas::entity::{EntitySums, RowSummaries, Rows};
 
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -22,31 +22,45 @@ pub(crate) struct Packer {
     /// Of the block that is being filled: its tile and entity, and its rows.
     open: Option<(i64, i32)>,
     rows: Vec<u8>,
+    summaries: Vec<u8>,
 }
 
 impl Packer {
-    /// The next row. Tiles, entities of a tile and keys of an entity ascend.
-    pub(crate) fn row(&mut self, tile_ms: i64, entity: i32, key: &str, sums: &EntitySums) {
-        if self.open != Some((tile_ms, entity)) || self.bytes + self.rows.len() >= RECORD_BYTES {
+    /// The next row, with its summary where the entity has such. Tiles, entities of a tile and keys of an
+    /// entity ascend.
+    pub(crate) fn row(
+        &mut self,
+        (tile_ms, entity): (i64, i32),
+        key: &str,
+        sums: &EntitySums,
+        summary: Option<&[u8]>,
+    ) {
+        let open = self.rows.len() + self.summaries.len();
+        if self.open != Some((tile_ms, entity)) || self.bytes + open >= RECORD_BYTES {
             self.close();
             self.open = Some((tile_ms, entity));
         }
         Rows::push(&mut self.rows, key, sums);
+        if let Some(summary) = summary {
+            RowSummaries::push(&mut self.summaries, summary);
+        }
     }
 
     /// A block as it is: all rows of its tile and entity.
-    pub(crate) fn block(&mut self, tile_ms: i64, entity: i32, rows: Bytes) {
+    pub(crate) fn block(&mut self, block: TileBlock) {
         self.close();
-        self.bytes += rows.len();
-        self.blocks.push(TileBlock { tile_ms, entity, rows });
+        self.bytes += len(&block);
+        self.blocks.push(block);
     }
 
     fn close(&mut self) {
         if let Some((tile_ms, entity)) = self.open.take() {
-            let rows = Bytes::copy_from_slice(&self.rows);
+            let [rows, summaries] = [&self.rows, &self.summaries].map(|bytes| Bytes::copy_from_slice(bytes));
             self.rows.clear();
-            self.bytes += rows.len();
-            self.blocks.push(TileBlock { tile_ms, entity, rows });
+            self.summaries.clear();
+            let block = TileBlock { tile_ms, entity, rows, summaries };
+            self.bytes += len(&block);
+            self.blocks.push(block);
         }
         if self.bytes >= RECORD_BYTES {
             self.records.push(std::mem::take(&mut self.blocks));
@@ -64,6 +78,11 @@ impl Packer {
         let numbered = self.records.into_iter().enumerate();
         numbered.map(move |(part, blocks)| (part as u32, part + 1 == count, blocks))
     }
+}
+
+/// Bytes of a block.
+fn len(block: &TileBlock) -> usize {
+    block.rows.len() + block.summaries.len()
 }
 
 /// The records of one close or version of which the last is still to come.
@@ -103,10 +122,11 @@ impl Parts {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| size_of::<TileBlock>() + block.rows.len()).sum()
+        self.blocks.iter().map(|block| size_of::<TileBlock>() + len(block)).sum()
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// `summarises`: whether any entity has summaries.
+    pub(crate) fn write(&self, summarises: bool, out: &mut Writer) {
         out.int(self.at_ms);
         out.uint(u64::from(self.come));
         out.len(self.blocks.len());
@@ -114,16 +134,20 @@ impl Parts {
             out.int(block.tile_ms);
             out.int(i64::from(block.entity));
             out.bytes(&block.rows);
+            if summarises {
+                out.bytes(&block.summaries);
+            }
         }
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
+    pub(crate) fn read_from(summarises: bool, input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
         let mut parts = Self { at_ms: input.int()?, come: input.id()?, blocks: Vec::new() };
         for _ in 0..input.len()? {
             let tile_ms = input.int()?;
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let rows = Bytes::copy_from_slice(input.bytes()?);
-            parts.blocks.push(TileBlock { tile_ms, entity, rows });
+            let summaries = if summarises { Bytes::copy_from_slice(input.bytes()?) } else { Bytes::new() };
+            parts.blocks.push(TileBlock { tile_ms, entity, rows, summaries });
         }
         Ok(parts)
     }
@@ -134,7 +158,7 @@ mod tests {
     use super::*;
 
     fn blocks(tile_ms: i64) -> Vec<TileBlock> {
-        vec![TileBlock { tile_ms, entity: 1, rows: Bytes::new() }]
+        vec![TileBlock { tile_ms, entity: 1, ..TileBlock::default() }]
     }
 
     #[test]
@@ -168,8 +192,8 @@ mod tests {
         let mut packer = Packer::default();
         let sums = EntitySums { counts: [1, 0, 0, 0, 0], values: [0; 3] };
         let key = |at: i32| format!("{at:06}{}", "x".repeat(1_000));
-        (0..600).for_each(|at| packer.row(60, 1, &key(at), &sums));
-        packer.row(60, 2, "last", &sums);
+        (0..600).for_each(|at| packer.row((60, 1), &key(at), &sums, None));
+        packer.row((60, 2), "last", &sums, None);
         let records: Vec<_> = packer.finish().collect();
         assert_eq!(
             records.iter().map(|(part, last, _)| (*part, *last)).collect::<Vec<_>>(),

@@ -137,7 +137,7 @@ impl SharedPlan {
 impl SharedPlan {
     /// Where the tile of that width begins that this one is in.
     pub(crate) fn wide(&self, start: i64, width: i64) -> i64 {
-        start.saturating_sub(start.saturating_sub(self.anchor).rem_euclid(width))
+        wide(self.anchor, start, width)
     }
 
     /// The version at which the tile with this start has left a window.
@@ -153,6 +153,11 @@ impl SharedPlan {
             _ => self.leaves(end.saturating_sub(1), self.windows.len() - 1),
         }
     }
+}
+
+/// Where the tile of that width begins that this one is in, where one begins at `anchor`.
+pub(crate) fn wide(anchor: i64, start: i64, width: i64) -> i64 {
+    start.saturating_sub(start.saturating_sub(anchor).rem_euclid(width))
 }
 
 /// How many places those that are used take, and the place of each; carts take that of clicks unless

@@ -5,10 +5,11 @@
 
 use std::borrow::Cow;
 
-use schemas::entity::{Row, Rows};
-use schemas::{EntityVersion, Entry, SharedEntity};
+use schemas::entity::{Row, RowSummaries, Rows};
+use schemas::{EntityVersion, Entry, Event, SharedEntity};
 
 use super::parts::Parts;
+use super::summed::Summed;
 use super::windows::{SharedRow, Table};
 use super::{Keys, key_of};
 use crate::core::AHEAD;
@@ -22,6 +23,8 @@ pub(crate) struct Versions {
     version_ms: Option<i64>,
     /// Per entity as many as its plan has parts.
     tables: [Vec<Table>; SHARED_ENTITIES],
+    /// Per entity of which more is declared: what else is known of its keys.
+    summed: [Summed; SHARED_ENTITIES],
     /// Records of a version whose last is still to come.
     coming: Parts,
     /// What was read last. Not part of the state.
@@ -58,11 +61,23 @@ impl Versions {
                     }
                 }
             }
+            let cells = plan.cells.of(entity);
+            if !cells.is_empty() {
+                for (row, summary) in Rows::new(&block.rows).zip(RowSummaries::new(&block.summaries)) {
+                    self.summed[entity].add(block.tile_ms, (row.key, summary), cells, texts);
+                }
+            }
         }
         for (tables, plans) in self.tables.iter_mut().zip(&plan.shared) {
             // None yet of an entity of which nothing has come.
             for (table, plan) in tables.iter_mut().zip(plans) {
                 table.sweep(version_ms.div_euclid(plan.tile_ms), plan, texts);
+            }
+        }
+        for (entity, summed) in self.summed.iter_mut().enumerate() {
+            let cells = plan.cells.of(entity);
+            if !cells.is_empty() {
+                summed.sweep(version_ms.div_euclid(cells.tile_ms), cells, texts);
             }
         }
         self.version_ms = Some(version_ms);
@@ -88,6 +103,22 @@ impl Versions {
             }
         }
         &self.rows
+    }
+
+    /// Reads the numbers that are made of summaries, for a view of these keys, at the version in force; those of
+    /// keys of which nothing has come are of no event.
+    pub(crate) fn summarise(&mut self, keys: &Keys, view: &Event, plan: &Plan, out: &mut Vec<f64>) {
+        out.clear();
+        out.resize(plan.numbers.numbers.len(), f64::NAN);
+        let Some(version_ms) = self.version_ms else { return };
+        let own = plan.cells.hashes(view);
+        for (entity, summed) in self.summed.iter_mut().enumerate() {
+            let cells = plan.cells.of(entity);
+            if !cells.is_empty() && keys.has(entity) {
+                let version = version_ms.div_euclid(cells.tile_ms);
+                summed.read((keys.0[entity], version), (view.event_time_ms, &own), cells, out);
+            }
+        }
     }
 
     /// Reads what reading these entries' keys will read first. `ids` are numbers of each one's item, campaign
@@ -119,11 +150,15 @@ impl Versions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.tables.iter().map(|tables| tables.iter().map(Table::len).max().unwrap_or(0)).sum()
+        let of = |(tables, summed): (&Vec<Table>, &Summed)| {
+            tables.iter().map(Table::len).max().unwrap_or(0).max(summed.len())
+        };
+        self.tables.iter().zip(&self.summed).map(of).sum()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.tables.iter().flatten().map(Table::bytes).sum::<usize>() + self.coming.bytes()
+        let tables = self.tables.iter().flatten().map(Table::bytes).sum::<usize>();
+        tables + self.summed.iter().map(Summed::bytes).sum::<usize>() + self.coming.bytes()
     }
 
     pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
@@ -137,7 +172,13 @@ impl Versions {
                 tables.get(at).unwrap_or(&nothing).write(version_ms.div_euclid(plan.tile_ms), plan, out);
             }
         }
-        self.coming.write(out);
+        for (entity, summed) in self.summed.iter().enumerate() {
+            let cells = plan.cells.of(entity);
+            if !cells.is_empty() {
+                summed.write(version_ms.div_euclid(cells.tile_ms), cells, out);
+            }
+        }
+        self.coming.write(!plan.cells.is_empty(), out);
     }
 
     pub(crate) fn read_from(
@@ -154,7 +195,13 @@ impl Versions {
                 tables.push(Table::read_from(input, texts, version_ms.div_euclid(plan.tile_ms), plan)?);
             }
         }
-        versions.coming = Parts::read_from(input)?;
+        for (entity, summed) in versions.summed.iter_mut().enumerate() {
+            let cells = plan.cells.of(entity);
+            if !cells.is_empty() {
+                *summed = Summed::read_from(input, texts, cells)?;
+            }
+        }
+        versions.coming = Parts::read_from(!plan.cells.is_empty(), input)?;
         Ok(versions)
     }
 }

@@ -73,6 +73,10 @@ impl Distinct {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Few(hashes) if hashes.is_empty())
+    }
+
     /// How many there are, about if there were many.
     pub(crate) fn count(&self) -> f64 {
         match self {

@@ -4,9 +4,13 @@
 //! All of it is read from the events that are held one by one, and is exact then. Older events of a user
 //! with many are added up in tiles ([`tiles::Tiles`]) by parts that merge ([`Part`]). Nothing is kept and
 //! nothing is read where nothing of it is declared.
+//!
+//! What users share is made of the same parts ([`packed`]): whole numbers all, so that no order of partitions
+//! changes one.
 
 mod decay;
 mod hll;
+pub(crate) mod packed;
 pub(crate) mod plan;
 pub(crate) mod read;
 mod stat;
@@ -16,7 +20,7 @@ mod values;
 
 use crate::wire::{Reader, SnapshotError, Writer};
 
-use decay::half_to;
+use decay::{Weights, half_to};
 use hll::Distinct;
 use plan::{Reading, What};
 use stat::Stat;
@@ -27,9 +31,20 @@ use values::Values;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct One {
     pub(crate) time_ms: i64,
-    pub(crate) value: f32,
+    pub(crate) value: f64,
     /// Hash of the text that is told apart or tallied; 0 where there is none.
     pub(crate) hash: u64,
+}
+
+/// How events stand in the log to those that they are added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Before all of them.
+    Before,
+    /// Behind all of them.
+    Behind,
+    /// There is no order that is the same in every run: they are of other partitions.
+    None,
 }
 
 /// What is known of some events, and can be added to what is known of others.
@@ -42,6 +57,8 @@ pub(crate) enum Part {
         at_ms: i64,
         half_life_ms: i64,
     },
+    /// The same in whole parts of an event, of what users share.
+    Weights(Weights),
     Distinct(Distinct),
     Tally(Tally),
     Values(Values),
@@ -59,17 +76,18 @@ impl Part {
         }
     }
 
-    /// Adds an event that lies before all that were added, or behind them.
-    pub(crate) fn add(&mut self, one: &One, is_before: bool) {
+    /// Adds an event.
+    pub(crate) fn add(&mut self, one: &One, order: Order) {
         match self {
-            Self::Stat(stat) => stat.merge(&Stat::of(one.time_ms, one.value), is_before),
+            Self::Stat(stat) => stat.merge(&Stat::of(one.time_ms, one.value), order),
             Self::Decayed { weight, at_ms, half_life_ms } => {
                 let other = (1.0, one.time_ms);
                 (*weight, *at_ms) = weighed((*weight, *at_ms), other, *half_life_ms);
             }
+            Self::Weights(weights) => weights.add(one.time_ms),
             Self::Distinct(set) if one.hash != 0 => set.add(one.hash),
             Self::Tally(tally) if one.hash != 0 => tally.add(one.hash),
-            Self::Values(values) if one.value != 0.0 => values.add(one.value),
+            Self::Values(values) if one.value != 0.0 => values.add(one.value as f32),
             Self::Distinct(_) | Self::Tally(_) | Self::Values(_) => {}
         }
     }
@@ -80,18 +98,19 @@ impl Part {
             Self::Distinct(set) => set.bound(),
             Self::Tally(tally) => tally.bound(),
             Self::Values(values) => values.bound(),
-            Self::Stat(_) | Self::Decayed { .. } => {}
+            Self::Stat(_) | Self::Decayed { .. } | Self::Weights(_) => {}
         }
     }
 
-    /// Adds what is known of events that lie before all that were added.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    /// Adds what is known of other events.
+    pub(crate) fn merge(&mut self, other: &Self, order: Order) {
         match (self, other) {
-            (Self::Stat(mine), Self::Stat(theirs)) => mine.merge(theirs, true),
+            (Self::Stat(mine), Self::Stat(theirs)) => mine.merge(theirs, order),
             (
                 Self::Decayed { weight, at_ms, half_life_ms },
                 Self::Decayed { weight: theirs, at_ms: their_ms, .. },
             ) => (*weight, *at_ms) = weighed((*weight, *at_ms), (*theirs, *their_ms), *half_life_ms),
+            (Self::Weights(mine), Self::Weights(theirs)) => mine.merge(theirs),
             (Self::Distinct(mine), Self::Distinct(theirs)) => mine.merge(theirs),
             (Self::Tally(mine), Self::Tally(theirs)) => mine.merge(theirs),
             (Self::Values(mine), Self::Values(theirs)) => mine.merge(theirs),
@@ -113,9 +132,10 @@ impl Part {
             (Self::Stat(stat), Reading::Last) => stat.last(),
             (Self::Stat(stat), Reading::Gap) => stat.gap_s(),
             (Self::Stat(stat), Reading::Age) => {
-                (stat.count > 0).then(|| (at_ms - stat.last_ms) as f64 / 1_000.0)
+                (stat.count > 0).then(|| at_ms.saturating_sub(stat.last_ms) as f64 / 1_000.0)
             }
             (Self::Decayed { weight, .. }, Reading::Decayed) => Some(*weight),
+            (Self::Weights(weights), Reading::Decayed) => Some(weights.as_of(at_ms)),
             (Self::Distinct(set), Reading::Distinct) => Some(set.count()),
             (Self::Values(values), Reading::Quantile(level)) => values.quantile(level).map(f64::from),
             (Self::Tally(tally), Reading::Share(before)) => tally.share(before),
@@ -126,13 +146,13 @@ impl Part {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + match self {
                 Self::Distinct(set) => set.bytes(),
                 Self::Tally(tally) => tally.bytes(),
                 Self::Values(values) => values.bytes(),
-                Self::Stat(_) | Self::Decayed { .. } => 0,
+                Self::Stat(_) | Self::Decayed { .. } | Self::Weights(_) => 0,
             }
     }
 
@@ -143,6 +163,7 @@ impl Part {
                 out.f64(*weight);
                 out.int(*at_ms);
             }
+            Self::Weights(weights) => weights.write(0, out),
             Self::Distinct(set) => set.write(out),
             Self::Tally(tally) => tally.write(out),
             Self::Values(values) => values.write(out),

@@ -1,6 +1,7 @@
-//! Which parts are kept of a user's past, and which numbers are read of them. Follows from declarations.
+//! Which parts are kept of a user's past, or of what users share, and which numbers are read of them. Follows
+//! from declarations.
 
-use crate::plan::{KindSet, PLAIN, SHARED};
+use crate::plan::{ENTITIES, KindSet, PLAIN, SHARED};
 use crate::rates::Rates;
 
 /// A text of an event that can be told apart.
@@ -13,10 +14,15 @@ pub(crate) enum Of {
     Placement,
     Device,
     Channel,
+    /// Told apart only where users share an entity.
+    User,
 }
 
 impl Of {
-    pub(crate) const ALL: [(&'static str, Self); 7] = [
+    /// How many of them, from the first on, can be kept with a user's event.
+    pub(crate) const KEPT: usize = Self::User as usize;
+
+    pub(crate) const ALL: [(&'static str, Self); 8] = [
         ("item", Self::Item),
         ("campaign", Self::Campaign),
         ("category", Self::Category),
@@ -24,6 +30,7 @@ impl Of {
         ("placement", Self::Placement),
         ("device", Self::Device),
         ("channel", Self::Channel),
+        ("user", Self::User),
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -72,6 +79,48 @@ pub(crate) enum Reading {
     Rank(usize),
 }
 
+/// Which numbers of a [`What::Stat`] are read: of what users share, no others go through the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Facets(u8);
+
+impl Facets {
+    pub(crate) const TIMES: Self = Self(1);
+    pub(crate) const SUM: Self = Self(2);
+    pub(crate) const SQUARES: Self = Self(4);
+    pub(crate) const EXTREMES: Self = Self(8);
+    pub(crate) const FIRST: Self = Self(16);
+    pub(crate) const LAST: Self = Self(32);
+    /// Any that is of values.
+    pub(crate) const VALUES: Self = Self(!Self::TIMES.0);
+
+    /// Those that a number is made of, beside how many events there are.
+    pub(crate) fn of(reading: Reading) -> Self {
+        match reading {
+            Reading::Gap | Reading::Age => Self::TIMES,
+            Reading::Sum | Reading::Mean => Self::SUM,
+            Reading::Variance => Self(Self::SUM.0 | Self::SQUARES.0),
+            Reading::Min | Reading::Max => Self::EXTREMES,
+            Reading::First => Self::FIRST,
+            Reading::Last => Self::LAST,
+            Reading::Count
+            | Reading::Decayed
+            | Reading::Distinct
+            | Reading::Quantile(_)
+            | Reading::Share(_)
+            | Reading::Rank(_) => Self(0),
+        }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether any of these is among them.
+    pub(crate) fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+}
+
 /// What is kept of the events of an entity that a set takes. `set` is a kind's place or, behind those, a
 /// filter's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +155,7 @@ pub(crate) struct Summaries {
     /// Places of each cell's numbers.
     pub(crate) numbers_of: Vec<Vec<usize>>,
     /// Places of each entity's cells.
-    cells_of: [Vec<usize>; SHARED],
+    cells_of: [Vec<usize>; ENTITIES.len()],
     /// Of rates: entity and window, and places of the numbers of views and clicks.
     pub(crate) rated: Vec<((usize, usize), [usize; 2])>,
 }
@@ -118,7 +167,6 @@ impl Summaries {
 
     /// The place of a number among all; it is added if it is a new one.
     pub(crate) fn number(&mut self, cell: Cell, range: Range, reading: Reading) -> usize {
-        debug_assert!(cell.entity < SHARED, "of a user's entity");
         let at = self.cells.iter().position(|known| *known == cell).unwrap_or_else(|| {
             self.cells_of[cell.entity].push(self.cells.len());
             self.cells.push(cell);
@@ -152,7 +200,7 @@ impl Summaries {
 
     /// Entities of which anything is kept.
     pub(crate) fn entities(&self) -> impl Iterator<Item = usize> {
-        (0..SHARED).filter(|entity| !self.cells_of[*entity].is_empty())
+        (0..ENTITIES.len()).filter(|entity| !self.cells_of[*entity].is_empty())
     }
 
     /// Places of the numbers of views and clicks that a rate over this window is of; none where the counts
@@ -173,17 +221,19 @@ impl Summaries {
 
     /// Whether any cell or entity reads this text.
     pub(crate) fn reads(&self, of: Of) -> bool {
-        self.cells.iter().any(|cell| {
-            Self::key(cell.entity) == Some(of)
-                || matches!(cell.what, What::Distinct(it) | What::Top(it) if it == of)
-        })
+        self.tells_apart(of) || self.cells.iter().any(|cell| Self::key(cell.entity) == Some(of))
+    }
+
+    /// Whether any cell tells these texts apart.
+    pub(crate) fn tells_apart(&self, of: Of) -> bool {
+        self.cells.iter().any(|cell| matches!(cell.what, What::Distinct(it) | What::Top(it) if it == of))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{ENTITIES, USER};
+    use crate::plan::USER;
 
     #[test]
     fn entities_of_the_user_are_named_after_what_tells_them_apart() {

@@ -10,9 +10,9 @@ use crate::plan::{KINDS, KindSet, Plan};
 use crate::subjects::{Also, Subjects};
 use crate::users::Users;
 
-use super::Part;
 use super::plan::{Of, Range, Summaries, What};
 use super::tiles::{Tiles, gaps, hash, one};
+use super::{Order, Part};
 
 /// What a read needs and gives.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +126,7 @@ impl Numbers {
         for (after_ms, range) in ranges {
             while let Some(seen) = events.next_if(|seen| seen.event.time_ms > after_ms) {
                 if is_of(&seen.event) {
-                    part.add(&one(&seen.event, cell.what, subjects, texts), true);
+                    part.add(&one(&seen.event, cell.what, subjects, texts), Order::Before);
                 }
             }
             let mut whole = None;

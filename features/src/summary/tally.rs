@@ -48,6 +48,10 @@ impl Tally {
         other.counters.iter().for_each(|(hash, more)| self.raise(*hash, *more));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events == 0
+    }
+
     /// Hashes and counts, the most frequent first; of equal counts the lesser hash.
     fn sorted(&self) -> Vec<(u64, u32)> {
         let mut sorted = self.counters.clone();

@@ -14,7 +14,7 @@ use crate::wire::{Reader, SnapshotError, Writer};
 
 use super::plan::{Range, Summaries, What};
 use super::read::sets_of;
-use super::{One, Part};
+use super::{One, Order, Part};
 
 /// Tiles of one size held at most: a window's 64, and as many again while the clock stands.
 const MOST_TILES: usize = 160;
@@ -102,7 +102,7 @@ impl Tiles {
             let add = |parts: &mut Vec<Part>| {
                 for ((_, cell), part) in plan.summaries.of(entity).zip(parts) {
                     if sets >> cell.set & 1 == 1 {
-                        part.add(&one(event, cell.what, ids.subjects, ids.texts), false);
+                        part.add(&one(event, cell.what, ids.subjects, ids.texts), Order::Behind);
                         part.bound();
                     }
                 }
@@ -246,7 +246,7 @@ impl Tiles {
         let after_ms = after_ms.max(read.horizon(plan.levels[level].span_ms));
         let tiles = key.levels[level].iter().rev();
         for tile in tiles.filter(|tile| tile.last_ms > after_ms && tile.last_ms <= read.at_ms) {
-            part.merge(&tile.parts[local]);
+            part.merge(&tile.parts[local], Order::Before);
         }
     }
 
@@ -269,7 +269,7 @@ impl Tiles {
             && let Some((id_ms, parts)) = key.and_then(|key| key.runs[session].as_ref())
             && *id_ms == run.id_ms
         {
-            part.merge(&parts[local]);
+            part.merge(&parts[local], Order::Before);
         }
     }
 
@@ -361,5 +361,5 @@ pub(crate) fn one(event: &Logged, what: What, subjects: &Subjects, texts: &Inter
         What::Distinct(of) | What::Top(of) => hash(texts.text(subjects.text(event.number, of))),
         _ => 0,
     };
-    One { time_ms: event.time_ms, value: event.value, hash }
+    One { time_ms: event.time_ms, value: f64::from(event.value), hash }
 }

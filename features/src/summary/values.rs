@@ -73,6 +73,17 @@ impl Values {
         }
     }
 
+    /// Brings a list into the order of its values: then equal values are equal bytes.
+    pub(crate) fn sort(&mut self) {
+        if let Self::Few(values) = self {
+            values.sort_unstable();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Few(values) if values.is_empty())
+    }
+
     /// Adds another's. A list of this one becomes buckets where the other has them.
     pub(crate) fn merge(&mut self, other: &Self) {
         match other {

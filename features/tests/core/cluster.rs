@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use features::{Config, Core, EntityConfig, Merge, Out, Output, Plan, Window};
 use schemas::duration::Millis;
-use schemas::{Control, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Place};
+use schemas::{Control, EntityTiles, EntityVersion, Entry, Event, FeatureVector, Place, VectorSchema};
 
 use crate::common::*;
 
@@ -49,6 +49,7 @@ pub(crate) fn shared_config() -> Config {
 /// Partitions with their logs, the merge, and what is under way between them.
 pub(crate) struct Cluster {
     pub(crate) plan: Arc<Plan>,
+    pub(crate) schema: VectorSchema,
     pub(crate) cores: Vec<Core>,
     pub(crate) merge: Merge,
     pub(crate) next: Vec<i64>,
@@ -77,6 +78,7 @@ impl Cluster {
             tiles: Vec::new(),
             hours: Vec::new(),
             versions: Vec::new(),
+            schema: plan.vector_schema(),
             plan,
         }
     }
@@ -133,7 +135,7 @@ impl Cluster {
     }
 
     pub(crate) fn number(&self, vector: &FeatureVector, name: &str) -> f32 {
-        let at = self.plan.vector_schema().position(name).unwrap_or_else(|| panic!("no {name}"));
+        let at = self.schema.position(name).unwrap_or_else(|| panic!("no {name}"));
         vector.numbers().nth(at).unwrap()
     }
 }

@@ -173,9 +173,19 @@ fn every_aggregation_says_what_was_meant_and_why_it_cannot_be_had() {
             "a short and a longer",
         ),
         (
-            refused(|c| c.entities.get_mut("item").unwrap().max = strings(&["view"])),
-            "features.entities.item.max",
-            "tiles of counts and values by kind",
+            refused(|c| c.entities.get_mut("item").unwrap().max = strings(&["click"])),
+            "features.entities.item.max[0]",
+            "a click has no value",
+        ),
+        (
+            refused(|c| c.entities.get_mut("item").unwrap().distinct = strings(&["view.usr"])),
+            "features.entities.item.distinct[0]",
+            "did you mean \"user\"?",
+        ),
+        (
+            of_user(|e| e.distinct = strings(&["view.user"])),
+            "features.entities.user.distinct[0]",
+            "all events of user are one user's; declare it of what users share",
         ),
         (
             refused(|c| c.entities.get_mut("item").unwrap().windows = vec![window("session:30m")]),

@@ -10,12 +10,13 @@ use schemas::{Codec, Control, EntityVersion, Entry, Event, FeatureVector, Kind, 
 
 use crate::cluster::*;
 use crate::common::*;
+use crate::shared::all_of_it;
 use crate::shell::record;
 use crate::summaries::{everything, with_texts};
 
 /// One of everything, of the user's entities and of those that users share.
 fn all() -> Config {
-    let (mut config, shared) = (everything(), shared_config());
+    let (mut config, shared) = (everything(), all_of_it());
     let of_all_users = shared.entities.into_iter().filter(|(name, _)| !name.starts_with("user"));
     config.entities.extend(of_all_users);
     Config { shared_tile: shared.shared_tile, ..config }

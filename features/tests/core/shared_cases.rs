@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use features::{Config, Core, Merge, Plan};
+use features::{Config, Core, EntityConfig, FilterConfig, Merge, Plan};
 use schemas::duration::Millis;
 use schemas::entity::Rows;
 use schemas::{Control, EntityVersion, Entry, Kind, SharedEntity};
 
 use crate::cluster::*;
 use crate::common::*;
+use crate::shared::all_of_it;
 
 fn view(id: &str, at: i64, user: &str, item: &str) -> Entry {
     entry(event(Kind::View, id, at, user, item, "c"))
@@ -136,6 +137,102 @@ fn a_key_that_takes_half_of_the_traffic_costs_one_row_a_tile() {
     let rows = cluster.versions.iter().flat_map(|version| &version.blocks).flat_map(|b| Rows::new(&b.rows));
     let views: u64 = rows.filter(|row| row.key == "hot").map(|row| row.sums().counts[0]).sum();
     assert_eq!(views, 10_000);
+}
+
+/// Of so many texts and values that lists become registers and buckets, and counters are cut.
+#[test]
+fn what_is_sketched_is_within_its_bound_and_does_not_depend_on_the_partitions_order() {
+    let strings = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut config = shared_config();
+    let item = config.entities.get_mut("item").unwrap();
+    (item.distinct, item.top) = (strings(&["view.user", "view.device"]), strings(&["view.campaign"]));
+    (item.quantile, item.quantile_levels, item.top_k) = (strings(&["view"]), vec![0.1, 0.5, 0.99], 4);
+    let mut cluster = Cluster::new(&config);
+    cluster.write(&sources());
+    let start = START.div_euclid(86_400_000) * 86_400_000 + 60_000;
+    let campaigns = zipf(1.3, 300, 12_000);
+    let mut events = Vec::new();
+    for (index, rank) in campaigns.iter().enumerate() {
+        let at = start + index as i64 * 200;
+        let mut view = event(Kind::View, &format!("v{index}"), at, "", "hot", &format!("c{rank}"));
+        (view.user, view.device) = (format!("u{}", index * 7_919 % 3_001), format!("d{}", index % 90));
+        view.value = 1.0 + (index * 104_729 % 99_991) as f64 / 100.0;
+        events.push(view.clone());
+        cluster.write(&entry(view));
+        if index % 50 == 49 {
+            cluster.write(&tick(at));
+            cluster.take_all();
+        }
+    }
+    let end = start + 12_000 * 200;
+    cluster.write(&tick(end));
+    cluster.take_all();
+    let mut last = event(Kind::View, "last", end, "new", "hot", "c2");
+    last.value = 1.0;
+    cluster.write(&entry(last));
+    let vector = cluster.vectors.last().unwrap().0.clone();
+    let number = |name: &str| f64::from(cluster.number(&vector, name));
+    let (all, version) = (events.len() as f64, vector.entity_version as i64);
+    let counted = events.iter().filter(|e| e.event_time_ms < version).collect::<Vec<_>>();
+    assert!(all - (counted.len() as f64) < 100.0, "all but what is in the open tile");
+    let users = counted.iter().map(|e| &e.user).collect::<BTreeSet<_>>().len() as f64;
+    assert!((number("item_view_distinct_user_1h") / users - 1.0).abs() < 4.0 * 0.033, "{users} users");
+    assert_eq!(number("item_view_distinct_device_1d").to_bits(), 90_f64.to_bits());
+    let mut values: Vec<f64> = counted.iter().map(|e| e.value).collect();
+    values.sort_by(f64::total_cmp);
+    for (level, percent) in [(0.1, "10"), (0.5, "50"), (0.99, "99")] {
+        let want = values[(level * values.len() as f64).ceil() as usize - 1];
+        let got = number(&format!("item_view_p{percent}_value_1d"));
+        assert!((got - want).abs() < want / 128.0, "{percent} %: {got} for {want}");
+    }
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for e in &counted {
+        *counts.entry(&e.campaign).or_default() += 1;
+    }
+    let mut sorted: Vec<f64> =
+        counts.values().map(|count| f64::from(*count) / counted.len() as f64).collect();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    for (at, want) in sorted.iter().take(4).enumerate() {
+        let got = number(&format!("item_view_top{}_campaign_share_1d", at + 1));
+        assert!(got <= want + 1e-6 && want - got <= 1.0 / 65.0 + 1e-6, "number {at}: {got} for {want}");
+    }
+    assert_eq!(number("item_view_top_campaign_rank_1d").to_bits(), 3_f64.to_bits(), "c2 is third");
+
+    let of = |partition: usize| cluster.tiles.iter().filter(move |t| t.partition == partition as i32);
+    let published = |order: [usize; PARTITIONS]| {
+        let mut merge = Merge::new(cluster.plan.clone(), PARTITIONS);
+        order.into_iter().flat_map(of).flat_map(|tiles| merge.step(tiles)).collect::<Vec<_>>()
+    };
+    let one = published([0, 1, 2]);
+    assert!(one == published([2, 0, 1]) && one == published([1, 2, 0]));
+    assert!(one.iter().flat_map(|version| &version.blocks).any(|block| !block.summaries.is_empty()));
+    // Of the others nothing more is declared: their blocks are as they were.
+    let others = cluster.versions.iter().flat_map(|version| &version.blocks);
+    let mut others = others.filter(|block| block.entity != SharedEntity::Item as i32);
+    assert!(others.all(|block| block.summaries.is_empty()));
+}
+
+#[test]
+fn what_is_declared_of_a_summary_is_part_of_the_layout_and_windows_are_not() {
+    let layout = |change: &dyn Fn(&mut EntityConfig, &mut FilterConfig)| {
+        let mut config = all_of_it();
+        let (mut item, mut dear) = (config.entities["item"].clone(), config.filters["dear"].clone());
+        change(&mut item, &mut dear);
+        config.entities.insert("item".into(), item);
+        config.filters.insert("dear".into(), dear);
+        plan(&config).shared_layout()
+    };
+    let same = layout(&|_, _| {});
+    assert_eq!(same, layout(&|item, _| item.windows.truncate(5)));
+    assert_eq!(same, layout(&|item, _| item.quantile_levels = vec![0.25]));
+    assert_eq!(same, layout(&|item, _| item.top_k = 5));
+    assert_ne!(same, layout(&|item, _| item.variance.clear()));
+    assert_ne!(same, layout(&|item, _| item.half_lives = vec![Millis(11_000)]));
+    assert_ne!(same, layout(&|item, _| drop(item.distinct.pop())));
+    assert_ne!(same, layout(&|_, dear| dear.min = Some(4.5)));
+    // Of plans without summaries it is what it was before there were any.
+    let before = b"10000 [true, true, true, false, false] item_placement campaign_placement";
+    assert_eq!(plan(&shared_config()).shared_layout(), xxhash_rust::xxh3::xxh3_64(before));
 }
 
 #[test]

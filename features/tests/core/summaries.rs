@@ -82,7 +82,7 @@ pub(crate) fn with_texts(mut entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// Whether what is declared takes an event.
-fn taken(name: &str, event: &Event) -> bool {
+pub(crate) fn taken(name: &str, event: &Event) -> bool {
     match name {
         "dear" => (takes("view", event) || takes("purchase", event)) && (4.0..=9.0).contains(&event.value),
         "branded" => ["b0", "b1"].contains(&event.brand.as_str()) && event.channel == "app",
@@ -92,6 +92,7 @@ fn taken(name: &str, event: &Event) -> bool {
 
 fn text<'a>(event: &'a Event, of: &str) -> &'a str {
     match of {
+        "user" => &event.user,
         "item" => &event.item,
         "campaign" => &event.campaign,
         "category" => &event.category,
@@ -122,10 +123,16 @@ fn begins(window: Window, users: &[&Event], at_ms: i64) -> i64 {
     edge
 }
 
-type Numbers = BTreeMap<String, f64>;
+pub(crate) type Numbers = BTreeMap<String, f64>;
 
 /// The numbers of an entity over a window that begins then; `events` are the user's with the view's.
-fn of_window(declared: &EntityConfig, events: &[&Event], view: &Event, label: &str, from: i64) -> Numbers {
+pub(crate) fn of_window(
+    declared: &EntityConfig,
+    events: &[&Event],
+    view: &Event,
+    label: &str,
+    from: i64,
+) -> Numbers {
     let mut numbers = Numbers::new();
     let mut put = |name: String, value: f64| {
         numbers.insert(format!("{name}_{label}"), value);
@@ -238,7 +245,7 @@ fn expected(config: &Config, past: &[Placed], view: &Event) -> Numbers {
 }
 
 /// Whether two numbers are the same but for the rounding of their last bits.
-fn close(got: f32, want: f64) -> bool {
+pub(crate) fn close(got: f32, want: f64) -> bool {
     same(got, want as f32) || (f64::from(got) - want).abs() <= 2e-6 * want.abs().max(1e-3)
 }
 

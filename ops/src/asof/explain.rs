@@ -50,7 +50,9 @@ pub(super) fn explain(plan: &Plan, vector: &FeatureVector, view: &Event, arrived
     let explained = |(column, number): (Column, f32)| {
         let (of, rounded, events) = match &column.made {
             Made::View => (Of::View, false, Vec::new()),
-            Made::Window { shared: true, .. } | Made::Last { shared: true, .. } => {
+            Made::Window { shared: true, .. }
+            | Made::Last { shared: true, .. }
+            | Made::Decayed { shared: true, .. } => {
                 let read = vector.entity_version > 0 && !number.is_nan();
                 (if read { Of::Version } else { Of::Nothing }, false, Vec::new())
             }

@@ -30,9 +30,45 @@ const BOUNDS: [(&str, &str); 8] = [
     ),
 ];
 
-fn place(made: &Made) -> Option<usize> {
-    Some(match made {
-        Made::Window { shared: true, .. } | Made::Last { shared: true, .. } | Made::View => return None,
+/// The same of what users share.
+const SHARED: [(&str, &str); 8] = [
+    (
+        "counts, sums, means, rates, trends",
+        "as the window; values count in ten-thousandths, each off by at most half of one",
+    ),
+    (
+        "min, max, first, last, mean gap",
+        "as the window; of events at one time that of the least value is the first, that of the greatest the last",
+    ),
+    ("variance", "as the window; values count in ten-thousandths, each off by at most half of one"),
+    (
+        "ages",
+        "of the last event of a filter nothing; of a kind, it is the age of the end of the event's tile",
+    ),
+    (
+        "decayed counts",
+        "events in less than a tile before the longest window count, too; weights are added up in 2^-32 of an event",
+    ),
+    (
+        "distinct",
+        "exact up to 128 different texts in the window, then by HyperLogLog: standard error 3.3 %, and nearly always \
+         within 10 %",
+    ),
+    ("quantiles", "exact up to 32 values in the window, then off by less than 1/128 of the value"),
+    (
+        "top",
+        "counts of a window with more than 64 different texts are too small by at most a 65th of its events",
+    ),
+];
+
+/// The place of a column's bound, and whether users share what it is of.
+fn place(made: &Made) -> Option<(bool, usize)> {
+    let shared = match made {
+        Made::Window { shared, .. } | Made::Last { shared, .. } | Made::Decayed { shared, .. } => *shared,
+        Made::View => return None,
+    };
+    let at = match made {
+        Made::View => return None,
         Made::Last { .. } => 3,
         Made::Decayed { .. } => 4,
         Made::Window { aggregation, .. } => match aggregation {
@@ -51,7 +87,17 @@ fn place(made: &Made) -> Option<usize> {
             Aggregation::Quantile { .. } => 6,
             Aggregation::Top { .. } => 7,
         },
-    })
+    };
+    Some((shared, at))
+}
+
+fn rows(out: &mut String, columns: &[Column], shared: bool, bounds: &[(&str, &str)]) -> fmt::Result {
+    for (at, (what, bound)) in bounds.iter().enumerate() {
+        if columns.iter().any(|column| place(&column.made) == Some((shared, at))) {
+            writeln!(out, "| {what} | {bound} |")?;
+        }
+    }
+    Ok(())
 }
 
 /// The section: what is declared, and its bound.
@@ -61,11 +107,7 @@ pub(super) fn write(out: &mut String, columns: &[Column]) -> fmt::Result {
         "## Bounds\n\nOf a user's entities everything is exact while the user's events are held one by one. Of a \
          user with more, of whom some are in tiles:\n\n| what | is off by |\n|---|---|"
     )?;
-    for (at, (what, bound)) in BOUNDS.iter().enumerate() {
-        if columns.iter().any(|column| place(&column.made) == Some(at)) {
-            writeln!(out, "| {what} | {bound} |")?;
-        }
-    }
+    rows(out, columns, false, &BOUNDS)?;
     let has_sessions = columns
         .iter()
         .any(|column| matches!(column.made, Made::Window { window: features::Window::Session(_), .. }));
@@ -80,5 +122,14 @@ pub(super) fn write(out: &mut String, columns: &[Column]) -> fmt::Result {
         out,
         "\nOf a user's campaigns, categories, items, brands and placements, at most 64 each are kept in tiles: \
          those of the newest events.\n"
-    )
+    )?;
+    if columns.iter().any(|column| matches!(place(&column.made), Some((true, _)))) {
+        writeln!(
+            out,
+            "Of what users share, up to the version that the vector names:\n\n| what | is off by |\n|---|---|"
+        )?;
+        rows(out, columns, true, &SHARED)?;
+        writeln!(out)?;
+    }
+    Ok(())
 }

@@ -142,7 +142,12 @@ fn state(out: &mut String, plan: &Plan, columns: &[Column]) -> fmt::Result {
 }
 
 fn is_shared(column: &Column) -> bool {
-    matches!(column.made, Made::Window { shared: true, .. } | Made::Last { shared: true, .. })
+    matches!(
+        column.made,
+        Made::Window { shared: true, .. }
+            | Made::Last { shared: true, .. }
+            | Made::Decayed { shared: true, .. }
+    )
 }
 
 fn inputs(out: &mut String, encoder: &Encoder) -> fmt::Result {
@@ -242,7 +247,11 @@ mod tests {
         [features.entities.user_placement]
         seconds_since = ["click"]
         [features.entities.category]
-        count = ["view"]
+        count = ["view", "dear"]
+        max = ["dear"]
+        distinct = ["view.user"]
+        decayed = ["click"]
+        half_lives = ["1h"]
         windows = ["tumbling:1d", "7d"]
         [features.entities.brand]
         rate = true
@@ -285,15 +294,22 @@ mod tests {
             "user_brand_ctr_1d",
             "user_placement_seconds_since_click",
             "category_views_tumbling_1d",
+            "category_dears_7d",
+            "category_dear_max_value_7d",
+            "category_view_distinct_user_tumbling_1d",
+            "category_clicks_decayed_1h",
             "brand_ctr_1h",
             "placement_clicks_1d",
             "item_placement_ctr_1h",
         ] {
             assert!(text.contains(&format!("| `{column}` |")), "{column} is missing");
         }
-        for bound in
-            ["| session:30m | none | nothing |", "| category | tumbling:1d | 1d | nothing |", "3.3 %"]
-        {
+        for bound in [
+            "| session:30m | none | nothing |",
+            "| category | tumbling:1d | 1d | nothing |",
+            "3.3 %",
+            "added up in 2^-32 of an event",
+        ] {
             assert!(text.contains(bound), "{bound} is missing: {text}");
         }
         assert_eq!(config.features.entities["user"].rate_weight.to_bits(), 20_f64.to_bits(), "the default's");

@@ -20,6 +20,14 @@ struct Counted {
     row: EntityRow,
 }
 
+/// What else is known of a block's keys.
+#[derive(Default)]
+struct Summarised {
+    tile_ms: i64,
+    entity: i32,
+    summaries: Option<Vec<u8>>,
+}
+
 /// A key of an hour, with the hour.
 #[derive(Default)]
 struct Hourly {
@@ -36,6 +44,7 @@ struct Row {
     last: bool,
     counted: Vec<Counted>,
     hourly: Vec<Hourly>,
+    summarised: Vec<Summarised>,
 }
 
 fn table() -> Vec<Column<Row>> {
@@ -92,6 +101,22 @@ fn table() -> Vec<Column<Row>> {
         )
         .or_null(),
     );
+    let summarised = columns![Summarised;
+        "tile" Time = tile_ms, "start of the tile";
+        "entity" EntityName = entity, "as in tiles";
+        "summaries" Plain = summaries, "one for each key of the tile and entity, in their order";
+    ];
+    let get: fn(&Row) -> &Vec<Summarised> = |row| &row.summarised;
+    table.push(
+        Column::structs(
+            "summaries",
+            "what else is declared of the keys of tiles, as the features core keeps it; null where nothing is",
+            get,
+            |row| &mut row.summarised,
+            summarised,
+        )
+        .or_null(),
+    );
     table
 }
 
@@ -116,7 +141,12 @@ fn row(tiles: &EntityTiles) -> Row {
         HourRows::new(rows).map(|row| Hourly { hour_ms, row: row.into() }).collect::<Vec<_>>()
     };
     let (counted, hourly) = (blocks.iter().flat_map(of).collect(), hours.iter().flat_map(of_hour).collect());
-    Row { partition, closed_ms, layout, part, last, counted, hourly }
+    let summarised = blocks.iter().filter(|block| !block.summaries.is_empty()).map(|block| Summarised {
+        tile_ms: block.tile_ms,
+        entity: block.entity,
+        summaries: Some(block.summaries.to_vec()),
+    });
+    Row { partition, closed_ms, layout, part, last, counted, hourly, summarised: summarised.collect() }
 }
 
 /// The records.
@@ -129,14 +159,17 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<EntityTiles>, TableError> {
 }
 
 fn record(row: Row) -> EntityTiles {
-    let Row { partition, closed_ms, layout, part, last, counted, hourly } = row;
+    let Row { partition, closed_ms, layout, part, last, counted, hourly, summarised } = row;
     let same = |a: &Counted, b: &Counted| (a.tile_ms, a.entity) == (b.tile_ms, b.entity);
     let block = |counted: &[Counted]| {
         let mut rows = Vec::new();
         for Counted { row, .. } in counted {
             BlockRows::push(&mut rows, &row.key, &row.sums());
         }
-        TileBlock { tile_ms: counted[0].tile_ms, entity: counted[0].entity, rows: rows.into() }
+        let (tile_ms, entity) = (counted[0].tile_ms, counted[0].entity);
+        let of = summarised.iter().find(|of| (of.tile_ms, of.entity) == (tile_ms, entity));
+        let summaries = of.and_then(|of| of.summaries.clone()).unwrap_or_default().into();
+        TileBlock { tile_ms, entity, rows: rows.into(), summaries }
     };
     let hour = |hourly: &[Hourly]| {
         let mut rows = Vec::new();

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use schemas::entity::{HourRow, Rows};
+use schemas::entity::{HourRow, RowSummaries, Rows};
 use schemas::event::PlacedEvent;
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
 use schemas::table::TopicRecord;
@@ -157,8 +157,15 @@ fn blocks() -> impl Strategy<Value = Vec<TileBlock>> {
         }
         Bytes::from(block)
     });
-    btree_map((time(), entity()), rows, 0..4).prop_map(|blocks| {
-        let block = |((tile_ms, entity), rows)| TileBlock { tile_ms, entity, rows };
+    let summaries = proptest::option::of(vec(vec(any::<u8>(), 0..200), 3));
+    btree_map((time(), entity()), (rows, summaries), 0..4).prop_map(|blocks| {
+        let block = |((tile_ms, entity), (rows, of_each)): (_, (Bytes, Option<Vec<Vec<u8>>>))| {
+            let mut summaries = Vec::new();
+            for (_, summary) in Rows::new(&rows).zip(of_each.iter().flatten()) {
+                RowSummaries::push(&mut summaries, summary);
+            }
+            TileBlock { tile_ms, entity, rows, summaries: summaries.into() }
+        };
         blocks.into_iter().map(block).collect()
     })
 }

@@ -1,0 +1,465 @@
+//! The keys of one shared entity of which more is declared than counts and values by kind: their summaries in
+//! tiles, and the numbers that vectors read of them.
+//!
+//! A summary cannot be taken back out of a sum, as counts can. So each key has tiles of every width that its
+//! windows have at their tails, and a window is made of its tiles, at most about 64, when it is read: once a
+//! version, however often. What is in a window is decided as [`super::key`] does.
+
+use super::cells::Cells;
+use crate::interner::{EMPTY, Interner};
+use crate::summary::packed::{merge, pack, unpack};
+use crate::summary::plan::{Of, Reading, What};
+use crate::summary::{Part, packed};
+use crate::wire::{Reader, SnapshotError, Writer};
+
+/// Keys that are looked at per version for whether anything is left of them, beside two for each that has
+/// come: more than one, so that the sweep outruns the growth.
+const SWEPT: usize = 16;
+
+/// Tiles of one width of one key, oldest first: of each its start in tiles, zigzagged, and its summary.
+#[derive(Debug, Clone, Default)]
+struct Strip {
+    bytes: Vec<u8>,
+    /// Where the newest begins.
+    newest: usize,
+}
+
+/// The tile that a reader stands at: its start, in tiles, and its summary.
+fn tile<'a>(input: &mut Reader<'a>) -> Result<(i64, &'a [u8]), SnapshotError> {
+    Ok((input.int()?, input.bytes()?))
+}
+
+impl Strip {
+    /// The tiles from an offset on.
+    fn tiles(&self, from: usize) -> impl Iterator<Item = (i64, &[u8])> {
+        let mut input = Reader::new(&self.bytes[from..]);
+        std::iter::from_fn(move || tile(&mut input).ok())
+    }
+
+    fn push(&mut self, start: i64, summary: &[u8]) {
+        self.newest = self.bytes.len();
+        let mut out = Writer(std::mem::take(&mut self.bytes));
+        out.int(start);
+        out.bytes(summary);
+        self.bytes = out.0;
+    }
+
+    /// Where the first tile begins that has not left by this version.
+    fn live(&self, cells: &Cells, level: usize, version: i64) -> usize {
+        let mut input = Reader::new(&self.bytes);
+        let mut at = 0;
+        while let Ok((start, _)) = tile(&mut input)
+            && cells.leaves(start, level, cells.levels[level].holds) <= version
+        {
+            at = input.at();
+        }
+        at
+    }
+
+    /// Drops what has left.
+    fn settle(&mut self, cells: &Cells, level: usize, version: i64) {
+        let live = self.live(cells, level, version);
+        self.bytes.drain(..live);
+        self.newest = self.newest.saturating_sub(live);
+        if self.bytes.capacity() > 4 * self.bytes.len() + 64 {
+            self.bytes.shrink_to_fit();
+        }
+    }
+}
+
+/// A number that has been read as of the version in force.
+#[derive(Debug, Clone)]
+enum Known {
+    /// It is the same for all views.
+    Number(f64),
+    /// It depends on the view.
+    Part(Part),
+}
+
+#[derive(Debug, Clone)]
+struct Key {
+    /// [`EMPTY`] where the place is free; otherwise it has a use of it.
+    text: u32,
+    /// As many as levels.
+    strips: Vec<Strip>,
+    /// By window and number. Not part of the state.
+    known: Option<Box<[Known]>>,
+}
+
+/// All keys of one entity, each at a place.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Summed {
+    /// Per number of a text: its key's place, counted from 1; 0 for none.
+    place_of: Vec<u32>,
+    keys: Vec<Key>,
+    free: Vec<u32>,
+    /// Where the sweep stands.
+    hand: usize,
+    /// Keys that have come since it moved.
+    come: usize,
+    /// Places of keys that have been read as of the version in force. Not part of the state.
+    read: Vec<u32>,
+}
+
+impl Summed {
+    fn find(&self, text: u32) -> Option<usize> {
+        self.place_of.get(text as usize)?.checked_sub(1).map(|place| place as usize)
+    }
+
+    fn occupy(&mut self, place: usize, text: u32, cells: &Cells) {
+        if self.place_of.len() <= text as usize {
+            self.place_of.resize(text as usize + 1, 0);
+        }
+        self.place_of[text as usize] = place as u32 + 1;
+        let strips = vec![Strip::default(); cells.levels.len()];
+        self.keys[place] = Key { text, strips, known: None };
+    }
+
+    fn grow(&mut self) -> usize {
+        self.keys.push(Key { text: EMPTY, strips: Vec::new(), known: None });
+        self.keys.len() - 1
+    }
+
+    fn place(&mut self, key: &str, cells: &Cells, texts: &mut Interner) -> usize {
+        if let Some(place) = texts.find(key).and_then(|text| self.find(text)) {
+            return place;
+        }
+        let place = match self.free.pop() {
+            Some(place) => place as usize,
+            None => self.grow(),
+        };
+        self.occupy(place, texts.intern(key), cells);
+        self.come += 1;
+        place
+    }
+
+    /// Adds the summary of a closed tile of a key. Tiles come by time. A summary that is none, as only other
+    /// bytes than a core's can be, is passed over.
+    pub(crate) fn add(
+        &mut self,
+        tile_ms: i64,
+        (key, summary): (&str, &[u8]),
+        cells: &Cells,
+        texts: &mut Interner,
+    ) {
+        let parts = unpack(&cells.packed, tile_ms, summary).filter(|parts| !parts.is_empty());
+        let Some(parts) = parts.filter(|_| !key.is_empty()) else { return };
+        let start = tile_ms.div_euclid(cells.tile_ms);
+        let place = self.place(key, cells, texts);
+        let mut packed = Vec::new();
+        for (level, strip) in self.keys[place].strips.iter_mut().enumerate() {
+            let wide = cells.wide(start, level);
+            let newest = strip.tiles(strip.newest).next().filter(|(newest, _)| *newest >= wide);
+            let begins = newest.map_or(wide, |(newest, _)| newest);
+            let base_ms = begins.saturating_mul(cells.tile_ms);
+            if newest.is_none() && base_ms == tile_ms {
+                strip.push(wide, summary);
+                continue;
+            }
+            let mut sum = cells.nothing(i64::MIN);
+            if let Some((_, before)) = newest {
+                merge(&mut sum, &unpack(&cells.packed, base_ms, before).unwrap_or_default());
+                strip.bytes.truncate(strip.newest);
+            }
+            merge(&mut sum, &parts);
+            packed.clear();
+            pack(&cells.packed, &mut sum, base_ms, &mut packed);
+            strip.push(begins, &packed);
+        }
+    }
+
+    /// Reads the numbers of a key at a version, in tiles, for a view at a time whose texts have these hashes;
+    /// those of a key of which nothing is known are of no event. Between two calls of [`Self::sweep`] the
+    /// version is one.
+    pub(crate) fn read(
+        &mut self,
+        (text, version): (u32, i64),
+        (at_ms, own): (i64, &[u64; Of::ALL.len()]),
+        cells: &Cells,
+        out: &mut [f64],
+    ) {
+        let place = self.find(text);
+        let mut unknown = None;
+        let known: &[Known] = match place {
+            Some(place) => {
+                let key = &mut self.keys[place];
+                if key.known.is_none() {
+                    self.read.push(place as u32);
+                }
+                key.known.get_or_insert_with(|| known(&key.strips, version, cells))
+            }
+            None => unknown.insert(known(&[], version, cells)),
+        };
+        let numbers = cells.windows.iter().flat_map(|window| &window.numbers);
+        for ((cell, place, reading), known) in numbers.zip(known) {
+            out[*place] = match known {
+                Known::Number(number) => *number,
+                Known::Part(part) => {
+                    let own = match cells.packed[*cell].what {
+                        What::Top(of) => own[of as usize],
+                        _ => 0,
+                    };
+                    number(&mut part.clone(), *reading, at_ms, own)
+                }
+            };
+        }
+    }
+
+    /// A version is in force: forgets what was read of the one before, and some of the keys of which nothing
+    /// is left.
+    pub(crate) fn sweep(&mut self, version: i64, cells: &Cells, texts: &mut Interner) {
+        for place in self.read.drain(..) {
+            self.keys[place as usize].known = None;
+        }
+        let looks = 2 * std::mem::take(&mut self.come) + SWEPT;
+        for _ in 0..looks.min(self.keys.len()) {
+            self.hand = if self.hand + 1 < self.keys.len() { self.hand + 1 } else { 0 };
+            let key = &mut self.keys[self.hand];
+            if key.text == EMPTY {
+                continue;
+            }
+            for (level, strip) in key.strips.iter_mut().enumerate() {
+                strip.settle(cells, level, version);
+            }
+            if key.strips.iter().all(|strip| strip.bytes.is_empty()) {
+                let text = std::mem::replace(&mut key.text, EMPTY);
+                key.strips = Vec::new();
+                self.place_of[text as usize] = 0;
+                self.free.push(self.hand as u32);
+                texts.release(text);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len() - self.free.len()
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let known = |known: &Known| match known {
+            Known::Number(_) => size_of::<Known>(),
+            Known::Part(part) => size_of::<Known>() + part.bytes(),
+        };
+        let of_key = |key: &Key| {
+            let strips = key.strips.iter().map(|strip| size_of::<Strip>() + strip.bytes.capacity());
+            strips.sum::<usize>() + key.known.iter().flatten().map(known).sum::<usize>()
+        };
+        self.keys.iter().map(of_key).sum::<usize>()
+            + self.keys.capacity() * size_of::<Key>()
+            + (self.place_of.capacity() + self.free.capacity() + self.read.capacity()) * 4
+    }
+
+    /// Writes the state as of a version, in tiles: equal states are equal bytes, whatever has been read.
+    pub(crate) fn write(&self, version: i64, cells: &Cells, out: &mut Writer) {
+        out.len(self.keys.len());
+        for key in &self.keys {
+            out.uint(u64::from(key.text));
+            for (level, strip) in key.strips.iter().enumerate() {
+                out.bytes(&strip.bytes[strip.live(cells, level, version)..]);
+            }
+        }
+        out.len(self.free.len());
+        self.free.iter().for_each(|place| out.uint(u64::from(*place)));
+        out.len(self.hand);
+    }
+
+    pub(crate) fn read_from(
+        input: &mut Reader<'_>,
+        texts: usize,
+        cells: &Cells,
+    ) -> Result<Self, SnapshotError> {
+        let mut all = Self::default();
+        for _ in 0..input.len()? {
+            let text = input.id()?;
+            let place = all.grow();
+            if text == EMPTY {
+                continue;
+            }
+            if text as usize >= texts || all.find(text).is_some() {
+                return Err(input.damaged());
+            }
+            all.occupy(place, text, cells);
+            for strip in &mut all.keys[place].strips {
+                strip.bytes = input.bytes()?.to_vec();
+                strip.newest = newest(&strip.bytes, cells).ok_or_else(|| input.damaged())?;
+            }
+        }
+        for _ in 0..input.len()? {
+            let place = input.id()?;
+            let is_free = all.keys.get(place as usize).is_some_and(|key| key.text == EMPTY);
+            if !is_free || all.free.contains(&place) {
+                return Err(input.damaged());
+            }
+            all.free.push(place);
+        }
+        all.hand = input.uint()? as usize;
+        let used = all.keys.iter().filter(|key| key.text != EMPTY).count();
+        if used + all.free.len() != all.keys.len() || all.hand >= all.keys.len().max(1) {
+            return Err(input.damaged());
+        }
+        Ok(all)
+    }
+}
+
+/// Where the newest of these tiles begins; none where they are damaged.
+fn newest(bytes: &[u8], cells: &Cells) -> Option<usize> {
+    let mut input = Reader::new(bytes);
+    let (mut newest, mut before) = (0, None);
+    while !input.at_end() {
+        let at = input.at();
+        let (start, summary) = tile(&mut input).ok()?;
+        let parts = unpack(&cells.packed, start.saturating_mul(cells.tile_ms), summary)?;
+        if parts.is_empty() || before.is_some_and(|before| before >= start) {
+            return None;
+        }
+        (newest, before) = (at, Some(start));
+    }
+    Some(newest)
+}
+
+/// All numbers as of a version, of tiles by level; none are known of a key without.
+fn known(strips: &[Strip], version: i64, cells: &Cells) -> Box<[Known]> {
+    let mut known = Vec::new();
+    for window in &cells.windows {
+        let mut sum = cells.nothing(i64::MIN);
+        // From the oldest tile to the newest, so that what is weighed by age is rounded alike.
+        for (start, summary) in strips.get(window.level).into_iter().flat_map(|strip| strip.tiles(0)) {
+            if cells.leaves(start, window.level, window.holds) > version {
+                let base_ms = start.saturating_mul(cells.tile_ms);
+                merge(&mut sum, &unpack(&cells.packed, base_ms, summary).unwrap_or_default());
+            }
+        }
+        sum.iter_mut().for_each(Part::bound);
+        known.extend(window.numbers.iter().map(|(cell, _, reading)| match reading {
+            Reading::Age | Reading::Decayed | Reading::Rank(_) => Known::Part(sum[*cell].clone()),
+            _ => Known::Number(number(&mut sum[*cell], *reading, 0, 0)),
+        }));
+    }
+    known.into()
+}
+
+/// A number of a part; NaN where it is missing.
+fn number(part: &mut Part, reading: Reading, at_ms: i64, own: u64) -> f64 {
+    packed::number(part, reading, at_ms, own).unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::duration::Millis;
+
+    use super::*;
+    use crate::config::{Config, EntityConfig};
+    use crate::plan::Plan;
+    use crate::summary::{One, Order};
+    use crate::window::Window;
+
+    const TILE_MS: i64 = 60_000;
+
+    fn plan() -> Plan {
+        let strings = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let windows = ["1h", "2d", "tumbling:1h"];
+        let item = EntityConfig {
+            max: strings(&["view"]),
+            mean_gap: strings(&["view"]),
+            distinct: strings(&["view.user"]),
+            top: strings(&["view.user"]),
+            quantile: strings(&["view"]),
+            decayed: strings(&["view"]),
+            windows: windows.iter().filter_map(|window| Window::parse(window).ok()).collect(),
+            ..EntityConfig::default()
+        };
+        let entities = [("item".to_owned(), item)].into();
+        let config = Config { entities, shared_tile: Millis(TILE_MS), ..Config::default() };
+        Plan::compile(&config).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// 300 minutes of two keys, one of them with many texts and values.
+    fn table(cells: &Cells, texts: &mut Interner) -> Summed {
+        let mut table = Summed::default();
+        for minute in 29_000_000..29_000_300_i64 {
+            for (key, count) in [("a", 3), ("b", 60)] {
+                let base_ms = minute * TILE_MS;
+                let mut parts = cells.nothing(base_ms + TILE_MS);
+                for n in 0..count {
+                    let hash = xxhash_rust::xxh3::xxh3_64(&(minute * 7 + n).to_le_bytes());
+                    let one = One { time_ms: base_ms + n * 900, value: (n % 37) as f64 + 0.5, hash };
+                    for part in &mut parts {
+                        part.add(&one, Order::None);
+                        part.bound();
+                    }
+                }
+                let mut summary = Vec::new();
+                pack(&cells.packed, &mut parts, base_ms, &mut summary);
+                table.add(base_ms, (key, &summary), cells, texts);
+            }
+        }
+        table
+    }
+
+    fn read(table: &mut Summed, plan: &Plan, text: u32, version: i64) -> Vec<f64> {
+        let mut out = vec![f64::NAN; plan.numbers.numbers.len()];
+        let own = [1; Of::ALL.len()];
+        table.read((text, version), (version * TILE_MS, &own), plan.cells.of(0), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_window_has_at_most_about_64_tiles_and_keys_of_which_nothing_is_left_are_forgotten() {
+        let plan = plan();
+        let (cells, mut texts) = (plan.cells.of(0), Interner::new());
+        let mut table = table(cells, &mut texts);
+        let mut version = 29_000_300;
+        table.sweep(version, cells, &mut texts);
+        for key in &table.keys {
+            let tiles = key.strips.iter().map(|strip| strip.tiles(0).count()).collect::<Vec<_>>();
+            assert!(tiles.iter().all(|tiles| *tiles <= 65), "{tiles:?}");
+        }
+        assert_eq!((table.len(), texts.len()), (2, 2));
+        let filled = |table: &mut Summed, version: i64| {
+            read(table, &plan, 1, version).iter().filter(|number| **number > 0.0).count()
+        };
+        let at_first = filled(&mut table, version);
+        for _ in 0..60 {
+            version += 60;
+            table.sweep(version, cells, &mut texts);
+            assert!(filled(&mut table, version) <= at_first);
+        }
+        assert_eq!((table.len(), texts.len(), filled(&mut table, version)), (0, 0, 0));
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_read() {
+        let plan = plan();
+        let (cells, mut texts) = (plan.cells.of(0), Interner::new());
+        let mut table = table(cells, &mut texts);
+        let version = 29_000_300;
+        table.sweep(version, cells, &mut texts);
+        let written = |table: &Summed| {
+            let mut out = Writer(Vec::new());
+            table.write(version, cells, &mut out);
+            out.0
+        };
+        let bytes = written(&table);
+        let restored = |bytes: &[u8]| Summed::read_from(&mut Reader::new(bytes), texts.slots(), cells);
+        let mut back = restored(&bytes).unwrap_or_else(|error| panic!("{error}"));
+        assert!(written(&back) == bytes, "one state, one snapshot");
+        let bits = |numbers: Vec<f64>| numbers.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        for text in 1..texts.slots() as u32 {
+            let [mine, theirs] = [&mut table, &mut back].map(|table| bits(read(table, &plan, text, version)));
+            assert_eq!(mine, theirs);
+        }
+        for len in (0..bytes.len()).step_by(31).chain(bytes.len() - 20..bytes.len()) {
+            assert!(restored(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+        }
+        // A flipped bit may leave another state; it may not stop the process.
+        for bit in (0..bytes.len() * 8).step_by(101) {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(mut back) = restored(&bytes) {
+                (0..texts.slots() as u32).for_each(|text| drop(read(&mut back, &plan, text, version + 1)));
+                written(&back);
+            }
+        }
+    }
+}
