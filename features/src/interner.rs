@@ -201,6 +201,11 @@ impl Interner {
         self.table[hole] = 0;
     }
 
+    /// How often each is used, by number.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().map(|slot| slot.uses)
+    }
+
     pub(crate) fn write(&self, out: &mut Writer) {
         out.len(self.slots.len());
         for slot in &self.slots {
@@ -224,14 +229,7 @@ impl Interner {
         if slots.is_empty() {
             return Err(input.damaged());
         }
-        let mut free = Vec::new();
-        for _ in 0..input.len()? {
-            let id = input.id()?;
-            if slots.get(id as usize).is_none_or(|slot| slot.uses > 0) {
-                return Err(input.damaged());
-            }
-            free.push(id);
-        }
+        let free = input.free(count, |id| id != EMPTY && slots[id as usize].uses == 0)?;
         let used = slots.iter().filter(|slot| slot.uses > 0).count();
         let mut interner = Self { slots, free, table: Vec::new(), used };
         interner.rebuild((used * 2).next_power_of_two().max(16));
@@ -280,5 +278,25 @@ mod tests {
         let mut back = Interner::read(&mut Reader::new(&out.0)).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(back.intern("other"), texts.intern("other"));
         assert_eq!(back.find("t39"), texts.find("t39"));
+    }
+
+    #[test]
+    fn free_numbers_stand_in_a_snapshot_once_and_all() {
+        let read = |free: &[u32]| {
+            let mut out = Writer(Vec::new());
+            out.len(4);
+            for (uses, text) in [(0, ""), (1, "a"), (0, ""), (0, "")] {
+                out.uint(uses);
+                out.text(text);
+            }
+            out.len(free.len());
+            free.iter().for_each(|id| out.uint(u64::from(*id)));
+            Interner::read(&mut Reader::new(&out.0)).map(|mut texts| [texts.intern("b"), texts.intern("c")])
+        };
+        assert_eq!(read(&[3, 2]), Ok([2, 3]));
+        let wrong: [&[u32]; 6] = [&[2, 2], &[2], &[2, 3, 3], &[1, 2, 3], &[EMPTY, 2, 3], &[2, 4]];
+        for free in wrong {
+            assert!(read(free).is_err(), "{free:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::outcomes::Outcome;
 use crate::plan::Plan;
 use crate::timers::Timers;
 use crate::users::Users;
+use crate::uses::Used;
 use crate::views::OpenView;
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -34,15 +35,15 @@ impl Labels {
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
         users: &mut Users,
-        (texts, subjects): (usize, usize),
+        used: &mut Used,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
         let mut labels = Self::default();
         let mut before = (0_i64, 0_i64);
         for _ in 0..input.len()? {
             let user = input.id_below(users.len())?;
-            before = (before.0.wrapping_add(input.int()?), before.1.wrapping_add(input.int()?));
-            let subject = input.id_below(subjects)?;
+            before = (input.time_from(before.0)?, before.1.wrapping_add(input.int()?));
+            let subject = input.used(&mut used.subjects)?;
             let flags = input.byte()?;
             if flags > 7 {
                 return Err(input.damaged());
@@ -53,7 +54,7 @@ impl Labels {
             let view = OpenView { time_ms, offset, id, subject, user, decided, outcome: 0, late: false };
             let number = labels.open(&view, users, 0, plan);
             if has_outcome {
-                let outcome = labels.outcomes.push(Outcome::read_from(input, texts)?);
+                let outcome = labels.outcomes.push(Outcome::read_from(input, &mut used.texts)?);
                 labels.views.set_outcome(number, outcome);
             }
         }

@@ -48,6 +48,7 @@ mod tiles;
 mod timers;
 mod totals;
 mod users;
+mod uses;
 mod vector;
 mod views;
 mod window;

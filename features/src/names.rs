@@ -208,6 +208,9 @@ impl Names {
         for _ in 0..input.len()? {
             names.prefixes.push(input.text()?.into());
         }
+        if names.prefixes.len() > MOST_PREFIXES {
+            return Err(input.damaged());
+        }
         let count = input.len()?;
         names.slots = Vec::with_capacity(count);
         names.others.clear();
@@ -237,13 +240,7 @@ impl Names {
         if names.slots.first().is_none_or(|first| first[0] != OTHER) {
             return Err(input.damaged());
         }
-        for _ in 0..input.len()? {
-            let number = input.id_below(count)?;
-            if names.is_used(number) {
-                return Err(input.damaged());
-            }
-            names.free.push(number);
-        }
+        names.free = input.free(count, |number| !names.is_used(number))?;
         Ok(names)
     }
 }

@@ -76,28 +76,30 @@ impl Core {
         }
         let clock = read_clock(&mut input)?;
         let texts = Interner::read(&mut input)?;
-        let subjects = Subjects::read_from(&mut input, plan.is_wide(), &texts)?;
+        let (subjects, mut used) = Subjects::read_from(&mut input, plan.is_wide(), &texts)?;
         let names = Names::read_from(&mut input)?;
         if input.len()? != names.slots() {
             return Err(input.damaged());
         }
-        let counts = (texts.slots(), subjects.slots());
         let mut users = Users::with_room(names.slots());
         let mut scratch = Vec::new();
         for user in users.numbers() {
-            users.read_history(user, &mut input, &plan, (counts.0, &subjects), &mut scratch)?;
+            users.read_history(user, &mut input, &plan, (&mut used, &subjects), &mut scratch)?;
             if input.bool()? {
                 let extra = users.extra_or_new(user);
                 extra.seen = Seen::read_from(&mut input)?;
-                extra.answers = Answers::read_from(&mut input, counts)?;
+                extra.answers = Answers::read_from(&mut input, &mut used)?;
             }
         }
-        let labels = Labels::read_from(&mut input, &mut users, counts, &plan)?;
-        let hours = OpenHours::read_from(&mut input, &texts, &subjects)?;
-        let tiles = OpenTiles::read_from(&mut input, texts.slots())?;
-        let versions = Versions::read_from(&mut input, texts.slots(), &plan)?;
+        let labels = Labels::read_from(&mut input, &mut users, &mut used, &plan)?;
+        let hours = OpenHours::read_from(&mut input, &mut used)?;
+        let tiles = OpenTiles::read_from(&mut input, &mut used.texts)?;
+        let versions = Versions::read_from(&mut input, &mut used.texts, &plan)?;
         let hand = input.uint()? as usize;
-        if hand >= users.len() || !input.at_end() {
+        let is_somebody = |user: u32| names.is_used(user) || users.is_empty(user);
+        let is_whole =
+            hand < users.len() && users.numbers().all(is_somebody) && used.agrees(&texts, &subjects);
+        if !is_whole || !input.at_end() {
             return Err(input.damaged());
         }
         let mut core = Self::new(plan, partition);
@@ -134,7 +136,7 @@ impl Core {
 
 fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {
     let started = input.bool()?;
-    let now_ms = input.int()?;
+    let now_ms = input.time()?;
     let mut sources = None;
     if input.bool()? {
         let mut all = Vec::new();
@@ -142,10 +144,13 @@ fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {
             let topic = input.text()?.to_owned();
             let partition = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let ticked = input.bool()?;
-            let state = (input.int()?, input.bool()?);
+            let state = (input.time_or_never()?, input.bool()?);
             all.push((schemas::Source { topic, partition }, ticked.then_some(state)));
         }
         sources = Some(all);
     }
     Ok(EventClock::from_parts(sources, started.then_some(now_ms)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use crate::interner::{EMPTY, Interner};
 use crate::summary::plan::Of;
 use crate::table::Table;
 use crate::text::mix;
+use crate::uses::{Used, Uses};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// The texts' numbers, and how often the three are used together.
@@ -70,11 +71,6 @@ impl Subjects {
             free: Vec::new(),
             table: Table::with_room(0),
         }
-    }
-
-    /// How many numbers have been handed out; the greatest is one less.
-    pub(crate) fn slots(&self) -> usize {
-        self.all.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -201,6 +197,11 @@ impl Subjects {
         }
     }
 
+    /// How often each is used, by number.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u32> {
+        self.all.iter().map(|subject| subject.uses)
+    }
+
     /// `is_wide`: whether more is kept of them than the three.
     pub(crate) fn write(&self, is_wide: bool, out: &mut Writer) {
         out.len(self.all.len());
@@ -216,40 +217,36 @@ impl Subjects {
         self.free.iter().for_each(|number| out.uint(u64::from(*number)));
     }
 
+    /// The subjects, and the uses of texts and of them: of these there are none yet.
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
         is_wide: bool,
         texts: &Interner,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<(Self, Used), SnapshotError> {
+        let mut text_uses = Uses::none_of(texts.slots());
         let count = input.len()?;
         let (mut all, mut also) = (Vec::with_capacity(count), Vec::new());
         for _ in 0..count {
             let uses = input.id()?;
-            let [item, campaign, category] = [input.id()?, input.id()?, input.id()?];
-            if [item, campaign, category].iter().any(|id| *id as usize >= texts.slots()) {
-                return Err(input.damaged());
-            }
-            all.push(Subject { item, campaign, category, uses });
+            let mut id = || input.used(&mut text_uses);
+            let subject = Subject { item: id()?, campaign: id()?, category: id()?, uses };
+            let mut kept = Kept::default();
             if is_wide {
-                let mut kept = Kept::default();
-                for id in &mut kept.texts {
-                    *id = input.id_below(texts.slots())?;
+                for text in &mut kept.texts {
+                    *text = id()?;
                 }
                 kept.filters = input.id()?;
                 also.push(kept);
             }
+            if uses == 0 && (subject, kept) != (Subject::default(), Kept::default()) {
+                return Err(input.damaged());
+            }
+            all.push(subject);
         }
         if all.first().is_none_or(|none| *none != Subject::default()) {
             return Err(input.damaged());
         }
-        let mut free = Vec::new();
-        for _ in 0..input.len()? {
-            let number = input.id()?;
-            if number == EMPTY || all.get(number as usize).is_none_or(|subject| subject.uses > 0) {
-                return Err(input.damaged());
-            }
-            free.push(number);
-        }
+        let free = input.free(count, |number| number != EMPTY && all[number as usize].uses == 0)?;
         let mut table = Table::with_room(all.len());
         for (number, subject) in (0..).zip(&all).filter(|(_, subject)| subject.uses > 0) {
             let kept = also.get(number as usize).map(|kept: &Kept| kept.also(texts));
@@ -257,7 +254,8 @@ impl Subjects {
         }
         let campaigns = all.iter().map(|subject| subject.campaign).collect();
         let categories = all.iter().map(|subject| subject.category).collect();
-        Ok(Self { all, campaigns, categories, also, free, table })
+        let used = Used { texts: text_uses, subjects: Uses::none_of(count) };
+        Ok((Self { all, campaigns, categories, also, free, table }, used))
     }
 }
 

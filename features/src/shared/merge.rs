@@ -11,7 +11,7 @@ use bytes::Bytes;
 use schemas::entity::{EntitySums, Rows};
 use schemas::{EntityTiles, EntityVersion};
 
-use super::parts::{Packer, Parts};
+use super::parts::{Packer, Parts, read_rows};
 use crate::history::NEVER;
 use crate::plan::Plan;
 use crate::wire::{Reader, SnapshotError, Writer};
@@ -180,7 +180,7 @@ impl Merge {
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let blocks = merge.pending.entry((tile_ms, entity)).or_default();
             for _ in 0..input.len()? {
-                blocks.push(Bytes::copy_from_slice(input.bytes()?));
+                blocks.push(read_rows(&mut input)?);
             }
         }
         if input.at_end() { Ok(merge) } else { Err(input.damaged()) }

@@ -11,6 +11,7 @@ use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
 use crate::out::Sink;
 use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// What was counted of one key in an open tile. It has a use of the key's text.
@@ -187,18 +188,15 @@ impl OpenTiles {
         }
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>, texts: usize) -> Result<Self, SnapshotError> {
-        let mut tiles = Self { closed_ms: input.int()?, ..Self::default() };
+    pub(crate) fn read_from(input: &mut Reader<'_>, texts: &mut Uses) -> Result<Self, SnapshotError> {
+        let mut tiles = Self { closed_ms: input.time_or_never()?, ..Self::default() };
         for _ in 0..input.len()? {
-            let mut tile = OpenTile { tile_ms: input.int()?, ..OpenTile::default() };
+            let mut tile = OpenTile { tile_ms: input.time()?, ..OpenTile::default() };
             if tiles.tiles.last().is_some_and(|before| before.tile_ms >= tile.tile_ms) {
                 return Err(input.damaged());
             }
             for _ in 0..input.len()? {
-                let (entity, text) = (input.id()?, input.id()?);
-                if entity as usize >= SHARED_ENTITIES || text as usize >= texts {
-                    return Err(input.damaged());
-                }
+                let (entity, text) = (input.id_below(SHARED_ENTITIES)?, input.used(texts)?);
                 let (cell, was_there) = tile.cell(entity, text);
                 for count in &mut cell.sums.counts {
                     *count = input.uint()?;

@@ -118,15 +118,22 @@ impl Parts {
     }
 
     pub(crate) fn read_from(input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut parts = Self { at_ms: input.int()?, come: input.id()?, blocks: Vec::new() };
+        let mut parts =
+            Self { at_ms: input.int()?, come: input.id_below(u32::MAX as usize)?, blocks: Vec::new() };
         for _ in 0..input.len()? {
             let tile_ms = input.int()?;
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
-            let rows = Bytes::copy_from_slice(input.bytes()?);
+            let rows = read_rows(input)?;
             parts.blocks.push(TileBlock { tile_ms, entity, rows });
         }
         Ok(parts)
     }
+}
+
+/// Rows of a block as they were taken from a record.
+pub(super) fn read_rows(input: &mut Reader<'_>) -> Result<Bytes, SnapshotError> {
+    let rows = input.bytes()?;
+    if Rows::new(rows).are_whole() { Ok(Bytes::copy_from_slice(rows)) } else { Err(input.damaged()) }
 }
 
 #[cfg(test)]
@@ -182,5 +189,22 @@ mod tests {
         let keys: Vec<String> = records.iter().flat_map(|(.., blocks)| blocks).flat_map(keys).collect();
         assert_eq!(keys, (0..600).map(key).chain(["last".to_owned()]).collect::<Vec<_>>());
         assert_eq!(Packer::default().finish().collect::<Vec<_>>(), [(0, true, Vec::new())]);
+    }
+
+    #[test]
+    fn rows_and_counts_that_no_record_has_are_refused() {
+        let mut rows = Vec::new();
+        let sums = EntitySums { counts: [1, 0, 0, 0, 0], values: [0; 3] };
+        ["a", "b"].iter().for_each(|key| Rows::push(&mut rows, key, &sums));
+        let read = |come: u32, rows: &[u8]| {
+            let block = TileBlock { tile_ms: 0, entity: 1, rows: Bytes::copy_from_slice(rows) };
+            let mut out = Writer(Vec::new());
+            Parts { at_ms: 0, come, blocks: vec![block] }.write(&mut out);
+            Parts::read_from(&mut Reader::new(&out.0)).is_ok()
+        };
+        assert!(read(1, &rows));
+        assert!(!read(1, &rows[..rows.len() - 1]), "cut rows");
+        assert!(!read(1, &[&rows[..], &rows[..]].concat()), "keys that go back");
+        assert!(!read(u32::MAX, &rows), "one part more would overflow");
     }
 }

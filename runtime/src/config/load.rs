@@ -126,11 +126,28 @@ pub fn resolve(
     overrides: &[(String, String)],
     more: &str,
 ) -> Result<Resolved, LoadError> {
+    let read = |path: &PathBuf| match std::fs::read_to_string(path) {
+        Ok(text) => Ok((path.clone(), text)),
+        Err(error) => Err(LoadError::Unreadable { path: path.clone(), what: error.to_string() }),
+    };
+    let files = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    resolve_texts(defaults, &files, env, overrides, more)
+}
+
+/// As [`resolve`], of files that have been read: their paths and texts.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve_texts(
+    defaults: &str,
+    files: &[(PathBuf, String)],
+    env: impl Iterator<Item = (String, String)>,
+    overrides: &[(String, String)],
+    more: &str,
+) -> Result<Resolved, LoadError> {
     let mut layers = Layers::new(defaults, more)?;
-    for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| LoadError::Unreadable { path: path.clone(), what: error.to_string() })?;
-        layers.add_file(path, &text)?;
+    for (path, text) in files {
+        layers.add_file(path, text)?;
     }
     let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort_unstable();
