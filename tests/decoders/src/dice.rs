@@ -22,6 +22,7 @@ const ODD: [u64; 12] = [
 
 impl Dice {
     /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends: no iterator is meant")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -55,7 +56,7 @@ impl Dice {
             0 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
             1 if at < bytes.len() => bytes[at] = self.next() as u8,
             2 if at < bytes.len() => {
-                bytes[at] = bytes[at].wrapping_add(1).wrapping_sub(2 * self.below(2) as u8)
+                bytes[at] = bytes[at].wrapping_add(1).wrapping_sub(2 * self.below(2) as u8);
             }
             3 => drop(bytes.drain(at..end)),
             4 => {

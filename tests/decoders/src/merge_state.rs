@@ -69,7 +69,9 @@ fn versions(mut merge: Merge) -> (Vec<EntityVersion>, Vec<u8>) {
 
 fn rows(mut sums: Aggregates) -> (Vec<Aggregate>, Vec<u8>) {
     let mut rows = Vec::new();
-    next().iter().for_each(|tiles| sums.step(tiles, |row| rows.push(row)));
+    for tiles in next() {
+        sums.step(tiles, |row| rows.push(row));
+    }
     (rows, sums.snapshot())
 }
 

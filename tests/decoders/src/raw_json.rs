@@ -81,7 +81,7 @@ fn raw(setting: &Setting, topic: RawTopic, bytes: &[u8]) {
             (0..).zip(&events).for_each(|(line, event)| canonical(event, (line, events.len() as u32)));
         }
         Err(refusal) => {
-            assert!(refusal.message.len() < 4_096, "a message of {} bytes", refusal.message.len())
+            assert!(refusal.message.len() < 4_096, "a message of {} bytes", refusal.message.len());
         }
     }
 

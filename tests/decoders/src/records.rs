@@ -113,7 +113,9 @@ fn empty_letter() -> DeadLetter {
 pub(super) fn tiles() -> EntityTiles {
     let sums = EntitySums { counts: [3, 1, 0, 0, 300], values: [0, -5, 70_000] };
     let mut rows = Vec::new();
-    ["", "i-1", "i-2"].iter().for_each(|key| Rows::push(&mut rows, key, &sums));
+    for key in ["", "i-1", "i-2"] {
+        Rows::push(&mut rows, key, &sums);
+    }
     let block = TileBlock { tile_ms: stream::START_MS, entity: 1, rows: rows.into() };
     let mut hours = Vec::new();
     HourRow { item: "i-1".into(), currency: "EUR".into(), views: 7, ..HourRow::default() }
@@ -208,7 +210,7 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let raw = RawEvent {
         user_id: "u".into(),
-        lines: vec![Default::default()],
+        lines: vec![schemas::raw::OrderLine::default()],
         numbers: [("x".into(), 0.1)].into(),
         ..RawEvent::default()
     };

@@ -42,7 +42,9 @@ fn stands(name: &str) {
         count += 1;
         checked(target, data);
     };
-    seeds.iter().for_each(|seed| checked(seed));
+    for seed in &seeds {
+        checked(seed);
+    }
     // Each byte of a short one in turn, as a bit that flips and as the greatest.
     let short = seeds.iter().filter(|seed| seed.len() > SHORT).min_by_key(|seed| seed.len()).unwrap();
     for at in (0..short.len()).step_by(short.len().div_ceil(MOST_PLACES)) {
