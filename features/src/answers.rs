@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::by_click::{ByClick, about};
 use crate::history::Ids;
 use crate::subjects::Subjects;
+use crate::uses::Used;
 use crate::views::OpenView;
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -148,26 +149,23 @@ impl Answers {
         }
     }
 
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
-        (texts, subjects): (usize, usize),
-    ) -> Result<Self, SnapshotError> {
+    pub(crate) fn read_from(input: &mut Reader<'_>, used: &mut Used) -> Result<Self, SnapshotError> {
         let mut answers = Self::default();
         for _ in 0..input.len()? {
             answers.clicks.push_back(Click {
-                time_ms: input.int()?,
+                time_ms: input.time()?,
                 offset: input.int()?,
                 view: input.fixed()?,
-                subject: input.id_below(subjects)?,
+                subject: input.used(&mut used.subjects)?,
                 taken: input.bool()?,
             });
         }
         for _ in 0..input.len()? {
             answers.orders.push(Order {
-                time_ms: input.int()?,
+                time_ms: input.time()?,
                 offset: input.int()?,
-                subject: input.id_below(subjects)?,
-                currency: input.id_below(texts)?,
+                subject: input.used(&mut used.subjects)?,
+                currency: input.used(&mut used.texts)?,
                 value: input.f64()?,
             });
         }

@@ -10,6 +10,7 @@ use runtime::spill::{Spill, SpillError};
 
 use crate::core::Core;
 use crate::plan::Plan;
+use crate::uses::Used;
 use crate::wire::{Reader, Writer};
 
 /// So much of the budget, as a share, may be taken until who has come lately goes, too.
@@ -98,8 +99,8 @@ impl Core {
         cold.count -= 1;
         self.users.warm(user);
         let Some(bytes) = cold.keep(cold.spill.get(u64::from(user))) else { return };
-        let mut input = Reader::new(&bytes);
-        if let Err(error) = self.read_user(user, &mut input)
+        let (mut input, mut used) = (Reader::new(&bytes), Used::uncounted(&self.texts, &self.subjects));
+        if let Err(error) = self.read_user(user, &mut input, &mut used)
             && let Some(cold) = &self.cold
         {
             let (action, folder, why) = ("read", "its store".to_owned(), error.to_string());

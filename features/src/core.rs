@@ -302,8 +302,9 @@ impl Core {
             let version_ms = self.versions.as_of(event.event_time_ms);
             if self.plan.shares() {
                 self.counts.without_version += u64::from(version_ms.is_none());
-                self.version_behind_ms =
-                    version_ms.map(|version| event.event_time_ms - version).or(self.version_behind_ms);
+                self.version_behind_ms = version_ms
+                    .map(|version| event.event_time_ms.saturating_sub(version))
+                    .or(self.version_behind_ms);
             }
             if !self.plan.cells.is_empty() {
                 self.versions.summarise(&keys, event, &self.plan, &mut self.shared_numbers);

@@ -207,7 +207,7 @@ impl Seen {
         let count = input.len()?;
         let mut ids = VecDeque::with_capacity(count);
         for _ in 0..count {
-            ids.push_back(Id { hash: input.fixed()?, time_ms: input.int()?, offset: input.int()? });
+            ids.push_back(Id { hash: input.fixed()?, time_ms: input.time()?, offset: input.int()? });
         }
         let index = (ids.len() > FEW).then(|| Box::new(Index::of(&ids)));
         Ok(Self { ids, index })

@@ -13,6 +13,7 @@ use crate::subjects::Subjects;
 use crate::tiles::Hot;
 use crate::totals::Totals;
 use crate::users::Users;
+use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// No event.
@@ -355,7 +356,7 @@ impl Users {
         user: u32,
         input: &mut Reader<'_>,
         plan: &Plan,
-        (texts, subjects): (usize, &Subjects),
+        (used, subjects): (&mut Used, &Subjects),
         events: &mut Vec<Logged>,
     ) -> Result<(), SnapshotError> {
         self.set_quiet_until(user, NEVER);
@@ -364,9 +365,9 @@ impl Users {
         for _ in 0..input.len()? {
             let code = input.byte()?;
             let before_ms = time_ms;
-            time_ms = time_ms.wrapping_add(input.int()?);
-            let number = input.id()?;
-            let is_known = code < 16 && usize::from(code & 7) < KINDS && (number as usize) < subjects.slots();
+            time_ms = input.time_from(before_ms)?;
+            let number = input.used(&mut used.subjects)?;
+            let is_known = code < 16 && usize::from(code & 7) < KINDS;
             if !is_known || (!events.is_empty() && time_ms < before_ms) {
                 return Err(input.damaged());
             }
@@ -382,7 +383,7 @@ impl Users {
             (extra.older, extra.older_events) = (handles.into(), older_events);
         }
         if input.bool()? {
-            self.extra_or_new(user).hot = Some(Box::new(Hot::read_from(input, texts, plan)?));
+            self.extra_or_new(user).hot = Some(Box::new(Hot::read_from(input, &mut used.texts, plan)?));
         }
         Ok(())
     }

@@ -44,6 +44,11 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// Of chunks whose first has this number.
+    pub(crate) fn starting_at(base: u64) -> Self {
+        Self { base, ..Self::default() }
+    }
+
     fn is_settled(&self, number: u64) -> bool {
         // What there was before has no bit, and none is asked for.
         let at = number.saturating_sub(self.base);

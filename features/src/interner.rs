@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::image::{Chunks, Image, Marks, Part};
 use crate::text::{Text, mix};
-use crate::wire::{Reader, SnapshotError, Writer};
+use crate::wire::{Reader, SnapshotError, Writer, are_all_free};
 
 /// The number of the empty text: always there, never counted.
 pub(crate) const EMPTY: u32 = 0;
@@ -215,6 +215,11 @@ impl Interner {
         self.table[hole] = 0;
     }
 
+    /// How often each is used, by number.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().map(|slot| slot.uses)
+    }
+
     /// Writes what is not in chunks.
     pub(crate) fn write_head(&self, out: &mut Writer) {
         out.len(self.slots.len());
@@ -242,7 +247,8 @@ impl Interner {
             }
             input.end()?;
         }
-        if slots.is_empty() || free.iter().any(|id| slots[*id as usize].uses > 0) {
+        let is_free = |id: u32| id != EMPTY && slots[id as usize].uses == 0;
+        if slots.is_empty() || !are_all_free(&free, count, is_free) {
             return Err(SnapshotError::Missing { part: Part::Texts as u8, number: 0 });
         }
         let used = slots.iter().filter(|slot| slot.uses > 0).count();
@@ -322,5 +328,29 @@ mod tests {
         let mut back = back.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(back.intern("other"), texts.intern("other"));
         assert_eq!(back.find("t39"), texts.find("t39"));
+    }
+
+    #[test]
+    fn free_numbers_stand_in_a_snapshot_once_and_all() {
+        let read = |free: &[u32]| {
+            let (mut head, mut bytes) = (Writer(Vec::new()), Writer(Vec::new()));
+            head.len(4);
+            head.ids(free);
+            record(Part::Head, 0, &mut bytes, |_| {});
+            record(Part::Texts, 0, &mut bytes, |out| {
+                for (uses, text) in [(0, ""), (1, "a"), (0, ""), (0, "")] {
+                    out.uint(uses);
+                    out.text(text);
+                }
+            });
+            let image = Image::read(&bytes.0, |_| Ok(true))?;
+            let texts = Interner::read_from(Interner::read_head(&mut Reader::new(&head.0))?, &image);
+            texts.map(|mut texts| [texts.intern("b"), texts.intern("c")])
+        };
+        assert_eq!(read(&[3, 2]), Ok([2, 3]));
+        let wrong: [&[u32]; 6] = [&[2, 2], &[2], &[2, 3, 3], &[1, 2, 3], &[EMPTY, 2, 3], &[2, 4]];
+        for free in wrong {
+            assert!(read(free).is_err(), "{free:?}");
+        }
     }
 }

@@ -8,7 +8,8 @@ use crate::outcomes::Outcome;
 use crate::plan::Plan;
 use crate::timers::Timers;
 use crate::users::Users;
-use crate::views::Views;
+use crate::uses::Used;
+use crate::views::{MOST_CHUNKS, Views};
 use crate::wire::{Reader, SnapshotError, Writer};
 
 impl Labels {
@@ -24,16 +25,18 @@ impl Labels {
         head: &mut Reader<'_>,
         image: &Image<'_>,
         users: &mut Users,
-        (texts, subjects): (usize, usize),
+        used: &mut Used,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
         let first = head.uint()?;
-        let chunks = first..first.checked_add(head.uint()?).ok_or_else(|| head.damaged())?;
+        let end = first.checked_add(head.uint()?).filter(|end| *end <= MOST_CHUNKS);
+        let chunks = first..end.ok_or_else(|| head.damaged())?;
         let mut labels = Self::default();
+        labels.marks = Marks::starting_at(first);
         labels.views = Views::starting_at(first);
         for chunk in image.chunks(Part::Views, chunks.clone()) {
             let (_, mut input) = chunk?;
-            for view in labels.views.read_chunk(&mut input, (users.len(), subjects))? {
+            for view in labels.views.read_chunk(&mut input, users.len(), &mut used.subjects)? {
                 match view {
                     Some(view) => drop(labels.open(&view, users, 0, plan)),
                     None => labels.views.push_gone(),
@@ -50,7 +53,7 @@ impl Labels {
                 if labels.views.get(number).is_none_or(|view| view.outcome > 0) {
                     return Err(input.damaged());
                 }
-                let outcome = labels.outcomes.push(Outcome::read_from(&mut input, texts)?);
+                let outcome = labels.outcomes.push(Outcome::read_from(&mut input, &mut used.texts)?);
                 labels.views.set_outcome(number, outcome);
             }
             input.end()?;

@@ -51,6 +51,7 @@ mod tiles;
 mod timers;
 mod totals;
 mod users;
+mod uses;
 mod vector;
 mod views;
 mod window;

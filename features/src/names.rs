@@ -7,7 +7,7 @@
 use crate::interner::EMPTY;
 use crate::table::Table;
 use crate::users::grow;
-use crate::wire::{Reader, SnapshotError, Writer};
+use crate::wire::{Reader, SnapshotError, Writer, are_all_free};
 
 /// Hex digits at the end of a name that is packed.
 const DIGITS: usize = 32;
@@ -212,6 +212,9 @@ impl Names {
         for _ in 0..head.len()? {
             names.prefixes.push(head.text()?.into());
         }
+        if names.prefixes.len() > MOST_PREFIXES {
+            return Err(head.damaged());
+        }
         let count = head.uint()? as usize;
         names.free = head.ids_below(count)?;
         names.slots.clear();
@@ -246,10 +249,10 @@ impl Names {
         Ok(())
     }
 
-    /// Whether the first name is the empty one, and the free numbers have none.
+    /// Whether the first name is the empty one, and the free numbers are those without a name.
     pub(crate) fn is_sound(&self) -> bool {
         self.slots.first().is_some_and(|first| first[0] == OTHER)
-            && self.free.iter().all(|number| !self.is_used(*number))
+            && are_all_free(&self.free, self.slots.len(), |number| !self.is_used(number))
     }
 }
 

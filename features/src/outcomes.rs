@@ -1,7 +1,11 @@
 //! What is known of the few open views that something came of. Knows no view: views name outcomes.
 
 use crate::history::NEVER;
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
+
+/// More labels than this are written of no view.
+const MOST_AGAIN: usize = 1 << 31;
 
 /// What was bought after a view.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -97,25 +101,45 @@ impl Outcome {
         out.uint(u64::from(bought.currency));
     }
 
-    pub(crate) fn read_from(input: &mut Reader<'_>, texts: usize) -> Result<Self, SnapshotError> {
-        let (click_ms, again) = (input.int()?, input.id()?);
+    pub(crate) fn read_from(input: &mut Reader<'_>, texts: &mut Uses) -> Result<Self, SnapshotError> {
+        let (click_ms, again) = (input.time_or_never()?, input.id_below(MOST_AGAIN)?);
         if !input.bool()? {
             return Ok(Self { click_ms, again, bought: None });
         }
         let mut undecided_ms = Vec::new();
         for _ in 0..input.len()? {
-            undecided_ms.push(input.int()?);
+            undecided_ms.push(input.time()?);
         }
         let bought = Bought {
             undecided_ms,
             after_click: input.bool()?,
             after_view: input.bool()?,
-            first_ms: input.int()?,
-            last: (input.int()?, input.int()?),
+            first_ms: input.time()?,
+            last: (input.time()?, input.int()?),
             value: input.f64()?,
             refunded: input.f64()?,
-            currency: input.id_below(texts)?,
+            currency: input.used(texts)?,
         };
         Ok(Self { click_ms, again, bought: Some(Box::new(bought)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_times_that_would_overflow_are_refused() {
+        let read = |outcome: Outcome| {
+            let mut out = Writer(Vec::new());
+            outcome.write(&mut out);
+            Outcome::read_from(&mut Reader::new(&out.0), &mut Uses::none_of(1)).ok()
+        };
+        let good = Outcome { click_ms: 7, again: 3, bought: Some(Box::default()) };
+        assert_eq!(read(good.clone()), Some(good.clone()));
+        assert_eq!(read(Outcome { again: u32::MAX, ..good.clone() }), None);
+        assert_eq!(read(Outcome { click_ms: i64::MAX, ..good.clone() }), None);
+        let unknown = Bought { currency: 1, ..Bought::default() };
+        assert_eq!(read(Outcome { bought: Some(Box::new(unknown)), ..good }), None);
     }
 }

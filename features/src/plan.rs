@@ -147,6 +147,15 @@ pub(crate) struct Level {
     pub(crate) span_ms: i64,
 }
 
+impl Level {
+    /// Whether a tile with that start, whose newest event is of that time, can follow one with another start.
+    pub(crate) fn is_next(&self, before_ms: Option<i64>, start_ms: i64, last_ms: i64) -> bool {
+        before_ms.is_none_or(|before_ms| before_ms < start_ms)
+            && start_ms.rem_euclid(self.size_ms) == 0
+            && (start_ms..start_ms + self.size_ms).contains(&last_ms)
+    }
+}
+
 /// Compiled declarations.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -22,6 +22,7 @@ use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::subjects::Subjects;
+use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
@@ -129,8 +130,7 @@ impl Core {
         let clock = read_clock(&mut head)?;
         let (texts, subjects) = (Interner::read_head(&mut head)?, Subjects::read_head(&mut head)?);
         let texts = Interner::read_from(texts, &image)?;
-        let subjects = Subjects::read_from(subjects, &image, plan.is_wide(), &texts)?;
-        let counts = (texts.slots(), subjects.slots());
+        let (subjects, mut used) = Subjects::read_from(subjects, &image, plan.is_wide(), &texts)?;
         let (mut names, count) = Names::read_head(&mut head)?;
         let mut core = Self::new(plan, partition);
         (core.clock, core.texts, core.subjects) = (clock, texts, subjects);
@@ -143,7 +143,7 @@ impl Core {
             if user as usize == core.users.len() {
                 core.users.push();
             }
-            core.read_user(user, &mut input)?;
+            core.read_user(user, &mut input, &mut used)?;
             input.end()?;
             core.cool(user);
         }
@@ -152,12 +152,16 @@ impl Core {
         }
         core.names = names;
         let plan = Arc::clone(&core.plan);
-        core.labels = Labels::read_from(&mut head, &image, &mut core.users, counts, &plan)?;
-        core.hours = OpenHours::read_from(&mut head, &core.texts, &core.subjects)?;
-        core.tiles = OpenTiles::read_from(&mut head, counts.0, &plan)?;
-        core.versions = Versions::read_from(&mut head, counts.0, &plan)?;
+        core.labels = Labels::read_from(&mut head, &image, &mut core.users, &mut used, &plan)?;
+        core.hours = OpenHours::read_from(&mut head, &mut used)?;
+        core.tiles = OpenTiles::read_from(&mut head, &mut used.texts, &plan)?;
+        core.versions = Versions::read_from(&mut head, &mut used.texts, &plan)?;
         core.hand = head.uint()? as usize;
-        if core.hand >= core.users.len() || !head.at_end() {
+        let is_somebody = |user: u32| core.names.is_used(user) || core.users.is_empty(user);
+        let is_whole = core.hand < core.users.len()
+            && (0..core.users.len() as u32).all(is_somebody)
+            && used.agrees(&core.texts, &core.subjects);
+        if !is_whole || !head.at_end() {
             return Err(head.damaged());
         }
         Ok(core)
@@ -176,14 +180,18 @@ impl Core {
     }
 
     /// Reads what [`Self::write_user`] wrote, of a user of whom nothing is in memory.
-    pub(crate) fn read_user(&mut self, user: u32, input: &mut Reader<'_>) -> Result<(), SnapshotError> {
-        let counts = (self.texts.slots(), self.subjects.slots());
-        let known = (counts.0, &self.subjects);
+    pub(crate) fn read_user(
+        &mut self,
+        user: u32,
+        input: &mut Reader<'_>,
+        used: &mut Used,
+    ) -> Result<(), SnapshotError> {
+        let known = (&mut *used, &self.subjects);
         self.users.read_history(user, input, &self.plan, known, &mut self.logged)?;
         if input.bool()? {
             let extra = self.users.extra_or_new(user);
             extra.seen = Seen::read_from(input)?;
-            extra.answers = Answers::read_from(input, counts)?;
+            extra.answers = Answers::read_from(input, used)?;
         }
         Ok(())
     }
@@ -285,7 +293,7 @@ fn check_head<'a>(
 
 fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {
     let started = input.bool()?;
-    let now_ms = input.int()?;
+    let now_ms = input.time()?;
     let mut sources = None;
     if input.bool()? {
         let mut all = Vec::new();
@@ -293,10 +301,13 @@ fn read_clock(input: &mut Reader<'_>) -> Result<EventClock, SnapshotError> {
             let topic = input.text()?.to_owned();
             let partition = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let ticked = input.bool()?;
-            let state = (input.int()?, input.bool()?);
+            let state = (input.time_or_never()?, input.bool()?);
             all.push((schemas::Source { topic, partition }, ticked.then_some(state)));
         }
         sources = Some(all);
     }
     Ok(EventClock::from_parts(sources, started.then_some(now_ms)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use crate::interner::{EMPTY, Interner};
 use crate::summary::plan::Of;
 use crate::table::Table;
 use crate::text::mix;
-use crate::wire::{Reader, SnapshotError, Writer};
+use crate::uses::{Used, Uses};
+use crate::wire::{Reader, SnapshotError, Writer, are_all_free};
 
 /// Numbers of a chunk.
 const CHUNK: usize = 64;
@@ -221,6 +222,11 @@ impl Subjects {
         }
     }
 
+    /// How often each is used, by number.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = u32> {
+        self.all.iter().map(|subject| subject.uses)
+    }
+
     /// Writes what is not in chunks.
     pub(crate) fn write_head(&self, out: &mut Writer) {
         out.len(self.all.len());
@@ -233,30 +239,38 @@ impl Subjects {
         Ok((count, input.ids_below(count)?))
     }
 
-    /// `head` is what [`Self::read_head`] read.
+    /// The subjects, and the uses of texts and of them: of these there are none yet. `head` is what
+    /// [`Self::read_head`] read.
     pub(crate) fn read_from(
         (count, free): (usize, Vec<u32>),
         image: &Image<'_>,
         is_wide: bool,
         texts: &Interner,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<(Self, Used), SnapshotError> {
+        let mut text_uses = Uses::none_of(texts.slots());
         let (mut all, mut also) = (Vec::new(), Vec::new());
         for chunk in image.chunks(Part::Subjects, 0..count.div_ceil(CHUNK) as u64) {
             let (_, mut input) = chunk?;
             for _ in 0..(count - all.len()).min(CHUNK) {
                 let uses = input.id()?;
-                let mut id = || input.id_below(texts.slots());
-                let (item, campaign, category) = (id()?, id()?, id()?);
-                all.push(Subject { item, campaign, category, uses });
+                let mut id = || input.used(&mut text_uses);
+                let subject = Subject { item: id()?, campaign: id()?, category: id()?, uses };
+                let mut kept = Kept::default();
                 if is_wide {
-                    let texts = [id()?, id()?, id()?, id()?];
-                    also.push(Kept { texts, filters: input.id()? });
+                    kept.texts = [id()?, id()?, id()?, id()?];
+                    kept.filters = input.id()?;
+                    also.push(kept);
                 }
+                if uses == 0 && (subject, kept) != (Subject::default(), Kept::default()) {
+                    return Err(input.damaged());
+                }
+                all.push(subject);
             }
             input.end()?;
         }
         let is_first_empty = all.first().is_some_and(|first| *first == Subject::default());
-        if !is_first_empty || free.iter().any(|number| *number == EMPTY || all[*number as usize].uses > 0) {
+        let is_free = |number: u32| number != EMPTY && all[number as usize].uses == 0;
+        if !is_first_empty || !are_all_free(&free, count, is_free) {
             return Err(SnapshotError::Missing { part: Part::Subjects as u8, number: 0 });
         }
         let mut table = Table::with_room(all.len());
@@ -266,7 +280,8 @@ impl Subjects {
         }
         let campaigns = all.iter().map(|subject| subject.campaign).collect();
         let categories = all.iter().map(|subject| subject.category).collect();
-        Ok(Self { all, campaigns, categories, also, free, table, is_wide, marks: Marks::default() })
+        let used = Used { texts: text_uses, subjects: Uses::none_of(count) };
+        Ok((Self { all, campaigns, categories, also, free, table, is_wide, marks: Marks::default() }, used))
     }
 }
 

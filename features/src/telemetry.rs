@@ -141,7 +141,7 @@ pub(crate) fn closed(closed_ms: &[Option<i64>], first_ms: &mut Option<i64>, name
     let Some(farthest_ms) = closed_ms.iter().flatten().copied().max() else { return };
     let first_ms = *first_ms.get_or_insert(farthest_ms);
     for (partition, (closed_ms, named)) in closed_ms.iter().zip(named).enumerate() {
-        let behind_ms = farthest_ms - closed_ms.unwrap_or(first_ms);
+        let behind_ms = farthest_ms.saturating_sub(closed_ms.unwrap_or(first_ms));
         let seconds = behind_ms as f64 / 1_000.0;
         metrics::gauge!("salience_merge_partition_behind_seconds", "partition" => partition.to_string())
             .set(seconds);

@@ -10,6 +10,7 @@ use crate::interner::Interner;
 use crate::plan::{KINDS, Level, Plan, USER, USER_CAMPAIGN, USER_CATEGORY};
 use crate::summary::tiles::Tiles as Summaries;
 use crate::totals::{Total, Totals, VALUE_SLOTS};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Tiles of one size held at most: a window's 64, and as many again while the clock stands.
@@ -197,12 +198,16 @@ impl TileSet {
     fn read_from(input: &mut Reader<'_>, plan: &Plan) -> Result<Self, SnapshotError> {
         let mut set = Self::new(plan);
         for last in &mut set.last_ms {
-            *last = input.int()?;
+            *last = input.time_or_never()?;
         }
-        for tiles in &mut set.levels {
+        for (tiles, level) in set.levels.iter_mut().zip(&plan.levels) {
             for _ in 0..input.len()? {
-                let start_ms = input.int()?;
-                let last_ms = start_ms.wrapping_add(input.int()?);
+                let start_ms = input.time()?;
+                let last_ms = input.time_from(start_ms)?;
+                let before_ms = tiles.last().map(|before: &Tile| before.start_ms);
+                if !level.is_next(before_ms, start_ms, last_ms) {
+                    return Err(input.damaged());
+                }
                 let mut total = Total::default();
                 for count in &mut total.counts {
                     *count = input.id()?;
@@ -310,15 +315,15 @@ impl SubKeys {
         }
     }
 
-    fn read_from(input: &mut Reader<'_>, texts: usize, plan: &Plan) -> Result<Self, SnapshotError> {
+    fn read_from(input: &mut Reader<'_>, texts: &mut Uses, plan: &Plan) -> Result<Self, SnapshotError> {
         let mut keys = Self::default();
         for _ in 0..input.len()? {
-            keys.ids.push(input.id_below(texts)?);
-            let newest_ms = input.int()?;
+            keys.ids.push(input.used(texts)?);
+            let newest_ms = input.time()?;
             let tiles = TileSet::read_from(input, plan)?;
             keys.keys.push(SubKey { newest_ms, quiet_until_ms: NEVER, tiles });
         }
-        Ok(keys)
+        if keys.ids.len() > MOST_SUBKEYS { Err(input.damaged()) } else { Ok(keys) }
     }
 
     fn bytes(&self) -> usize {
@@ -416,7 +421,7 @@ impl Hot {
 
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
-        texts: usize,
+        texts: &mut Uses,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
         Ok(Self {

@@ -100,7 +100,7 @@ impl Timers {
         mut each: impl FnMut(Timer),
     ) -> Result<(), SnapshotError> {
         for _ in 0..input.len()? {
-            let due_ms = input.int()?;
+            let due_ms = input.time()?;
             let rank = match input.byte()? {
                 0 => Rank::Purchase,
                 1 => Rank::Refund,

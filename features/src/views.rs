@@ -12,10 +12,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::image::{Chunks, Marks, Part};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Views of a chunk, at most.
 const CHUNK: u64 = 256;
+/// No chunk of a snapshot has this number or a greater one: views' numbers fit.
+pub(crate) const MOST_CHUNKS: u64 = 1 << 48;
 
 /// The place of a view in the queue, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,7 +345,7 @@ impl Views {
 
     /// An empty queue, whose first chunk will have this number.
     pub(crate) fn starting_at(first: u64) -> Self {
-        Self { first, ..Self::default() }
+        Self { first, marks: Marks::starting_at(first), ..Self::default() }
     }
 
     /// Begins a chunk with what [`Chunks::write_chunk`] wrote; its views come next, in order, by
@@ -350,13 +353,17 @@ impl Views {
     pub(crate) fn read_chunk(
         &mut self,
         input: &mut Reader<'_>,
-        (users, subjects): (usize, usize),
+        users: usize,
+        subjects: &mut Uses,
     ) -> Result<Vec<Option<OpenView>>, SnapshotError> {
-        let base = (input.int()?, input.int()?);
+        let base = (input.time()?, input.int()?);
         self.push_chunk(base);
         let mut before = (0_i64, 0_i64);
         let count = input.len()?;
-        let mut views = Vec::with_capacity(count.min(CHUNK as usize));
+        if count > CHUNK as usize {
+            return Err(input.damaged());
+        }
+        let mut views = Vec::with_capacity(count);
         for _ in 0..count {
             let flags = input.byte()?;
             if flags == IS_GONE {
@@ -367,9 +374,9 @@ impl Views {
                 return Err(input.damaged());
             }
             let user = input.id_below(users)?;
-            before = (before.0.wrapping_add(input.int()?), before.1.wrapping_add(input.int()?));
-            let (time_ms, offset) = (base.0.wrapping_add(before.0), base.1.wrapping_add(before.1));
-            let subject = input.id_below(subjects)?;
+            before = (input.time_from(before.0)?, before.1.wrapping_add(input.int()?));
+            let (time_ms, offset) = (base.0 + before.0, base.1.wrapping_add(before.1));
+            let subject = input.used(subjects)?;
             let id = if flags & HAS_ID > 0 { input.fixed()? } else { 0 };
             let decided = flags & IS_DECIDED > 0;
             views.push(Some(OpenView {

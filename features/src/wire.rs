@@ -1,6 +1,12 @@
 //! Bytes of snapshots and of vectors: little-endian, varints as Protobuf has them.
 //!
-//! Knows nothing of what is written.
+//! Knows nothing of what is written but that numbers are handed out and times are near enough to be added.
+
+use crate::history::NEVER;
+use crate::uses::Uses;
+
+/// No time of a snapshot is farther from 1970, ms: sums and differences of such times and of windows fit.
+const FARTHEST_MS: u64 = 1 << 60;
 
 /// A snapshot that cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +121,13 @@ impl Writer {
     }
 }
 
+/// Whether these are the free ones of so many numbers: all that are free, and each once.
+pub(crate) fn are_all_free(free: &[u32], count: usize, is_free: impl FnMut(u32) -> bool) -> bool {
+    let mut left: Vec<bool> = (0..count as u32).map(is_free).collect();
+    let mut take = |number: &u32| left.get_mut(*number as usize).is_some_and(std::mem::take);
+    free.iter().all(&mut take) && !left.contains(&true)
+}
+
 /// Appends a varint.
 pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -204,6 +217,41 @@ impl<'a> Reader<'a> {
     pub(crate) fn id_below(&mut self, count: usize) -> Result<u32, SnapshotError> {
         let id = self.id()?;
         if (id as usize) < count { Ok(id) } else { Err(self.damaged()) }
+    }
+
+    /// A number with one use more.
+    pub(crate) fn used(&mut self, uses: &mut Uses) -> Result<u32, SnapshotError> {
+        let number = self.id()?;
+        uses.count(number).ok_or_else(|| self.damaged())?;
+        Ok(number)
+    }
+
+    /// The free ones of so many numbers, in their order: all that are free, and each once.
+    pub(crate) fn free(
+        &mut self,
+        count: usize,
+        is_free: impl FnMut(u32) -> bool,
+    ) -> Result<Vec<u32>, SnapshotError> {
+        let free = self.ids_below(count)?;
+        if are_all_free(&free, count, is_free) { Ok(free) } else { Err(self.damaged()) }
+    }
+
+    /// A time, ms.
+    pub(crate) fn time(&mut self) -> Result<i64, SnapshotError> {
+        self.time_from(0)
+    }
+
+    /// A time that is so far behind another, ms.
+    pub(crate) fn time_from(&mut self, other_ms: i64) -> Result<i64, SnapshotError> {
+        let time_ms = other_ms.wrapping_add(self.int()?);
+        if time_ms.unsigned_abs() < FARTHEST_MS { Ok(time_ms) } else { Err(self.damaged()) }
+    }
+
+    /// A time, ms, or [`NEVER`].
+    pub(crate) fn time_or_never(&mut self) -> Result<i64, SnapshotError> {
+        let time_ms = self.int()?;
+        let is_time = time_ms == NEVER || time_ms.unsigned_abs() < FARTHEST_MS;
+        if is_time { Ok(time_ms) } else { Err(self.damaged()) }
     }
 
     pub(crate) fn int(&mut self) -> Result<i64, SnapshotError> {

@@ -44,7 +44,7 @@ impl Watermark {
 
     /// By how much an event of that time is late; `None` if it is in time.
     pub fn late_by_ms(&self, time_ms: i64) -> Option<i64> {
-        self.mark_ms().map(|mark| mark - time_ms).filter(|late| *late > 0)
+        self.mark_ms().map(|mark| mark.saturating_sub(time_ms)).filter(|late| *late > 0)
     }
 
     /// Takes an event's time into account.
@@ -104,6 +104,7 @@ mod tests {
         assert_eq!((watermark.mark_ms(), watermark.greatest_ms()), (Some(T + 60), Some(T + 100)));
         assert_eq!(watermark.late_by_ms(T + 60), None);
         assert_eq!(watermark.late_by_ms(T + 59), Some(1));
+        assert_eq!(watermark.late_by_ms(i64::MIN), Some(i64::MAX), "later than can be said");
     }
 
     #[test]

@@ -442,5 +442,8 @@ mod tests {
             text,
             "model.network.heads = 3: must divide network.width into heads whose width is a multiple of 8"
         );
+        // Eight times this is eight, where the product wraps.
+        config.network.heads = (1 << 61) + 1;
+        assert!(config.validate().is_err());
     }
 }

@@ -237,19 +237,37 @@ fn a_damaged_artefact_is_refused() {
 
 #[test]
 fn a_model_that_predicts_otherwise_is_refused_though_its_files_are_whole() {
+    let refused = with_encoder(|encoder| {
+        for mean in encoder["statistics"]["mean"].as_array_mut().unwrap() {
+            *mean = serde_json::json!(3.0);
+        }
+    });
+    assert!(matches!(refused, Err(ArtefactError::Golden { .. })), "{refused:?}");
+}
+
+/// Loads an artefact with another `encoder.json`, under a manifest that has been made to fit.
+fn with_encoder(change: impl FnOnce(&mut serde_json::Value)) -> Result<Model, ArtefactError> {
     let artefact = trained().artefact(&serde_json::json!({})).unwrap();
     let mut files = artefact.files().clone();
-    // Other statistics under a manifest that has been made to fit.
-    let text = String::from_utf8(files["encoder.json"].to_vec()).unwrap();
-    let mut encoder: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for mean in encoder["statistics"]["mean"].as_array_mut().unwrap() {
-        *mean = serde_json::json!(3.0);
-    }
+    let mut encoder: serde_json::Value = serde_json::from_slice(&files["encoder.json"]).unwrap();
+    change(&mut encoder);
     let bytes = serde_json::to_vec(&encoder).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
     manifest["files"]["encoder.json"] = serde_json::json!(blake3::hash(&bytes).to_hex().to_string());
     files.insert("encoder.json".to_owned(), bytes.into());
     files.insert("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap().into());
-    let refused = Model::load(&Artefact::from_files(files), None);
-    assert!(matches!(refused, Err(ArtefactError::Golden { .. })), "{refused:?}");
+    Model::load(&Artefact::from_files(files), None)
+}
+
+#[test]
+fn an_encoder_that_no_model_can_have_is_refused() {
+    // What 32 bits would hold as infinite is no number of the format.
+    let infinite = with_encoder(|encoder| encoder["statistics"]["mean"][0] = serde_json::json!(1e300));
+    assert!(matches!(infinite, Err(ArtefactError::Json { .. })), "{infinite:?}");
+    let none = with_encoder(|encoder| encoder["encoder"]["config"]["item_buckets"] = serde_json::json!(0));
+    assert!(matches!(none, Err(ArtefactError::Json { .. })), "{none:?}");
+    // Tables of gigabytes that the file of weights does not have: refused before memory is asked for.
+    let vast = serde_json::json!(1 << 27);
+    let vast = with_encoder(|encoder| encoder["encoder"]["config"]["item_buckets"] = vast);
+    assert!(matches!(vast, Err(ArtefactError::Weights(_))), "{vast:?}");
 }

@@ -231,6 +231,42 @@ fn a_checkpoint_of_another_training_is_refused() {
 }
 
 #[test]
+fn a_checkpoint_of_a_place_where_no_training_is_is_refused() {
+    let config = defaults();
+    let (source, validation) = blocks(&config, &[300], 4);
+    let validation = validation.all();
+    let bytes = stopped_after(2, Job::new(&source, &validation, &config));
+    let end = 16 + u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[16..end]).unwrap();
+    // Behind magic and length the header, under a checksum that has been made to fit.
+    let resumed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut header = header.clone();
+        change(&mut header);
+        let header = serde_json::to_vec(&header).unwrap();
+        let arrays = &bytes[end..bytes.len() - blake3::OUT_LEN];
+        let mut bytes =
+            [&bytes[..8], &(header.len() as u64).to_le_bytes()[..], header.as_slice(), arrays].concat();
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        let checkpoint = Checkpoint::read(&mut bytes.as_slice()).unwrap();
+        train(Job::new(&source, &validation, &config).with_resume(Some(checkpoint)), &mut ())
+    };
+    assert!(resumed(&|_| {}).is_ok());
+    let far = || serde_json::json!(1_000_000_000);
+    for (part, key) in
+        [("position", "step"), ("position", "epoch"), ("position", "seen"), ("history", "best")]
+    {
+        let ended = resumed(&|header| {
+            assert!(header[part].get(key).is_some(), "{header}");
+            header[part][key] = far();
+        });
+        let Err(TrainError::Checkpoint(CheckpointError::Other { what })) = ended else {
+            panic!("{part}.{key}: {:?}", ended.err());
+        };
+        assert_eq!(what, "position", "{part}.{key}");
+    }
+}
+
+#[test]
 fn each_epoch_shows_every_example_once_whatever_the_blocks() {
     /// Counts what it is told.
     #[derive(Default)]

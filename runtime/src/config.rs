@@ -14,7 +14,7 @@ use std::fmt;
 use schemas::duration::Millis;
 use serde::Deserialize;
 
-pub use load::{LoadError, Resolved, Source, load, resolve};
+pub use load::{LoadError, Resolved, Source, load, resolve, resolve_texts};
 pub use secret::{REDACTED, is_secret};
 
 /// Commented defaults of the sections `kafka`, `topics`, `service`, `storage`, `telemetry` and

@@ -115,7 +115,8 @@ pub struct Bounds {
 impl Snapshot {
     /// Orders the snapshots of a unit: the sum of its offsets, which only grows.
     pub fn key(&self) -> u64 {
-        self.positions.iter().map(|position| position.offset.max(0) as u64).sum()
+        let offsets = self.positions.iter().map(|position| position.offset.max(0) as u64);
+        offsets.fold(0, u64::saturating_add)
     }
 
     /// Its path in the store: `snapshots/{service}/{unit}/{key}.snap`, with `-{key of its base}` before the
@@ -417,6 +418,14 @@ mod tests {
         gone.sort();
         assert_eq!(gone, [&whole[0], &changes[0], &changes[1], &changes[2]].map(Clone::clone));
         assert_eq!(superseded(all, 9), Vec::<String>::new());
+    }
+
+    #[test]
+    fn offsets_that_add_up_to_more_than_a_key_holds_have_the_last_key() {
+        let mut snapshot = sample(i64::MAX);
+        snapshot.positions = (0..3).flat_map(|_| snapshot.positions.clone()).collect();
+        assert_eq!(snapshot.key(), u64::MAX);
+        assert_eq!(keys_of(&snapshot.path("features")), Some((u64::MAX, None)));
     }
 
     #[test]

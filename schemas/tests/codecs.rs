@@ -242,3 +242,29 @@ fn a_schema_is_told_by_names_order_and_scales() {
     assert_eq!(schema.position("clock"), Some(4));
     assert_eq!(schema.position("nothing"), None);
 }
+
+/// What 32 bits would hold as infinite, JSON could not write again.
+#[test]
+fn a_prediction_beyond_32_bits_is_refused() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/prediction/v1.expected.json"))
+            .unwrap();
+    let good: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let read = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut prediction = good.clone();
+        change(&mut prediction);
+        let bytes = Bytes::from(serde_json::to_vec(&prediction).unwrap());
+        <Json as Codec<Prediction>>::decode(&bytes)
+    };
+    assert!(read(&|_| {}).is_ok());
+    let changes: [fn(&mut serde_json::Value); 4] = [
+        |prediction| prediction["p_click"] = 1e300.into(),
+        |prediction| prediction["p_purchase"] = (-1e300).into(),
+        |prediction| prediction["attention"][0]["weight"] = 1e300.into(),
+        |prediction| prediction["behaviours"][0]["weight"] = 1e300.into(),
+    ];
+    for change in changes {
+        let refused = read(&change);
+        assert!(matches!(refused, Err(DecodeError::Json { .. })), "{refused:?}");
+    }
+}

@@ -202,8 +202,8 @@ impl Aggregates {
         }
         for block in &record.hours {
             if is_past(block.hour_ms, self.complete_ms, self.horizon_ms) {
-                let events = HourRows::new(&block.rows).map(|(_, sums)| sums.counts.iter().sum::<u64>());
-                self.counts.uncorrected += events.sum::<u64>();
+                let events = HourRows::new(&block.rows).flat_map(|(_, sums)| sums.counts);
+                self.counts.uncorrected = events.fold(self.counts.uncorrected, u64::wrapping_add);
                 continue;
             }
             let hour = self.hours.entry(block.hour_ms).or_insert_with(Hour::new);

@@ -9,11 +9,10 @@ use schemas::{EntityTiles, Event};
 
 use super::parts::RECORD_BYTES;
 use crate::history::{Ids, NEVER};
-use crate::interner::Interner;
 use crate::out::Sink;
 use crate::plan::VIEW;
-use crate::subjects::Subjects;
 use crate::table::Table;
+use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Width of an hour.
@@ -159,15 +158,11 @@ impl OpenHours {
         }
     }
 
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
-        texts: &Interner,
-        subjects: &Subjects,
-    ) -> Result<Self, SnapshotError> {
-        let mut hours = Self { closed_ms: input.int()?, ..Self::default() };
+    pub(crate) fn read_from(input: &mut Reader<'_>, used: &mut Used) -> Result<Self, SnapshotError> {
+        let mut hours = Self { closed_ms: input.time_or_never()?, ..Self::default() };
         for _ in 0..input.len()? {
-            let hour_ms = input.int()?;
-            let (subject, currency) = (input.id_below(subjects.slots())?, input.id_below(texts.slots())?);
+            let hour_ms = input.time()?;
+            let (subject, currency) = (input.used(&mut used.subjects)?, input.used(&mut used.texts)?);
             let (cell, was_there) = hours.cell(hour_ms, subject, currency);
             for count in &mut cell.sums.counts {
                 *count = input.uint()?;

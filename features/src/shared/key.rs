@@ -189,9 +189,11 @@ impl<'a> Key<'a> {
     pub(crate) fn count(&mut self, tiles: &[u8], version: i64, plan: &SharedPlan) -> Option<()> {
         let windows = plan.windows.len();
         self.begins.fill(Begin { leaves: NEVER, at: tiles.len() as u32 }.word());
-        let mut at = 0;
+        let (mut at, mut before) = (0, i64::MIN);
         while at < tiles.len() {
-            let tile = strip::tile(tiles, at)?;
+            // A wide tile may begin where a narrower one behind it does.
+            let tile = strip::tile(tiles, at).filter(|tile| tile.start >= before)?;
+            before = tile.start;
             let numbers = tile.sums.numbers();
             for window in 0..windows {
                 let leaves_this = leaves(plan, tile.start, window);

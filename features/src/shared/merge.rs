@@ -8,12 +8,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use schemas::entity::{EntitySums, RowSummaries, Rows};
 use schemas::{EntityTiles, EntityVersion, TileBlock};
 
 use super::cells::Cells;
-use super::parts::{Packer, Parts};
+use super::parts::{Packer, Parts, read_block};
 use crate::history::NEVER;
 use crate::plan::Plan;
 use crate::summary::packed::{merge, pack, unpack};
@@ -195,10 +194,7 @@ impl Merge {
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
             let blocks = merge.pending.entry((tile_ms, entity)).or_default();
             for _ in 0..input.len()? {
-                let rows = Bytes::copy_from_slice(input.bytes()?);
-                let summaries =
-                    if summarises { Bytes::copy_from_slice(input.bytes()?) } else { Bytes::new() };
-                blocks.push(TileBlock { tile_ms, entity, rows, summaries });
+                blocks.push(read_block((tile_ms, entity), summarises, &mut input)?);
             }
         }
         if input.at_end() { Ok(merge) } else { Err(input.damaged()) }

@@ -41,7 +41,7 @@ const _: () = assert!(VIEW == 0 && CLICK == 1 && CART == 2 && PURCHASE == 3 && R
 
 /// One event more.
 fn add(sums: &mut EntitySums, kind: usize, value: f64) {
-    sums.counts[kind] += 1;
+    sums.counts[kind] = sums.counts[kind].wrapping_add(1);
     if let Some(slot) = value_slot(kind) {
         // A value that no sum can hold becomes the greatest one.
         sums.values[slot] = sums.values[slot].wrapping_add((value * VALUE_PARTS).round() as i64);

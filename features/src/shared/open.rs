@@ -14,6 +14,7 @@ use crate::out::Sink;
 use crate::plan::{Plan, SHARED_ENTITIES};
 use crate::summary::Part;
 use crate::summary::packed::{merge, pack, unpack};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// What was counted of one key in an open tile. It has a use of the key's text.
@@ -236,20 +237,17 @@ impl OpenTiles {
 
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
-        texts: usize,
+        texts: &mut Uses,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
-        let mut tiles = Self { closed_ms: input.int()?, ..Self::default() };
+        let mut tiles = Self { closed_ms: input.time_or_never()?, ..Self::default() };
         for _ in 0..input.len()? {
-            let mut tile = OpenTile { tile_ms: input.int()?, ..OpenTile::default() };
+            let mut tile = OpenTile { tile_ms: input.time()?, ..OpenTile::default() };
             if tiles.tiles.last().is_some_and(|before| before.tile_ms >= tile.tile_ms) {
                 return Err(input.damaged());
             }
             for _ in 0..input.len()? {
-                let (entity, text) = (input.id()?, input.id()?);
-                if entity as usize >= SHARED_ENTITIES || text as usize >= texts {
-                    return Err(input.damaged());
-                }
+                let (entity, text) = (input.id_below(SHARED_ENTITIES)?, input.used(texts)?);
                 let (place, was_there) = tile.cell(entity, text);
                 let sums = &mut tile.cells[place].sums;
                 for count in &mut sums.counts {

@@ -141,16 +141,31 @@ impl Parts {
     }
 
     pub(crate) fn read_from(summarises: bool, input: &mut Reader<'_>) -> Result<Self, SnapshotError> {
-        let mut parts = Self { at_ms: input.int()?, come: input.id()?, blocks: Vec::new() };
+        let mut parts =
+            Self { at_ms: input.int()?, come: input.id_below(u32::MAX as usize)?, blocks: Vec::new() };
         for _ in 0..input.len()? {
             let tile_ms = input.int()?;
             let entity = i32::try_from(input.int()?).map_err(|_| input.damaged())?;
-            let rows = Bytes::copy_from_slice(input.bytes()?);
-            let summaries = if summarises { Bytes::copy_from_slice(input.bytes()?) } else { Bytes::new() };
-            parts.blocks.push(TileBlock { tile_ms, entity, rows, summaries });
+            parts.blocks.push(read_block((tile_ms, entity), summarises, input)?);
         }
         Ok(parts)
     }
+}
+
+/// A block as it was taken from a record; `summarises`: whether any entity has summaries.
+pub(super) fn read_block(
+    (tile_ms, entity): (i64, i32),
+    summarises: bool,
+    input: &mut Reader<'_>,
+) -> Result<TileBlock, SnapshotError> {
+    let rows = input.bytes()?;
+    let summaries = if summarises { input.bytes()? } else { &[] };
+    let fit = summaries.is_empty() || RowSummaries::new(summaries).are(Rows::new(rows).count());
+    if !Rows::new(rows).are_whole() || !fit {
+        return Err(input.damaged());
+    }
+    let [rows, summaries] = [rows, summaries].map(Bytes::copy_from_slice);
+    Ok(TileBlock { tile_ms, entity, rows, summaries })
 }
 
 #[cfg(test)]
@@ -206,5 +221,26 @@ mod tests {
         let keys: Vec<String> = records.iter().flat_map(|(.., blocks)| blocks).flat_map(keys).collect();
         assert_eq!(keys, (0..600).map(key).chain(["last".to_owned()]).collect::<Vec<_>>());
         assert_eq!(Packer::default().finish().collect::<Vec<_>>(), [(0, true, Vec::new())]);
+    }
+
+    #[test]
+    fn rows_and_counts_that_no_record_has_are_refused() {
+        let mut rows = Vec::new();
+        let sums = EntitySums { counts: [1, 0, 0, 0, 0], values: [0; 3] };
+        for key in ["a", "b"] {
+            Rows::push(&mut rows, key, &sums);
+        }
+        let read = |come: u32, rows: &[u8], summaries: &[u8]| {
+            let [rows, summaries] = [rows, summaries].map(Bytes::copy_from_slice);
+            let blocks = vec![TileBlock { tile_ms: 0, entity: 1, rows, summaries }];
+            let mut out = Writer(Vec::new());
+            Parts { at_ms: 0, come, blocks }.write(true, &mut out);
+            Parts::read_from(true, &mut Reader::new(&out.0)).is_ok()
+        };
+        assert!(read(1, &rows, &[]) && read(1, &rows, &[0, 0]));
+        assert!(!read(1, &rows[..rows.len() - 1], &[]), "cut rows");
+        assert!(!read(1, &[&rows[..], &rows[..]].concat(), &[]), "keys that go back");
+        assert!(!read(1, &rows, &[0]), "a row without its summary");
+        assert!(!read(u32::MAX, &rows, &[]), "one part more would overflow");
     }
 }

@@ -10,6 +10,7 @@ use crate::interner::{EMPTY, Interner};
 use crate::summary::packed::{merge, pack, unpack};
 use crate::summary::plan::{Of, Reading, What};
 use crate::summary::{Part, packed};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that has
@@ -266,17 +267,17 @@ impl Summed {
 
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
-        texts: usize,
+        texts: &mut Uses,
         cells: &Cells,
     ) -> Result<Self, SnapshotError> {
         let mut all = Self::default();
         for _ in 0..input.len()? {
-            let text = input.id()?;
+            let text = input.used(texts)?;
             let place = all.grow();
             if text == EMPTY {
                 continue;
             }
-            if text as usize >= texts || all.find(text).is_some() {
+            if all.find(text).is_some() {
                 return Err(input.damaged());
             }
             all.occupy(place, text, cells);
@@ -285,17 +286,9 @@ impl Summed {
                 strip.newest = newest(&strip.bytes, cells).ok_or_else(|| input.damaged())?;
             }
         }
-        for _ in 0..input.len()? {
-            let place = input.id()?;
-            let is_free = all.keys.get(place as usize).is_some_and(|key| key.text == EMPTY);
-            if !is_free || all.free.contains(&place) {
-                return Err(input.damaged());
-            }
-            all.free.push(place);
-        }
+        all.free = input.free(all.keys.len(), |place| all.keys[place as usize].text == EMPTY)?;
         all.hand = input.uint()? as usize;
-        let used = all.keys.iter().filter(|key| key.text != EMPTY).count();
-        if used + all.free.len() != all.keys.len() || all.hand >= all.keys.len().max(1) {
+        if all.hand >= all.keys.len().max(1) {
             return Err(input.damaged());
         }
         Ok(all)
@@ -441,7 +434,9 @@ mod tests {
             out.0
         };
         let bytes = written(&table);
-        let restored = |bytes: &[u8]| Summed::read_from(&mut Reader::new(bytes), texts.slots(), cells);
+        let restored = |bytes: &[u8]| {
+            Summed::read_from(&mut Reader::new(bytes), &mut Uses::none_of(texts.slots()), cells)
+        };
         let mut back = restored(&bytes).unwrap_or_else(|error| panic!("{error}"));
         assert!(written(&back) == bytes, "one state, one snapshot");
         let bits = |numbers: Vec<f64>| numbers.into_iter().map(f64::to_bits).collect::<Vec<_>>();

@@ -15,6 +15,7 @@ use super::{Keys, key_of};
 use crate::core::AHEAD;
 use crate::interner::Interner;
 use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// The version in force, and what has come of the next one.
@@ -183,7 +184,7 @@ impl Versions {
 
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
-        texts: usize,
+        texts: &mut Uses,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
         let mut versions = Self::default();

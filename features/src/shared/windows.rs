@@ -13,6 +13,7 @@ use crate::history::NEVER;
 use crate::interner::{EMPTY, Interner};
 use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
 use crate::totals::{Lanes, value_slot};
+use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that
@@ -209,9 +210,10 @@ impl Table {
         }
         let Some(key) = known else { return };
         for (kind, last) in plan.last_of.iter().enumerate() {
-            let last = last.map_or(0, |last| key.lasts[usize::from(last)] as i64);
+            let last = last.map_or(0, |last| key.lasts[usize::from(last)]);
+            let last = i64::try_from(last).unwrap_or(i64::MAX);
             if last != 0 && plan.forgets(last) > version {
-                row.last_ms[kind] = last * plan.tile_ms;
+                row.last_ms[kind] = last.saturating_mul(plan.tile_ms);
             }
         }
         row.last_ms[CLICK] = row.last_ms[CLICK].max(row.last_ms[CART]);
@@ -283,18 +285,18 @@ impl Table {
 
     pub(crate) fn read_from(
         input: &mut Reader<'_>,
-        texts: usize,
+        texts: &mut Uses,
         version: i64,
         plan: &SharedPlan,
     ) -> Result<Self, SnapshotError> {
         let mut table = Self::default();
         for _ in 0..input.len()? {
-            let text = input.id()?;
+            let text = input.used(texts)?;
             let place = table.grow(plan);
             if text == EMPTY {
                 continue;
             }
-            if text as usize >= texts || table.find(text).is_some() {
+            if table.find(text).is_some() {
                 return Err(input.damaged());
             }
             table.occupy(place, text, plan);
@@ -305,18 +307,10 @@ impl Table {
             *tiles = input.bytes()?.to_vec();
             key.count(tiles, version, plan).ok_or_else(|| input.damaged())?;
         }
-        for _ in 0..input.len()? {
-            let place = input.id()?;
-            let is_free = (place as usize) < table.strips.len()
-                && key::text(table.words(place as usize, plan)) == EMPTY;
-            if !is_free {
-                return Err(input.damaged());
-            }
-            table.free.push(place);
-        }
+        let is_free = |place: u32| key::text(table.words(place as usize, plan)) == EMPTY;
+        table.free = input.free(table.strips.len(), is_free)?;
         table.hand = input.uint()? as usize;
-        let used = table.place_of.iter().filter(|place| **place != 0).count();
-        if used + table.free.len() != table.strips.len() || table.hand >= table.strips.len().max(1) {
+        if table.hand >= table.strips.len().max(1) {
             return Err(input.damaged());
         }
         Ok(table)

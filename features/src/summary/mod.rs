@@ -174,7 +174,7 @@ impl Part {
         Ok(match what {
             What::Stat => Self::Stat(Stat::read_from(input)?),
             What::Decayed { half_life_ms } => {
-                Self::Decayed { weight: input.f64()?, at_ms: input.int()?, half_life_ms }
+                Self::Decayed { weight: input.f64()?, at_ms: input.time_or_never()?, half_life_ms }
             }
             What::Distinct(_) => Self::Distinct(Distinct::read_from(input)?),
             What::Top(_) => Self::Tally(Tally::read_from(input)?),

@@ -239,7 +239,7 @@ impl Stat {
         if stat.count == 0 {
             return Ok(stat);
         }
-        (stat.first_ms, stat.last_ms) = (input.int()?, input.int()?);
+        (stat.first_ms, stat.last_ms) = (input.time()?, input.time()?);
         stat.valued = input.id()?;
         if stat.valued == 0 {
             return Ok(stat);
@@ -251,7 +251,7 @@ impl Stat {
         }
         (stat.min, stat.max) = (input.f32()?, input.f32()?);
         for end in [&mut stat.first, &mut stat.last] {
-            *end = (input.int()?, input.f32()?);
+            *end = (input.time()?, input.f32()?);
         }
         Ok(stat)
     }

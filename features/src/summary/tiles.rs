@@ -321,12 +321,12 @@ impl Tiles {
     pub(crate) fn read_from(input: &mut Reader<'_>, plan: &Plan) -> Result<Self, SnapshotError> {
         let mut all = Self::default();
         for _ in gaps(plan) {
-            let times = |input: &mut Reader<'_>| Ok([input.int()?, input.int()?, input.int()?]);
+            let times = |input: &mut Reader<'_>| Ok([input.time()?, input.time()?, input.time()?]);
             let run = if input.bool()? { Some(times(input)?) } else { None };
             all.runs.push(run.map(|[id_ms, first_ms, last_ms]| Run { id_ms, first_ms, last_ms }));
         }
         for _ in 0..input.len()? {
-            let (entity, hash, newest_ms) = (input.id()? as usize, input.fixed()?, input.int()?);
+            let (entity, hash, newest_ms) = (input.id()? as usize, input.fixed()?, input.time()?);
             if !plan.summaries.entities().any(|known| known == entity) {
                 return Err(input.damaged());
             }
@@ -335,21 +335,28 @@ impl Tiles {
                 cells.map(|(_, cell)| Part::read_from(cell.what, input)).collect::<Result<Vec<_>, _>>()
             };
             let mut levels = Vec::new();
-            for _ in &plan.levels {
-                let mut tiles = Vec::new();
+            for level in &plan.levels {
+                let mut tiles: Vec<Tile> = Vec::new();
                 for _ in 0..input.len()? {
-                    let start_ms = input.int()?;
-                    let last_ms = start_ms.wrapping_add(input.int()?);
+                    let start_ms = input.time()?;
+                    let last_ms = input.time_from(start_ms)?;
+                    let before_ms = tiles.last().map(|before| before.start_ms);
+                    if !level.is_next(before_ms, start_ms, last_ms) {
+                        return Err(input.damaged());
+                    }
                     tiles.push(Tile { start_ms, last_ms, parts: parts(input)? });
                 }
                 levels.push(tiles);
             }
             let mut runs = Vec::new();
             for _ in gaps(plan) {
-                let run = if input.bool()? { Some((input.int()?, parts(input)?)) } else { None };
+                let run = if input.bool()? { Some((input.time()?, parts(input)?)) } else { None };
                 runs.push(run);
             }
             all.keys.push(Key { entity, hash, newest_ms, levels, runs });
+            if all.keys.iter().filter(|key| key.entity == entity).count() > MOST_KEYS {
+                return Err(input.damaged());
+            }
         }
         Ok(all)
     }

@@ -67,7 +67,7 @@ impl Lane {
     pub(super) fn is_due(&self, every_ms: i64) -> bool {
         match (self.state(), self.told) {
             (Some(now), Some(told)) => {
-                now.idle != told.idle || now.watermark_ms - told.watermark_ms >= every_ms.max(1)
+                now.idle != told.idle || now.watermark_ms.saturating_sub(told.watermark_ms) >= every_ms.max(1)
             }
             (now, _) => now.is_some(),
         }

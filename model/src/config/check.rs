@@ -1,6 +1,6 @@
 //! What the settings' types alone do not say: ranges, and what goes with what.
 
-use super::{Config, HeadKind, TrainingConfig, Unmatured};
+use super::{Config, EncoderConfig, HeadKind, TrainingConfig, Unmatured};
 
 /// A value that no model can be built with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,8 @@ impl Config {
         )?;
         check(network.layers <= 4, "network.layers", &network.layers, "must be 0 to 4")?;
         check(
-            network.heads > 0 && network.width.is_multiple_of(network.heads * 8),
+            network.heads > 0
+                && network.heads.checked_mul(8).is_some_and(|heads| network.width.is_multiple_of(heads)),
             "network.heads",
             &network.heads,
             "must divide network.width into heads whose width is a multiple of 8",
@@ -68,50 +69,7 @@ impl Config {
             &network.dropout,
             "must be 0 to less than 1",
         )?;
-        let encoder = &self.encoder;
-        for (key, buckets) in [
-            ("encoder.item_buckets", encoder.item_buckets),
-            ("encoder.campaign_buckets", encoder.campaign_buckets),
-            ("encoder.category_buckets", encoder.category_buckets),
-            ("encoder.brand_buckets", encoder.brand_buckets),
-            ("encoder.placement_buckets", encoder.placement_buckets),
-            ("encoder.device_buckets", encoder.device_buckets),
-            ("encoder.channel_buckets", encoder.channel_buckets),
-        ] {
-            check((2..=1 << 27).contains(&buckets), key, &buckets, "must be 2 to 134217728")?;
-        }
-        check(
-            encoder.user_buckets == 0 || (2..=1 << 27).contains(&encoder.user_buckets),
-            "encoder.user_buckets",
-            &encoder.user_buckets,
-            "must be 0 (off) or 2 to 134217728",
-        )?;
-        for field in &encoder.dictionaries {
-            check(
-                crate::encode::field_names().any(|name| name == field),
-                "encoder.dictionaries",
-                field,
-                "must be one of item, campaign, category, brand, placement, device, channel, user",
-            )?;
-        }
-        check(
-            encoder.max_behaviours <= 256,
-            "encoder.max_behaviours",
-            &encoder.max_behaviours,
-            "must be at most 256",
-        )?;
-        check(
-            encoder.content_embedding <= 8192,
-            "encoder.content_embedding",
-            &encoder.content_embedding,
-            "must be at most 8192",
-        )?;
-        check(
-            (1..=64).contains(&encoder.max_fields_per_token),
-            "encoder.max_fields_per_token",
-            &encoder.max_fields_per_token,
-            "must be 1 to 64",
-        )?;
+        self.encoder.validate()?;
         let training = &self.training;
         for (key, rate) in [
             ("training.learning_rate", training.learning_rate),
@@ -152,6 +110,59 @@ impl Config {
             "must be 0 where network.head is not multi_task",
         )?;
         training.validate_learning()
+    }
+}
+
+impl EncoderConfig {
+    /// Checks what the types alone don't say.
+    ///
+    /// # Errors
+    /// The first value that no encoder can be made with.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (key, buckets) in [
+            ("encoder.item_buckets", self.item_buckets),
+            ("encoder.campaign_buckets", self.campaign_buckets),
+            ("encoder.category_buckets", self.category_buckets),
+            ("encoder.brand_buckets", self.brand_buckets),
+            ("encoder.placement_buckets", self.placement_buckets),
+            ("encoder.device_buckets", self.device_buckets),
+            ("encoder.channel_buckets", self.channel_buckets),
+        ] {
+            check((2..=1 << 27).contains(&buckets), key, &buckets, "must be 2 to 134217728")?;
+        }
+        check(
+            self.user_buckets == 0 || (2..=1 << 27).contains(&self.user_buckets),
+            "encoder.user_buckets",
+            &self.user_buckets,
+            "must be 0 (off) or 2 to 134217728",
+        )?;
+        for field in &self.dictionaries {
+            check(
+                crate::encode::field_names().any(|name| name == field),
+                "encoder.dictionaries",
+                field,
+                "must be one of item, campaign, category, brand, placement, device, channel, user",
+            )?;
+        }
+        check(
+            self.max_behaviours <= 256,
+            "encoder.max_behaviours",
+            &self.max_behaviours,
+            "must be at most 256",
+        )?;
+        check(
+            self.content_embedding <= 8192,
+            "encoder.content_embedding",
+            &self.content_embedding,
+            "must be at most 8192",
+        )?;
+        check(
+            (1..=64).contains(&self.max_fields_per_token),
+            "encoder.max_fields_per_token",
+            &self.max_fields_per_token,
+            "must be 1 to 64",
+        )?;
+        Ok(())
     }
 }
 

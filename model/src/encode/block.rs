@@ -76,14 +76,25 @@ impl Columns<'_> {
         Some(())
     }
 
-    /// Positions that count from 0 in the column, from `first` in `out`.
-    fn take_ends(&mut self, count: usize, first: u32, out: &mut Vec<u32>) -> Option<()> {
+    /// Where what each of `count` examples has of `all` ends: counted from 0 in the column, from `first` in
+    /// `out`.
+    fn take_ends(&mut self, count: usize, all: usize, first: u32, out: &mut Vec<u32>) -> Option<()> {
         let from = out.len();
         self.take(count, out)?;
-        out[from..].iter_mut().for_each(|end| *end += first);
-        Some(())
+        let mut before = 0;
+        for end in &mut out[from..] {
+            if *end < before {
+                return None;
+            }
+            before = *end;
+            *end = first.checked_add(before)?;
+        }
+        (before as usize == all).then_some(())
     }
 }
+
+/// All flags of an outcome.
+const FLAGS: u8 = 7;
 
 fn flags(outcome: Outcome) -> u8 {
     u8::from(outcome.clicked) | u8::from(outcome.purchased) << 1 | u8::from(outcome.matured) << 2
@@ -156,17 +167,48 @@ impl KeyedSet {
             columns.take(rows, &mut self.times)?;
             columns.take(rows.checked_mul(width)?, &mut self.numbers)?;
             columns.take(behaviours, &mut self.behaviour_ages)?;
-            columns.take_ends(rows, first_behaviour, &mut self.behaviour_ends)?;
+            columns.take_ends(rows, behaviours, first_behaviour, &mut self.behaviour_ends)?;
             columns.take(floats, &mut self.embeddings)?;
-            columns.take_ends(rows, first_float, &mut self.embedding_ends)?;
+            columns.take_ends(rows, floats, first_float, &mut self.embedding_ends)?;
             columns.take(rows, &mut self.weights)?;
+            let flags_from = self.behaviour_flags.len();
             columns.take(behaviours.checked_mul(2)?, &mut self.behaviour_flags)?;
+            // A kind and three bits; the network looks things up by them.
+            let known =
+                |[kind, same]: &[u8; 2]| schemas::Kind::try_from(i32::from(*kind)).is_ok() && *same < 8;
+            if !self.behaviour_flags[flags_from..].as_chunks().0.iter().all(known) {
+                return None;
+            }
             let (mut numbers, mut flags) = (Vec::new(), Vec::new());
             columns.take::<f32>(rows.checked_mul(3)?, &mut numbers)?;
             columns.take::<u8>(rows, &mut flags)?;
+            if flags.iter().any(|flags| *flags > FLAGS) {
+                return None;
+            }
             self.outcomes.extend(flags.iter().zip(numbers.as_chunks::<3>().0).map(outcome));
             columns.0.is_empty().then_some(())
         };
         read().ok_or_else(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_that_go_back_or_beyond_what_there_is_are_refused() {
+        let ends = |ends: &[u32], all: usize, first: u32| {
+            let mut bytes = Vec::new();
+            put(ends, &mut bytes);
+            let mut out = Vec::new();
+            Columns(&bytes).take_ends(ends.len(), all, first, &mut out).map(|()| out)
+        };
+        assert_eq!(ends(&[2, 2, 5], 5, 10), Some(vec![12, 12, 15]));
+        assert_eq!(ends(&[], 0, 10), Some(vec![]));
+        assert_eq!(ends(&[3, 2], 2, 0), None, "it goes back");
+        assert_eq!(ends(&[2, 4], 5, 0), None, "what nobody has");
+        assert_eq!(ends(&[2, 6], 5, 0), None, "what there is not");
+        assert_eq!(ends(&[5], 5, u32::MAX - 3), None, "more than can be counted");
     }
 }

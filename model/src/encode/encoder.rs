@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::dictionary::Dictionary;
 use super::fields::{self, FieldTable};
 use super::groups::{Group, group_fields};
-use crate::config::EncoderConfig;
+use crate::config::{ConfigError, EncoderConfig};
 
 /// Why a vector can't be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,7 +126,7 @@ struct Parts {
 /// its config takes every id of such a field for unknown. Serialised without its dictionaries,
 /// which an artefact keeps among the weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Parts", into = "Parts")]
+#[serde(try_from = "Parts", into = "Parts")]
 pub struct Encoder {
     schema: VectorSchema,
     config: EncoderConfig,
@@ -137,9 +137,12 @@ pub struct Encoder {
     price: bool,
 }
 
-impl From<Parts> for Encoder {
-    fn from(parts: Parts) -> Self {
-        Self::new(&parts.schema, &parts.config)
+impl TryFrom<Parts> for Encoder {
+    type Error = ConfigError;
+
+    fn try_from(parts: Parts) -> Result<Self, ConfigError> {
+        parts.config.validate()?;
+        Ok(Self::new(&parts.schema, &parts.config))
     }
 }
 

@@ -105,21 +105,33 @@ impl Dense {
     }
 }
 
-/// The network's layers, all zeros.
-fn blank(layout: &Layout, config: &Config) -> Vec<Dense> {
+/// Inputs and outputs of a layer, and whether it has a bias.
+type Shape = (usize, usize, bool);
+
+/// The network's layers.
+fn shapes(layout: &Layout, config: &Config) -> Vec<Shape> {
     let (wide, rank) = (layout.outputs(), config.network.cross_rank);
     let mut layers = Vec::new();
     for _ in 0..layout.crosses {
         // What a bias between the two halves would add, the second one's bias can.
-        layers.push(Dense { bias: Vec::new(), ..Dense::zeros(wide, rank) });
-        layers.push(Dense::zeros(rank, wide));
+        layers.push((wide, rank, false));
+        layers.push((rank, wide, true));
     }
     let mut inputs = wide;
     for &outputs in config.network.mlp.iter().chain([&config.outputs()]) {
-        layers.push(Dense::zeros(inputs, outputs));
+        layers.push((inputs, outputs, true));
         inputs = outputs;
     }
     layers
+}
+
+/// The network's layers, all zeros.
+fn blank(layout: &Layout, config: &Config) -> Vec<Dense> {
+    let zeros = |(inputs, outputs, has_bias)| {
+        let layer = Dense::zeros(inputs, outputs);
+        if has_bias { layer } else { Dense { bias: Vec::new(), ..layer } }
+    };
+    shapes(layout, config).into_iter().map(zeros).collect()
 }
 
 impl Weights {
@@ -251,16 +263,37 @@ impl Weights {
     ) -> Result<Self, WeightsError> {
         let file =
             SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format(error.to_string()))?;
-        let read = |name: String, shape: &[usize], out: &mut [f32]| -> Result<(), WeightsError> {
+        let tensor = |name: &str, shape: &[usize]| -> Result<TensorView<'_>, WeightsError> {
             let wrong = |found: String| WeightsError::Tensor {
-                name: name.clone(),
+                name: name.to_owned(),
                 found,
                 expected: format!("F32 {shape:?}"),
             };
-            let tensor = file.tensor(&name).map_err(|_| wrong("missing".to_owned()))?;
+            let tensor = file.tensor(name).map_err(|_| wrong("missing".to_owned()))?;
             if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
                 return Err(wrong(format!("{:?} {:?}", tensor.dtype(), tensor.shape())));
             }
+            Ok(tensor)
+        };
+        let width = layout.width;
+        // All are there, and of their shapes, before any memory is taken for them: what a config asks for
+        // may be more than a machine has.
+        for segment in &layout.segments {
+            tensor(&segment.name, &[segment.rows, width])?;
+        }
+        for table in encoder.tables() {
+            tensor(&format!("table.{}", table.name), &[table.rows as usize, width])?;
+        }
+        let shapes = shapes(layout, config);
+        for (number, (inputs, outputs, has_bias)) in shapes.iter().enumerate() {
+            let name = layout.layer_name(number, shapes.len());
+            tensor(&format!("{name}.weight"), &[*inputs, *outputs])?;
+            if *has_bias {
+                tensor(&format!("{name}.bias"), &[*outputs])?;
+            }
+        }
+        let read = |name: String, shape: &[usize], out: &mut [f32]| -> Result<(), WeightsError> {
+            let tensor = tensor(&name, shape)?;
             for (out, value) in out.iter_mut().zip(schemas::vector::floats(tensor.data())) {
                 if !value.is_finite() {
                     return Err(WeightsError::NotFinite { name });
@@ -269,7 +302,6 @@ impl Weights {
             }
             Ok(())
         };
-        let width = layout.width;
         let mut front = vec![0.0; layout.rows * width];
         for segment in &layout.segments {
             let values = &mut front[segment.first * width..(segment.first + segment.rows) * width];

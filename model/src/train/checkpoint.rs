@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::History;
 use super::plateau::Plateau;
+use crate::config::TrainingConfig;
 
 /// First bytes; the last one is the format's number.
 const MAGIC: [u8; 8] = *b"SALCKPT\x01";
@@ -90,6 +91,21 @@ pub(super) struct Position {
     pub(super) plateau: Plateau,
     /// Whether it has ended.
     pub(super) ended: bool,
+}
+
+impl Position {
+    /// Whether a training of so many steps an epoch can be there, with that history.
+    pub(super) fn is_in(&self, history: &History, training: &TrainingConfig, steps: usize) -> bool {
+        let validations = history.validations.len();
+        self.epoch <= training.max_epochs
+            && self.step < steps
+            && history.steps == self.epoch as u64 * steps as u64 + self.step as u64
+            && self.seen <= history.steps.saturating_mul(training.batch_size as u64)
+            && self.plateau.decays <= training.plateau_decays
+            && self.plateau.without_gain <= training.patience
+            && (history.best < validations || history.best == 0)
+            && history.decays.iter().all(|at| *at < validations)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

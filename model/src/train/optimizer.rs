@@ -171,6 +171,20 @@ impl Optimizer {
     }
 }
 
+impl Optimizer {
+    /// Whether its state is of these arrays, of which `length` gives the lengths, and of at most so many
+    /// floats of rows: of any other an update would make nonsense.
+    pub(crate) fn fits(&self, rows: usize, length: impl Fn(&str) -> Option<usize>) -> bool {
+        let (first, second) = self.wants();
+        let is_of = |state: &State, length: usize| {
+            let want = |wanted: bool| if wanted { length } else { 0 };
+            (state.first.len(), state.second.len()) == (want(first), want(second))
+        };
+        self.rows.first.len().max(self.rows.second.len()) <= rows
+            && self.states.iter().all(|(name, state)| length(name).is_some_and(|length| is_of(state, length)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

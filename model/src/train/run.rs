@@ -152,6 +152,9 @@ impl<'a> Run<'a> {
         };
         if let Some(checkpoint) = job.resume.take() {
             state.resume(checkpoint)?;
+            if !state.position.is_in(&state.history, training, steps) {
+                return Err(CheckpointError::Other { what: "position" }.into());
+            }
         }
         Ok(Self {
             class,

@@ -206,7 +206,15 @@ impl State<'_> {
         let best_rows = sized("table", checkpoint.take_floats("best.rows"), rows.len() * width)?;
         self.kept = Kept::restored(dense, best_rows, width);
         self.touched = Touched::of(table_rows, &rows);
+        if self.touched.rows().len() != rows.len() {
+            return Err(CheckpointError::Other { what: "table" });
+        }
         self.optimizer.restore(checkpoint.optimizer_step(), checkpoint.take_all("moments."));
+        let named = self.weights.named(&self.layout, self.encoder);
+        let length = |name: &str| named.get(name).map(|(_, values)| values.len());
+        if !self.optimizer.fits(rows.len() * width, length) {
+            return Err(CheckpointError::Other { what: "optimizer" });
+        }
         self.position = checkpoint.position().clone();
         self.history = checkpoint.history().clone();
         Ok(())

@@ -126,11 +126,28 @@ pub fn resolve(
     overrides: &[(String, String)],
     more: &str,
 ) -> Result<Resolved, LoadError> {
+    let read = |path: &PathBuf| match std::fs::read_to_string(path) {
+        Ok(text) => Ok((path.clone(), text)),
+        Err(error) => Err(LoadError::Unreadable { path: path.clone(), what: error.to_string() }),
+    };
+    let files = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    resolve_texts(defaults, &files, env, overrides, more)
+}
+
+/// As [`resolve`], of files that have been read: their paths and texts.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve_texts(
+    defaults: &str,
+    files: &[(PathBuf, String)],
+    env: impl Iterator<Item = (String, String)>,
+    overrides: &[(String, String)],
+    more: &str,
+) -> Result<Resolved, LoadError> {
     let mut layers = Layers::new(defaults, more)?;
-    for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| LoadError::Unreadable { path: path.clone(), what: error.to_string() })?;
-        layers.add_file(path, &text)?;
+    for (path, text) in files {
+        layers.add_file(path, text)?;
     }
     let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort_unstable();
@@ -282,7 +299,7 @@ impl Resolved {
             };
             let _ = match self.source(&at.join(".")) {
                 Source::Defaults => writeln!(text, "{} = {shown}", quoted(part)),
-                from => writeln!(text, "{} = {shown} # from {from}", quoted(part)),
+                from => writeln!(text, "{} = {shown} # from {}", quoted(part), printable(&from.to_string())),
             };
             at.pop();
         }
@@ -296,8 +313,26 @@ impl Resolved {
     }
 }
 
+/// A text as a comment of TOML may hold it: names of variables and files may have line ends in them.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// A key as TOML writes it.
 fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare { key.to_owned() } else { Value::String(key.to_owned()).to_string() }
+    if bare {
+        return key.to_owned();
+    }
+    // A value with line ends would be written over several lines, which no key may be.
+    let mut text = String::from('"');
+    for c in key.chars() {
+        let _ = match c {
+            '"' | '\\' => write!(text, "\\{c}"),
+            c if c.is_control() => write!(text, "\\u{:04X}", u32::from(c)),
+            c => write!(text, "{c}"),
+        };
+    }
+    text.push('"');
+    text
 }

@@ -305,3 +305,11 @@ fn what_is_shown_says_where_it_came_from_and_is_toml() {
     let again: toml::Table = shown.parse().unwrap();
     assert_eq!(&again, resolved.table());
 }
+
+#[test]
+fn what_is_shown_is_toml_whatever_a_variable_is_called() {
+    const ENV: &[(&str, &str)] = &[("SALIENCE_KAFKA_PROPERTIES_A\nworkers\u{7f}", "x")];
+    let resolved = layers(&Case { file: "", env: ENV, set: &[] }).unwrap();
+    let again: toml::Table = resolved.show().parse().unwrap();
+    assert_eq!(&again, resolved.table());
+}

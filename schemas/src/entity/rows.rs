@@ -135,7 +135,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Whether there is a row, and nothing else than rows, in ascending order of keys.
-    pub(super) fn are_whole(mut self) -> bool {
+    pub fn are_whole(mut self) -> bool {
         let mut last = None;
         for row in self.by_ref() {
             if last.is_some_and(|last| last >= row.key) {

@@ -24,7 +24,7 @@ impl<'a> RowSummaries<'a> {
     }
 
     /// Whether there are so many, and nothing else.
-    pub(super) fn are(mut self, rows: usize) -> bool {
+    pub fn are(mut self, rows: usize) -> bool {
         self.by_ref().count() == rows && self.0.is_empty()
     }
 }

@@ -7,7 +7,11 @@ use crate::image::{Chunks as _, Image, Part, record};
 use crate::interner::Interner;
 use crate::plan::Plan;
 use crate::subjects::Subjects;
+use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
+
+/// No row is written more often.
+const MOST_WRITTEN: usize = 1 << 31;
 
 impl Aggregates {
     /// The state as bytes.
@@ -50,7 +54,8 @@ impl Aggregates {
         let (texts, subjects) = (Interner::read_head(&mut input)?, Subjects::read_head(&mut input)?);
         let image = Image::read(input.bytes()?, |_| Ok(true))?;
         aggregates.texts = Interner::read_from(texts, &image)?;
-        aggregates.subjects = Subjects::read_from(subjects, &image, false, &aggregates.texts)?;
+        let (subjects, mut used) = Subjects::read_from(subjects, &image, false, &aggregates.texts)?;
+        aggregates.subjects = subjects;
         if input.len()? != partitions {
             return Err(input.damaged());
         }
@@ -59,13 +64,13 @@ impl Aggregates {
         }
         aggregates.complete_ms = input.int()?;
         aggregates.due = input.bool()?;
-        let ids = (aggregates.subjects.slots(), aggregates.texts.slots());
         for _ in 0..input.len()? {
             let hour_ms = input.int()?;
-            let hour = Hour::read_from(&mut input, ids)?;
+            let hour = Hour::read_from(&mut input, &mut used)?;
             aggregates.hours.insert(hour_ms, hour);
         }
-        if input.at_end() { Ok(aggregates) } else { Err(input.damaged()) }
+        let is_whole = input.at_end() && used.agrees(&aggregates.texts, &aggregates.subjects);
+        if is_whole { Ok(aggregates) } else { Err(input.damaged()) }
     }
 }
 
@@ -84,10 +89,10 @@ impl Hour {
         self.changed.iter().for_each(|place| out.uint(u64::from(*place)));
     }
 
-    fn read_from(input: &mut Reader<'_>, (subjects, texts): (usize, usize)) -> Result<Self, SnapshotError> {
+    fn read_from(input: &mut Reader<'_>, used: &mut Used) -> Result<Self, SnapshotError> {
         let mut hour = Self::new();
         for _ in 0..input.len()? {
-            let (subject, currency) = (input.id_below(subjects)?, input.id_below(texts)?);
+            let (subject, currency) = (input.used(&mut used.subjects)?, input.used(&mut used.texts)?);
             let (place, was_there) = hour.place(subject, currency);
             if was_there {
                 return Err(input.damaged());
@@ -97,7 +102,7 @@ impl Hour {
                 *count = input.id()?;
             }
             cell.revenue = input.int()?;
-            cell.written = input.id()?;
+            cell.written = input.id_below(MOST_WRITTEN)?;
             hour.cells[place] = cell;
         }
         hour.written = input.uint()? as usize;
@@ -107,10 +112,35 @@ impl Hour {
         let mut changed = VecDeque::new();
         for _ in 0..input.len()? {
             let place = input.id_below(hour.written)?;
-            hour.cells[place as usize].changed = true;
+            if std::mem::replace(&mut hour.cells[place as usize].changed, true) {
+                return Err(input.damaged());
+            }
             changed.push_back(place);
         }
         hour.changed = changed;
         Ok(hour)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uses::Uses;
+
+    #[test]
+    fn rows_that_no_sums_have_are_refused() {
+        let read = |written: u32, changed: &[u32]| {
+            let mut hour = Hour::new();
+            hour.place(0, 0);
+            hour.cells[0].written = written;
+            (hour.written, hour.changed) = (1, changed.iter().copied().collect());
+            let mut out = Writer(Vec::new());
+            hour.snapshot(&mut out);
+            let mut used = Used { texts: Uses::none_of(1), subjects: Uses::none_of(1) };
+            Hour::read_from(&mut Reader::new(&out.0), &mut used).is_ok()
+        };
+        assert!(read(1, &[0]) && read(1, &[]));
+        assert!(!read(1, &[0, 0]), "a row would be written twice");
+        assert!(!read(u32::MAX, &[0]), "one revision more would overflow");
     }
 }

@@ -113,7 +113,8 @@ proptest! {
             table.sweep(version, plan, &mut texts);
             let mut out = Writer(Vec::new());
             table.write(version, plan, &mut out);
-            let back = Table::read_from(&mut Reader::new(&out.0), texts.slots(), version, plan);
+            let mut uses = Uses::none_of(texts.slots());
+            let back = Table::read_from(&mut Reader::new(&out.0), &mut uses, version, plan);
             let back = back.unwrap_or_else(|error| panic!("{error}"));
             let mut again = Writer(Vec::new());
             back.write(version, plan, &mut again);
@@ -185,15 +186,18 @@ fn damaged_bytes_are_refused_or_read() {
     let version = 29_000_200;
     let mut out = Writer(Vec::new());
     table.write(version, &plan, &mut out);
+    let read = |bytes: &[u8]| {
+        Table::read_from(&mut Reader::new(bytes), &mut Uses::none_of(texts.slots()), version, &plan)
+    };
     for len in 0..out.0.len() {
-        let back = Table::read_from(&mut Reader::new(&out.0[..len]), texts.slots(), version, &plan);
+        let back = read(&out.0[..len]);
         assert!(back.is_err(), "{len} of {} bytes", out.0.len());
     }
     // A flipped bit may leave another state; it may not stop the process.
     for bit in 0..out.0.len() * 8 {
         let mut bytes = out.0.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        if let Ok(mut back) = Table::read_from(&mut Reader::new(&bytes), texts.slots(), version, &plan) {
+        if let Ok(mut back) = read(&bytes) {
             let mut row = SharedRow::default();
             row.start(plan.windows.len());
             for text in 0..texts.slots() as u32 {
