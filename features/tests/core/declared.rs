@@ -6,7 +6,7 @@ use features::{
     Config, Core, Declarations, Declared, EntityConfig, NotFollowed, Out, Output, Window, factory,
 };
 use proptest::prelude::*;
-use runtime::processor::{InRecord, Input, Outputs, ProcessorFactory, UnitId};
+use runtime::processor::{InRecord, Input, Outputs, Processor, ProcessorFactory, UnitId};
 use schemas::duration::Millis;
 use schemas::entity::HourRows;
 use schemas::topic::Names;
@@ -244,7 +244,7 @@ fn the_service_asks_to_be_built_anew_and_then_follows() {
         let mut processor = factory.create(UnitId(3), snapshot).unwrap();
         let mut out = Outputs::default();
         processor.step(Input::Records { records, now_ms: 1 }, &mut out).unwrap();
-        (out, processor.snapshot())
+        (out, state(processor.as_mut()))
     };
     let (before, snapshot) = step(&all[..3], None);
     assert!(!before.rebuild);
@@ -268,5 +268,12 @@ fn the_service_asks_to_be_built_anew_and_then_follows() {
 fn before_declared(factory: &features::Factory, all: &[InRecord]) -> Vec<u8> {
     let mut processor = factory.create(UnitId(3), None).unwrap();
     processor.step(Input::Records { records: &all[..2], now_ms: 1 }, &mut Outputs::default()).unwrap();
-    processor.snapshot().unwrap()
+    state(processor.as_mut()).unwrap()
+}
+
+/// A whole image, unless the state is made for declarations that are still to come.
+fn state(processor: &mut dyn Processor) -> Option<Vec<u8>> {
+    let image = processor.image()?;
+    image.begin(true);
+    Some(std::iter::from_fn(|| image.next_part(1_000).unwrap()).flatten().collect())
 }
