@@ -426,7 +426,7 @@ mod tests {
             training.batch_size_of(examples)
         };
         assert_eq!(
-            [1_000_000, 131_072, 130_000].map(|examples| size(1024, 128, examples)),
+            [1_000_000, 131_072, 130_049].map(|examples| size(1024, 128, examples)),
             [1024, 1024, 1024]
         );
         assert_eq!([100_000, 8_557, 1_000, 0].map(|examples| size(1024, 128, examples)), [512, 64, 32, 32]);

@@ -29,6 +29,11 @@ snapshot_interval = "1s"
 clock = "data"
 [features]
 purchase_window = "1d"
+[features.entities.campaign]
+distinct = ["view.user"]
+decayed = ["click"]
+quantile = ["purchase"]
+top = ["view.item"]
 [lake]
 commit_interval = "500ms"
 idle_commit_interval = "500ms"
@@ -45,6 +50,17 @@ out_of_order = 0.05
 const SERVICES: [&str; 4] = ["ingest", "features", "merge", "lake"];
 const PATIENCE: Duration = Duration::from_mins(2);
 const MINUTE: i64 = 60_000;
+
+/// The declarations of [`SETTINGS`]: those by default, and some whose tiles are summaries.
+fn declared() -> features::Config {
+    let mut config = features::Config::default();
+    let campaign = config.entities.get_mut("campaign").unwrap();
+    campaign.distinct = vec!["view.user".into()];
+    campaign.decayed = vec!["click".into()];
+    campaign.quantile = vec!["purchase".into()];
+    campaign.top = vec!["view.item".into()];
+    config
+}
 
 /// A deployment whose market has ended, with everything in the tables and nothing running.
 fn lived(bootstrap: &str) -> Deployment {
@@ -101,7 +117,7 @@ fn schema(config: &features::Config) -> VectorSchema {
 fn the_past_comes_out_again_and_says_what_it_was_made_of() {
     let broker = runtime::embedded::spawn().unwrap();
     let deployment = lived(&broker.bootstrap());
-    let schema = schema(&features::Config::default());
+    let schema = schema(&declared());
     let stream = vectors(&deployment, "features", &schema);
     let with_version = stream.values().filter(|vector| vector.entity_version > 0).count();
     assert!(with_version > stream.len() / 2, "{with_version} of {} vectors read a version", stream.len());
@@ -247,14 +263,16 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
     const HOUR: i64 = 3_600_000;
     // At most 64 tiles to a window.
     const TILE: i64 = 5 * MINUTE;
-    let mut config = features::Config::default();
+    let mut config = declared();
     let user = config.entities.get_mut("user").unwrap();
     user.windows = ["5h", "session:30m"].map(|window| features::Window::parse(window).unwrap()).to_vec();
     user.distinct = vec!["view.item".into()];
     let of_item = features::EntityConfig { count: vec!["view".into()], ..features::EntityConfig::default() };
     let of_item = features::EntityConfig { windows: user.windows.clone(), ..of_item };
     config.entities.insert("user_item".into(), of_item);
-    config.entities.get_mut("item").unwrap().windows = vec![schemas::duration::Millis(2 * HOUR).into()];
+    let item = config.entities.get_mut("item").unwrap();
+    item.windows = vec![schemas::duration::Millis(2 * HOUR).into()];
+    item.distinct = vec!["view.user".into()];
     config.shared_tile = schemas::duration::Millis(shared_tile);
     let schema = schema(&config);
     let (windows, tile) =
@@ -264,8 +282,12 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
         r#"features.entities.user_item.count=["view"]"#,
         r#"features.entities.user_item.windows=["5h", "session:30m"]"#,
     ];
-    let shared = [r#"features.entities.item.windows=["2h"]"#, &format!("features.shared_tile={tile}")];
-    let sets = [[windows, shared[0], shared[1]], more].concat();
+    let shared = [
+        r#"features.entities.item.windows=["2h"]"#,
+        r#"features.entities.item.distinct=["view.user"]"#,
+        &format!("features.shared_tile={tile}"),
+    ];
+    let sets = [&[windows][..], &shared, &more].concat();
     let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
     deployment.json(&[&["backfill", "--out", out, "--threads", "2", "--json"], &sets[..]].concat());
     let arrived = arrived(deployment);
@@ -277,6 +299,7 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
         column("item_views_2h"),
         column("item_clicks_2h"),
     ];
+    let users_of_item = column("item_view_distinct_user_2h");
     let more = [
         column("user_view_distinct_item_5h"),
         column("user_views_session_30m"),
@@ -324,6 +347,9 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
             let views = kinds.iter().filter(|kind| **kind == Kind::View).count();
             [views as f32, kinds.iter().filter(|kind| is_click(**kind)).count() as f32]
         };
+        let users = of_item.clone().map(|past| &past.event.event);
+        let users = users.filter(|event| event.kind_or_unknown() == Kind::View).map(|event| &event.user);
+        let users = users.collect::<BTreeSet<_>>().len() as f32;
         let [user_views, user_clicks] = kinds(of_user.map(|past| past.event.kind_or_unknown()).collect());
         let [item_views, item_clicks] =
             kinds(of_item.map(|past| past.event.event.kind_or_unknown()).collect());
@@ -334,6 +360,10 @@ fn other_declarations_give_what_a_count_gives(deployment: &Deployment, out: &str
                 [user_views, user_clicks, item_views, item_clicks],
                 "{place:?} as of {version}"
             );
+            // Of more there is a sketch.
+            let off = (numbers[users_of_item] - users).abs();
+            let most = if users > 128.0 { 4.0 * 0.033 * users } else { 0.0 };
+            assert!(vector.item.is_empty() || off <= most, "{place:?}: {off} of {users} users off");
         } else {
             assert_eq!(found[..2], [user_views, user_clicks], "{place:?}");
             assert!(found[2].is_nan(), "{place:?} read no version");

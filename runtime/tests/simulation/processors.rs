@@ -223,8 +223,8 @@ impl Processor for Renewing {
         Ok(())
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        self.state.snapshot()
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        self.state.image()
     }
 }
 
