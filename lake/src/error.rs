@@ -13,6 +13,14 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A root whose store does not answer.
+    #[error("the tables under {url:?} cannot be reached: {why}")]
+    Away {
+        /// The root as given.
+        url: String,
+        /// What deltalake says.
+        why: Box<DeltaTableError>,
+    },
     /// No such table.
     #[error("there is no table {table} under {root}")]
     NoTable {
@@ -149,6 +157,7 @@ impl Error {
     /// Whether trying again may help: the store was slow or away.
     pub fn retry(&self) -> bool {
         match self {
+            Self::Away { .. } => true,
             Self::Store { source, .. } => store_retry(source),
             Self::Delta { source, .. } => match source.as_ref() {
                 DeltaTableError::ObjectStore { source } => store_retry(source),

@@ -14,6 +14,7 @@ mod config;
 mod encode;
 mod error;
 mod file;
+mod keeper;
 mod ledger;
 mod location;
 mod merge;

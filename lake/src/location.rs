@@ -46,8 +46,10 @@ fn open(root: &str, url: &str) -> Result<LogStoreRef> {
             }
         }
     }
-    let url = ensure_table_uri(url).map_err(|error| located(error.to_string()))?;
-    logstore_for(&url, StorageConfig::default()).map_err(|error| located(error.to_string()))
+    // Of a scheme that is known, it makes the folder: what fails then is the store.
+    let away = |why| Error::Away { url: root.to_owned(), why: Box::new(why) };
+    let url = ensure_table_uri(url).map_err(away)?;
+    logstore_for(&url, StorageConfig::default()).map_err(away)
 }
 
 /// deltalake opens a new memory for every table object; tables in memory are only useful when

@@ -222,6 +222,34 @@ fn records_of_a_schema_that_nobody_knows_stop_the_table() {
 }
 
 #[test]
+fn a_store_that_is_away_at_the_start_is_waited_for() {
+    let (folder, root) = folder();
+    let topic = Topic::new(1);
+    topic.thing(0);
+    // A file where the tables' folder belongs: nothing below it can be opened or made.
+    let tables = folder.path().join("tables");
+    std::fs::write(&tables, "").unwrap();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let encoder: lake::MakeEncoder = Box::new({
+        let tries = Arc::clone(&tries);
+        move || {
+            tries.fetch_add(1, Ordering::SeqCst);
+            Ok(Things::boxed())
+        }
+    });
+    let running = start_with(TableSpec { encoder, ..spec("things") }, &topic, &root, fast());
+    while tries.load(Ordering::SeqCst) < 3 {
+        assert!(!running.thread.is_finished(), "{:?}", running.thread.join());
+        // Between two looks at what another thread counts.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::fs::remove_file(&tables).unwrap();
+    assert!(running.status.wait_reached("things", &[(0, 1)], WAIT));
+    running.stop().unwrap();
+    assert_eq!(stored(&root), [(0, 0)]);
+}
+
+#[test]
 fn what_is_not_the_tables_moves_its_position_only() {
     let (_folder, root) = folder();
     let topic = Topic::new(1);

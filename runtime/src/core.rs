@@ -64,8 +64,11 @@ pub enum Failure {
     Retriable,
     /// The transaction has to be aborted.
     Abortable,
-    /// Another producer or member has taken this one's id.
+    /// The transactional id has another owner, or its transaction has outlived its time-out: a broker says the
+    /// same of both.
     Fenced,
+    /// Another member has taken this one's place in the group.
+    Replaced,
     /// The clients are of no more use.
     Fatal,
 }
@@ -176,12 +179,22 @@ pub enum CoreError {
         /// What failed.
         source: StepError,
     },
-    /// Somebody else uses this worker's ids.
+    /// The worker's transactional id is of no more use to it: it is built anew, and if somebody else has the
+    /// id, the group says which of the two stays.
     #[error(
-        "fenced: {what}. Another process runs with the same service.instance, or this one was stopped for \
-         longer than a transaction may take (fatal; restart it if it is the only one)"
+        "fenced: {what}. A transaction was open for longer than it may be, or another process runs with the \
+         same service.instance (the worker must be built anew)"
     )]
     Fenced {
+        /// The client's words.
+        what: String,
+    },
+    /// Somebody else uses this worker's ids.
+    #[error(
+        "replaced in the group: {what}. Another process runs with the same service.instance (fatal; give each \
+         its own, and start this one again)"
+    )]
+    Replaced {
         /// The client's words.
         what: String,
     },

@@ -4,34 +4,44 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::core::Failure;
 
-/// Whether the code says that somebody else has taken our place.
-pub(super) fn is_fenced(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
+/// What a code says of our place, if it says that we have lost it.
+pub(super) fn lost(code: RDKafkaErrorCode) -> Option<Failure> {
+    match code {
+        RDKafkaErrorCode::FencedInstanceId => Some(Failure::Replaced),
         RDKafkaErrorCode::Fenced
-            | RDKafkaErrorCode::ProducerFenced
-            | RDKafkaErrorCode::InvalidProducerEpoch
-            | RDKafkaErrorCode::FencedInstanceId
-    )
+        | RDKafkaErrorCode::ProducerFenced
+        | RDKafkaErrorCode::InvalidProducerEpoch => Some(Failure::Fenced),
+        _ => None,
+    }
+}
+
+/// What a client's fatal error means.
+pub(super) fn of_fatal(code: RDKafkaErrorCode) -> Failure {
+    lost(code).unwrap_or(Failure::Fatal)
 }
 
 /// What to do after `error`; `fatal` is the client's own fatal error, where it has one.
 pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> Failure {
     if let Some(code) = fatal {
-        return if is_fenced(code) { Failure::Fenced } else { Failure::Fatal };
+        return of_fatal(code);
+    }
+    let code = match error {
+        KafkaError::Transaction(error) => Some(error.code()),
+        KafkaError::ConsumerCommit(code) | KafkaError::MessageConsumptionFatal(code) => Some(*code),
+        _ => None,
+    };
+    if let Some(failure) = code.and_then(lost) {
+        return failure;
     }
     match error {
-        KafkaError::Transaction(error) if is_fenced(error.code()) => Failure::Fenced,
         KafkaError::Transaction(error) if error.is_fatal() => Failure::Fatal,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Failure::Abortable,
         KafkaError::Transaction(error) if error.is_retriable() => Failure::Retriable,
-        KafkaError::ConsumerCommit(code) if is_fenced(*code) => Failure::Fenced,
         KafkaError::ConsumerCommit(
             RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::UnknownMemberId
             | RDKafkaErrorCode::RebalanceInProgress,
         ) => Failure::Abortable,
-        KafkaError::MessageConsumptionFatal(code) if is_fenced(*code) => Failure::Fenced,
         KafkaError::Transaction(_)
         | KafkaError::MessageConsumptionFatal(_)
         | KafkaError::Canceled

@@ -173,9 +173,7 @@ impl Hands {
                     }
                     Err(error) => {
                         let fatal = self.producer.client().fatal_error();
-                        let failure = fatal.map_or(Failure::Abortable, |(code, _)| {
-                            if errors::is_fenced(code) { Failure::Fenced } else { Failure::Fatal }
-                        });
+                        let failure = fatal.map_or(Failure::Abortable, |(code, _)| errors::of_fatal(code));
                         return Ok(Event::Failed { failure, what: format!("{error} ({})", self.id) });
                     }
                 }

@@ -15,7 +15,7 @@ use super::input::{Input, Polled};
 use super::leave::leave;
 use super::saver::Saver;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
-use crate::core::{Clock, Core, CoreError, Counters, Event, Rules};
+use crate::core::{Clock, Core, CoreError, Counters, Event, Failure, Rules};
 use crate::processor::{Positions, ProcessorFactory};
 
 /// How long input must be dry to count as drained.
@@ -71,7 +71,10 @@ impl Seat {
             }
             drop(worker);
             match result {
-                Err(WorkerError::Loop { source: CoreError::Client { what }, .. }) if in_a_row < REBUILDS => {
+                Err(WorkerError::Loop {
+                    source: CoreError::Client { what } | CoreError::Fenced { what },
+                    ..
+                }) if in_a_row < REBUILDS => {
                     in_a_row += 1;
                     measure::rebuilt(&self.service, &names.id, &what);
                     if self.stop.shutdown.sleep(Duration::from_millis(200) * in_a_row) || self.stop.is_set() {
@@ -270,8 +273,11 @@ impl<'a> Worker<'a> {
     fn unreadable(&self, error: &KafkaError) -> Result<Event, WorkerError> {
         let fatal = self.hands.consumer.client().fatal_error();
         let what = format!("{error} ({}, group {})", self.hands.id, self.hands.group);
-        let fenced = fatal.is_some_and(|(code, _)| super::errors::is_fenced(code));
-        let source = if fenced { CoreError::Fenced { what } } else { CoreError::Client { what } };
+        let source = match fatal.map(|(code, _)| super::errors::of_fatal(code)) {
+            Some(Failure::Replaced) => CoreError::Replaced { what },
+            Some(Failure::Fenced) => CoreError::Fenced { what },
+            _ => CoreError::Client { what },
+        };
         Err(WorkerError::Loop { service: self.seat.service.clone(), source })
     }
 }

@@ -79,6 +79,7 @@ impl Core {
         let asked = self.asked.take();
         match failure {
             Failure::Fenced => return Err(CoreError::Fenced { what }),
+            Failure::Replaced => return Err(CoreError::Replaced { what }),
             Failure::Fatal => return Err(CoreError::Client { what }),
             Failure::Retriable | Failure::Abortable => {}
         }
