@@ -10,6 +10,7 @@ mod input;
 mod leave;
 mod measure;
 mod saver;
+mod settle;
 mod thread;
 mod topics;
 

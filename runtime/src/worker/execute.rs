@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::clients::{LoopConsumer, LoopProducer};
 use super::input::{Input, offsets};
 use super::saver::{self, Saver};
+use super::settle::Settler;
 use super::{errors, measure};
 use crate::core::{Command, Core, Event, Failure, Standing};
 use crate::kafka::client;
@@ -40,7 +41,8 @@ pub(super) struct Hands {
     pub(super) group: String,
     pub(super) input: Input,
     pub(super) consumer: Arc<LoopConsumer>,
-    pub(super) producer: LoopProducer,
+    pub(super) producer: Arc<LoopProducer>,
+    pub(super) settler: Settler,
     pub(super) store: Store,
     pub(super) saver: Saver,
     pub(super) stopping: bool,
@@ -88,7 +90,7 @@ impl Hands {
             Command::Produce => return self.produce(core),
             Command::Begin => self.producer.begin_transaction(),
             Command::Flush => return Ok(self.flush()),
-            Command::SendOffsets(positions) => self.send_offsets(&positions),
+            Command::SendOffsets(positions) => return Ok(self.send_offsets(&positions)),
             Command::Commit => self.timed_commit(),
             Command::CommitOffsets(positions) => {
                 to_list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Sync))
@@ -204,12 +206,23 @@ impl Hands {
         self.producer.send(message).map_err(|(error, _)| error)
     }
 
-    fn send_offsets(&self, positions: &[Position]) -> Result<(), KafkaError> {
-        let list = to_list(positions)?;
-        let Some(group) = self.consumer.group_metadata() else {
-            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+    fn send_offsets(&mut self, positions: &[Position]) -> Event {
+        let list = match to_list(positions) {
+            Ok(list) => list,
+            Err(error) => return self.failed(&error),
         };
-        self.producer.send_offsets_to_transaction(&list, &group, PATIENCE)
+        let Some(group) = self.consumer.group_metadata() else {
+            return self.failed(&KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+        };
+        match self.settler.settle(list, group, PATIENCE) {
+            Some(Ok(())) => Event::Done,
+            Some(Err(error)) => self.failed(&error),
+            None => {
+                let what = format!("the client does not answer when offsets are added ({})", self.id);
+                tracing::warn!(service = self.service, what, "a Kafka call failed");
+                Event::Failed { failure: Failure::Fatal, what }
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]

@@ -14,6 +14,7 @@ use super::execute::Hands;
 use super::input::{Input, Polled};
 use super::leave::leave;
 use super::saver::Saver;
+use super::settle::Settler;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
 use crate::core::{Clock, Core, CoreError, Counters, Event, Failure, Rules};
 use crate::processor::{Positions, ProcessorFactory};
@@ -34,6 +35,8 @@ const CONFIRM_AT_MOST: Duration = Duration::from_millis(5);
 const LAG: Duration = Duration::from_secs(5);
 /// Outputs at which a commit is due at once.
 const MOST_PENDING: usize = 50_000;
+/// Within this time a member learns that another has taken its place: the heartbeat's 3 s, and the answer.
+const HEARTBEAT: Duration = Duration::from_millis(4_500);
 /// How often a worker is built anew without having committed anything in between.
 const REBUILDS: u32 = 5;
 
@@ -65,7 +68,12 @@ impl Seat {
         let mut in_a_row = 0;
         loop {
             let mut worker = Worker::new(self, names)?;
-            let result = worker.run();
+            let mut result = worker.run();
+            if let Err(WorkerError::Loop { source: CoreError::Fenced { .. }, .. }) = &result
+                && let Err(replaced) = worker.still_in_its_place()
+            {
+                result = Err(replaced);
+            }
             if worker.core.counters().commits > 0 {
                 in_a_row = 0;
             }
@@ -112,14 +120,17 @@ impl<'a> Worker<'a> {
         let wake = Arc::new(Wake::default());
         // The transactional id first: a predecessor's transaction must be settled before its
         // offsets are read.
-        let producer = clients::producer(kafka, names, service.delivery).map_err(client)?;
+        let producer = Arc::new(clients::producer(kafka, names, service.delivery).map_err(client)?);
         let consumer = clients::consumer(kafka, names, &wake).map_err(client)?;
         let topics = seat.factory.inputs();
         let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(client)?;
-        let saver = Saver::start(&seat.service, store.clone(), service.snapshots_kept).map_err(|error| {
-            WorkerError::Thread { service: seat.service.clone(), what: format!("cannot start: {error}") }
-        })?;
+        let thread = |error: std::io::Error| WorkerError::Thread {
+            service: seat.service.clone(),
+            what: format!("cannot start: {error}"),
+        };
+        let saver = Saver::start(&seat.service, store.clone(), service.snapshots_kept).map_err(thread)?;
+        let settler = Settler::start(&seat.service, Arc::clone(&producer)).map_err(thread)?;
         let rules = Rules {
             delivery: service.delivery,
             commit_interval_ms: service.commit_interval.0.unsigned_abs(),
@@ -136,6 +147,7 @@ impl<'a> Worker<'a> {
             input: Input::new(Arc::clone(&consumer), wake),
             consumer,
             producer,
+            settler,
             store: store.clone(),
             saver,
             stopping: false,
@@ -268,6 +280,23 @@ impl<'a> Worker<'a> {
                 false
             }
         }
+    }
+
+    /// Whoever takes a transactional id joins the group under the same name: the next heartbeat tells. Where
+    /// none has, a transaction was open for too long.
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+    fn still_in_its_place(&mut self) -> Result<(), WorkerError> {
+        let until = Instant::now() + HEARTBEAT;
+        while !is_past(until) && !self.seat.stop.is_set() {
+            // What comes is read again by whoever is built in this one's place.
+            if let Err(error) = self.hands.input.poll(1, IDLE)
+                && let Err(error @ WorkerError::Loop { source: CoreError::Replaced { .. }, .. }) =
+                    self.unreadable(&error)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn unreadable(&self, error: &KafkaError) -> Result<Event, WorkerError> {
