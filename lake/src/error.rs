@@ -154,10 +154,13 @@ const KERNEL_STORE: &str = "Error interacting with object store";
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether trying again may help: the store was slow or away.
+    /// Whether trying again may help: the store or the cluster was slow or away.
     pub fn retry(&self) -> bool {
         match self {
             Self::Away { .. } => true,
+            Self::Kafka { source, .. } => {
+                source.downcast_ref().is_some_and(runtime::kafka::KafkaError::is_retriable)
+            }
             Self::Store { source, .. } => store_retry(source),
             Self::Delta { source, .. } => match source.as_ref() {
                 DeltaTableError::ObjectStore { source } => store_retry(source),

@@ -137,25 +137,33 @@ impl<'a, S: Source> Keeper<'a, S> {
         F: Fn(&str) -> Result<S, SourceError>,
     {
         let mut wait = FIRST_WAIT;
-        let mut keeper = loop {
+        loop {
             let opened = Self::open(spec, place, io).and_then(|mut keeper| Ok((keeper.assign()?, keeper)));
-            match opened {
-                Ok((true, keeper)) => break keeper,
+            let ended = match opened {
+                Ok((true, mut keeper)) => {
+                    wait = FIRST_WAIT;
+                    let ended = keeper.read();
+                    // What was read before a failure is good: it is committed, and the failure then told.
+                    let flushed = keeper.commit(ended.as_ref().err().is_none_or(Error::retry));
+                    if let Err(error) = flushed {
+                        return Err(ended.err().unwrap_or(error));
+                    }
+                    ended
+                }
                 Ok((false, _)) => return Ok(()),
+                Err(error) => Err(error),
+            };
+            match ended {
                 Err(error) if error.retry() => {
-                    telemetry::store_failed(&spec.table, "open the table", &error, wait);
+                    telemetry::failed(&spec.table, "keep the table", &error, wait);
                     if place.stop.sleep(wait) {
                         return Ok(());
                     }
                     wait = (wait * 2).min(BACKOFF);
                 }
-                Err(error) => return Err(error),
+                ended => return ended,
             }
-        };
-        let ended = keeper.read();
-        // What was read before the failure is good: it is committed, and the failure then told.
-        let flushed = keeper.commit(ended.is_ok());
-        ended.and(flushed)
+        }
     }
 
     fn open<F>(spec: &TableSpec, place: Place<'a, F>, io: &'a Handle) -> Result<Self>
@@ -286,7 +294,7 @@ impl<'a, S: Source> Keeper<'a, S> {
             if !error.retry() || (last && tries >= 3) {
                 return Err(error);
             }
-            telemetry::store_failed(&self.name, "commit", &error, wait);
+            telemetry::failed(&self.name, "commit", &error, wait);
             if last {
                 // The service is stopping, so its own interruptible wait would not wait: a short pause
                 // lets a store that hiccups take the last write.

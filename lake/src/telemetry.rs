@@ -39,7 +39,7 @@ pub(crate) fn standing(table: &str, status: &TableStatus) {
     gauge!("salience_lake_table_files", "table" => table.to_owned()).set(status.files as f64);
 }
 
-pub(crate) fn store_failed(table: &str, what: &str, error: &crate::Error, wait: Duration) {
+pub(crate) fn failed(table: &str, what: &str, error: &crate::Error, wait: Duration) {
     tracing::warn!(table, %error, wait_ms = wait.as_millis() as u64, "cannot {what}, trying again");
     counter!("salience_lake_commit_failures_total", "table" => table.to_owned()).increment(1);
 }

@@ -129,6 +129,8 @@ pub(super) fn transient(code: Option<Code>) -> bool {
             Code::BrokerTransportFailure
                 | Code::AllBrokersDown
                 | Code::Resolve
+                // A broker that left the cluster in the middle of a call.
+                | Code::DestroyBroker
                 | Code::OperationTimedOut
                 | Code::MessageTimedOut
                 | Code::RequestTimedOut

@@ -24,6 +24,8 @@ use crate::store::Store;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look whether everything has been delivered.
 const LOOK: Duration = Duration::from_micros(200);
+/// How long a client may not know a partition that there is.
+const UNKNOWN: Duration = Duration::from_secs(5);
 /// How long to wait for room in the producer's queue before partitions are paused.
 const ROOM: Duration = Duration::from_millis(100);
 
@@ -45,6 +47,8 @@ pub(super) struct Hands {
     pub(super) settler: Settler,
     pub(super) store: Store,
     pub(super) saver: Saver,
+    /// Since when the client has said that a partition is not there.
+    pub(super) unknown_since: Option<Instant>,
     pub(super) stopping: bool,
 }
 
@@ -73,7 +77,10 @@ impl Hands {
             Command::Consume(from) => {
                 tracing::info!(service = self.service, id = self.id, partitions = from.len(), "reading");
                 return Ok(match self.input.consume(&from) {
-                    Ok(()) => Event::Done,
+                    Ok(()) => {
+                        self.unknown_since = None;
+                        Event::Done
+                    }
                     Err(error) => self.failed_to_read("read its partitions", &error),
                 });
             }
@@ -119,10 +126,23 @@ impl Hands {
         Event::Failed { failure, what }
     }
 
+    /// Whether the client has for too long not known a partition that it was given: one that learned while
+    /// brokers came and went that there is none may never ask again.
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+    fn is_blind(&mut self, error: &KafkaError) -> bool {
+        let unknown = [RDKafkaErrorCode::UnknownPartition, RDKafkaErrorCode::UnknownTopic];
+        if !error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
+            self.unknown_since = None;
+            return false;
+        }
+        self.unknown_since.get_or_insert_with(Instant::now).elapsed() > UNKNOWN
+    }
+
     /// Reports an error of the consumer, where the call can be made again.
-    pub(super) fn failed_to_read(&self, action: &str, error: &KafkaError) -> Event {
+    pub(super) fn failed_to_read(&mut self, action: &str, error: &KafkaError) -> Event {
         let fatal = self.consumer.client().fatal_error();
         let failure = match errors::classify(error, fatal.map(|(code, _)| code)) {
+            _ if self.is_blind(error) => Failure::Fatal,
             Failure::Abortable => Failure::Retriable,
             other => other,
         };

@@ -150,6 +150,7 @@ impl<'a> Worker<'a> {
             settler,
             store: store.clone(),
             saver,
+            unknown_since: None,
             stopping: false,
         };
         let counts_polls = seat.factory.positions() == Positions::Reported;
