@@ -168,6 +168,8 @@ pub struct Service {
     pub snapshots_kept: usize,
     /// Bytes of memory that the state of one worker may take; below 0 for no limit.
     pub state_memory: i64,
+    /// Instances that may leave at once so that whoever gets their partitions has their state at hand.
+    pub standbys: usize,
     /// The folder for what of the state does not fit; empty: the system's for temporary files.
     pub spill_folder: String,
     /// How long a stopping service may take.

@@ -12,10 +12,13 @@
 mod machine;
 mod outbox;
 mod rebuild;
+mod standby;
 mod unit;
 
 pub use crate::config::Delivery;
 pub use machine::{Core, Counters};
+pub(crate) use rebuild::is_stateful;
+pub use standby::{Finished, Job, Standby, Standbys};
 
 use crate::processor::{InRecord, Position, StepError, TopicPartition, UnitId};
 use crate::snapshot::{Snapshot, Wanted};
@@ -55,6 +58,13 @@ pub struct Standing {
     pub low: i64,
     /// Offset after the last one that a `read_committed` reader may see.
     pub high: i64,
+}
+
+impl Standing {
+    /// The offset up to which outputs are committed: nothing beyond the log's beginning where none was.
+    pub(crate) fn settled(&self) -> i64 {
+        self.committed.as_ref().map_or(self.low, |(offset, _)| *offset)
+    }
 }
 
 /// How a command failed.
@@ -117,6 +127,13 @@ pub enum Event {
         unit: UnitId,
         /// The newest snapshot that may be restored.
         found: Option<Snapshot>,
+    },
+    /// Answer to [`Command::Load`], too: a standby of the unit was at hand.
+    TakenOver {
+        /// Which unit was asked for.
+        unit: UnitId,
+        /// The state that was kept warm.
+        standby: Standby,
     },
     /// Answer to [`Command::Produce`]: so many of [`Core::unsent`] are with the producer; fewer
     /// than all of them if its queue is full.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use runtime::config::{Delivery, Kafka, Service};
@@ -28,6 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(90);
 struct Copying {
     output: Arc<str>,
     count: u64,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the folds of this process have done.
+#[derive(Default)]
+struct Seen {
+    /// How many were made.
+    made: u64,
+    /// Records folded of each partition, by the fold that has come farthest.
+    folded: BTreeMap<i32, u64>,
 }
 
 impl Processor for Copying {
@@ -35,6 +45,9 @@ impl Processor for Copying {
         let Input::Records { records, .. } = input else { return Ok(()) };
         for record in records {
             self.count += 1;
+            let mut seen = self.seen.lock().unwrap();
+            let folded = seen.folded.entry(record.record.partition).or_default();
+            *folded = self.count.max(*folded);
             let value =
                 String::from_utf8_lossy(record.record.value.as_deref().unwrap_or_default()).into_owned();
             out.records.push(OutRecord {
@@ -55,6 +68,13 @@ impl Processor for Copying {
 
 struct CopyingFactory {
     prefix: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl CopyingFactory {
+    fn new(kafka: &Kafka) -> Self {
+        Self { prefix: kafka.prefix.clone(), seen: Arc::default() }
+    }
 }
 
 impl ProcessorFactory for CopyingFactory {
@@ -79,7 +99,9 @@ impl ProcessorFactory for CopyingFactory {
             Some(bytes) => u64::from_le_bytes(bytes.try_into().map_err(StepError::new)?),
             None => 0,
         };
-        Ok(Box::new(Copying { output: format!("{}out", self.prefix).into(), count }))
+        self.seen.lock().unwrap().made += 1;
+        let (output, seen) = (format!("{}out", self.prefix).into(), Arc::clone(&self.seen));
+        Ok(Box::new(Copying { output, count, seen }))
     }
 }
 
@@ -181,6 +203,7 @@ fn settings(kafka: &Kafka, folder: &str) -> Settings {
             batch_records: 500,
             snapshot_interval: Millis(100),
             snapshots_kept: 3,
+            standbys: 0,
             state_memory: -1,
             spill_folder: String::new(),
             stop_timeout: Millis(10_000),
@@ -210,20 +233,78 @@ fn killed() {
     log();
     let mut kafka = Kafka::at(bootstrap);
     kafka.prefix = std::env::var("TEST_WORKER_PREFIX").unwrap();
-    let settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
-    let factory = CopyingFactory { prefix: kafka.prefix };
+    let mut settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
+    if let Ok(instance) = std::env::var("TEST_WORKER_INSTANCE") {
+        settings.service = alone(settings.service, &instance);
+        settings.kafka.consumer.insert("session.timeout.ms".to_owned(), SHORT_SESSION.to_owned());
+    }
+    let factory = CopyingFactory::new(&kafka);
     worker::run("copy", Arc::new(factory), &settings, Shutdown::new()).unwrap();
 }
 
 fn spawn(place: &Place) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    process(place).spawn().unwrap()
+}
+
+fn process(place: &Place) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "killed", "--nocapture"])
         .env("TEST_WORKER_BOOTSTRAP", &place.kafka.bootstrap)
         .env("TEST_WORKER_PREFIX", &place.kafka.prefix)
         .env("TEST_WORKER_FOLDER", place.folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::null());
+    command
+}
+
+/// As short as brokers take it by default.
+const SHORT_SESSION: &str = "6000";
+
+/// An instance of one worker that saves no snapshot in the time of a test, and follows what it does not own.
+fn alone(service: Service, instance: &str) -> Service {
+    let (instance, snapshot_interval) = (instance.to_owned(), Millis(3_600_000));
+    Service { instance, workers: 1, standbys: 1, snapshot_interval, ..service }
+}
+
+/// Waits until the folds of this process have come to so many records of each partition.
+fn wait_until_folded(seen: &Mutex<Seen>, records: u64) {
+    let began = Instant::now();
+    while (0..PARTITIONS).any(|of| seen.lock().unwrap().folded.get(&of) != Some(&records)) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", seen.lock().unwrap().folded);
+        // A fold tells nobody how far it is.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_standby_takes_the_place_of_an_owner_that_is_killed() {
+    let mut place = Place::new("standby");
+    place.kafka.consumer.insert("session.timeout.ms".to_owned(), SHORT_SESSION.to_owned());
+    let sender = Sender::new(&place.kafka).unwrap();
+    let mut owner = process(&place).env("TEST_WORKER_INSTANCE", "a").spawn().unwrap();
+    place.feed(&sender, 0..4_000);
+    place.read(4_000);
+
+    let (mut settings, shutdown) = (place.settings(), Shutdown::new());
+    settings.service = alone(settings.service, "b");
+    let (factory, stop) = (Arc::new(CopyingFactory::new(&place.kafka)), shutdown.clone());
+    let seen = Arc::clone(&factory.seen);
+    let follower = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
+    // It owns some of the partitions, and follows the others.
+    wait_until_folded(&seen, 1_000);
+    place.feed(&sender, 4_000..8_000);
+    wait_until_folded(&seen, 2_000);
+    place.read(8_000);
+    let made = seen.lock().unwrap().made;
+
+    place.feed(&sender, 8_000..10_000);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    place.feed(&sender, 10_000..12_000);
+    check(&place.read(12_000), 3_000);
+    assert_eq!(seen.lock().unwrap().made, made, "no state was restored: it was there");
+    shutdown.set();
+    follower.join().unwrap().unwrap();
 }
 
 #[test]
@@ -256,7 +337,7 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     for round in 0..2_u64 {
         let shutdown = Shutdown::new();
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
         place.feed(&sender, round * 1000..(round + 1) * 1000);
         let found = place.read((round as usize + 1) * 1000);
@@ -274,7 +355,7 @@ fn instance(place: &Place, name: &str) -> (Shutdown, std::thread::JoinHandle<Res
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
     name.clone_into(&mut settings.service.instance);
     settings.service.workers = 1;
-    let (factory, stop) = (CopyingFactory { prefix: place.kafka.prefix.clone() }, shutdown.clone());
+    let (factory, stop) = (CopyingFactory::new(&place.kafka), shutdown.clone());
     let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));
     (shutdown, worker)
 }
@@ -400,7 +481,7 @@ fn at_least_once_copies_everything() {
     let (mut settings, stop) = (place.settings(), shutdown.clone());
     settings.service.delivery = Delivery::AtLeastOnce;
     settings.service.workers = 1;
-    let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
     // Nothing fails here, so that nothing is repeated either.
     check(&place.read(2000), 500);
@@ -414,7 +495,7 @@ fn a_second_worker_of_the_same_name_stops_the_first_and_says_why() {
     let sender = Sender::new(&place.kafka).unwrap();
     let start = |shutdown: &Shutdown| {
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         std::thread::spawn(move || worker::run("copy", factory, &settings, stop))
     };
     let (first, second) = (Shutdown::new(), Shutdown::new());
@@ -443,7 +524,7 @@ fn another_number_of_partitions_stops_the_service() {
     let path = format!("meta/topics/{}.json", place.topic("out"));
     let record = format!(r#"{{"version":1,"topic":"{}","partitions":7,"id":"0"}}"#, place.topic("out"));
     store.put_blocking(&path, record.into()).unwrap();
-    let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let error = worker::run("copy", factory, &place.settings(), Shutdown::new()).expect_err("it must fail");
     assert!(matches!(error, WorkerError::Topics { .. }), "{error}");
     assert!(error.to_string().contains('7'), "{error}");

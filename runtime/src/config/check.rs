@@ -71,6 +71,7 @@ pub(super) fn sections(resolved: &Resolved) -> Result<(), LoadError> {
         )?;
         let memory = service.state_memory;
         check("state_memory", memory == -1 || memory > 0, "must be positive, or -1 for no limit")?;
+        check("standbys", service.standbys <= 3, "must be 0 to 3: instances that may leave at once")?;
         check("snapshots_kept", service.snapshots_kept >= 2, "must be at least 2: one may be damaged")?;
     }
     section::<Storage>(resolved, "storage")?;

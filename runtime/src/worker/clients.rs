@@ -195,7 +195,21 @@ pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaR
     // Partitions of the same number go to the same worker, whatever their topic. All are given
     // back before any is given out: the loop commits in between.
     config.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
-    let mut consumer = LoopConsumer::from_config_and_context(&config, GroupContext::default())?;
+    waking(&config, wake)
+}
+
+/// The consumer of standbys: of the group's offsets, never of the group.
+pub(super) fn follower(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
+    let mut config = client::consumer(kafka, Read::Committed, &names.group);
+    default(&mut config, kafka, &kafka.consumer, "receive.message.max.bytes", "1000000000");
+    // What is read ahead of what is committed waits: less of it is enough.
+    default(&mut config, kafka, &kafka.consumer, "queued.max.messages.kbytes", "16384");
+    config.set("client.id", &names.id);
+    waking(&config, wake)
+}
+
+fn waking(config: &ClientConfig, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
+    let mut consumer = LoopConsumer::from_config_and_context(config, GroupContext::default())?;
     let wake = Arc::clone(wake);
     consumer.set_nonempty_callback(move || wake.wake());
     Ok(Arc::new(consumer))

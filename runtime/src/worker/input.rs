@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -258,8 +258,8 @@ fn tell(error: KafkaError) -> KafkaResult<()> {
 }
 
 /// Offsets of partitions at `place`: [`Offset::Beginning`] or [`Offset::End`], in the same order.
-pub(super) fn offsets<'a>(
-    consumer: &LoopConsumer,
+pub(super) fn offsets<'a, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
     place: Offset,
 ) -> KafkaResult<Vec<i64>> {

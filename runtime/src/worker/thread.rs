@@ -14,6 +14,7 @@ use super::execute::Hands;
 use super::input::{Input, Polled};
 use super::leave::leave;
 use super::saver::Saver;
+use super::standby::Pool;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
 use crate::core::{Clock, Core, CoreError, Counters, Event, Rules};
 use crate::processor::{Positions, ProcessorFactory};
@@ -44,6 +45,7 @@ pub(super) struct Seat {
     pub(super) factory: Arc<dyn ProcessorFactory>,
     pub(super) settings: Settings,
     pub(super) stop: Arc<Stop>,
+    pub(super) standbys: Option<Arc<Pool>>,
 }
 
 impl Seat {
@@ -135,6 +137,8 @@ impl<'a> Worker<'a> {
             producer,
             store: store.clone(),
             saver,
+            standbys: seat.standbys.clone(),
+            number: seat.number,
             stopping: false,
         };
         let counts_polls = seat.factory.positions() == Positions::Reported;
@@ -277,7 +281,7 @@ impl<'a> Worker<'a> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-fn clock(started: Instant) -> Clock {
+pub(super) fn clock(started: Instant) -> Clock {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Clock {
         wall_ms: wall.map_or(0, |since| since.as_millis() as i64),
