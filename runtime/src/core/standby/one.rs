@@ -12,7 +12,7 @@ const MOST_HELD: usize = 8_192;
 
 /// A unit whose state is kept warm. It has folded nothing that is not committed.
 pub struct Standby {
-    unit: Unit,
+    unit: Box<Unit>,
     lanes: Vec<Lane>,
     full: bool,
     /// Whether it has once stood where its owner was known to stand.
@@ -50,7 +50,7 @@ impl Standby {
             held: VecDeque::new(),
         };
         let lanes = standings.iter().map(lane).collect();
-        let mut standby = Self { unit, lanes, full: false, warm: false };
+        let mut standby = Self { unit: Box::new(unit), lanes, full: false, warm: false };
         standby.warm_up();
         Ok(standby)
     }
@@ -62,7 +62,7 @@ impl Standby {
         standings: &[Standing],
         steady_ms: u64,
     ) -> Option<Unit> {
-        (self.unit.id() == id && self.unit.resume(standings, steady_ms)).then_some(self.unit)
+        (self.unit.id() == id && self.unit.resume(standings, steady_ms)).then(|| *self.unit)
     }
 
     pub(super) fn is_warm(&self) -> bool {
