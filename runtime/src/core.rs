@@ -202,6 +202,25 @@ pub enum CoreError {
         /// The client's words.
         what: String,
     },
+    /// The group still has a member of this worker's name (KIP-848).
+    #[error(
+        "{what}. The group still has a member of this name: it was killed, and the broker waits for it until its \
+         session ends (group.consumer.session.timeout.ms, 45 s by default), or another process runs with the same \
+         service.instance (fatal; restart it if it is the only one)"
+    )]
+    Held {
+        /// The client's words.
+        what: String,
+    },
+    /// The cluster does not know the group protocol.
+    #[error(
+        "{what}. The cluster does not speak kafka.group_protocol = \"consumer\" (KIP-848): Apache Kafka does from \
+         4.0 on, the embedded broker does not (fatal; set it to \"classic\")"
+    )]
+    Protocol {
+        /// The client's words.
+        what: String,
+    },
     /// The clients are of no more use: the worker is built anew.
     #[error("{what} (the worker must be built anew)")]
     Client {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use runtime::config::{Delivery, Kafka, Service};
+use runtime::config::{Delivery, GroupProtocol, Kafka, Service};
 use runtime::embedded::{self, Broker};
 use runtime::kafka::{Admin, Isolation, Reader, Sender, TopicSpec};
 use runtime::processor::{
@@ -107,7 +107,8 @@ impl ProcessorFactory for CopyingFactory {
 
 /// Where a test runs: its broker, its names, its folder.
 struct Place {
-    _broker: Option<Broker>,
+    /// None where a cluster is given.
+    broker: Option<Broker>,
     kafka: Kafka,
     folder: tempfile::TempDir,
 }
@@ -125,7 +126,7 @@ impl Place {
         let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
         let mut kafka = Kafka::at(bootstrap);
         kafka.prefix = format!("test-{name}-{}-", std::process::id());
-        let place = Self { _broker: broker, kafka, folder: tempfile::tempdir().unwrap() };
+        let place = Self { broker, kafka, folder: tempfile::tempdir().unwrap() };
         let spec = |topic: &str| TopicSpec {
             name: place.topic(topic),
             partitions: PARTITIONS,
@@ -233,6 +234,9 @@ fn killed() {
     log();
     let mut kafka = Kafka::at(bootstrap);
     kafka.prefix = std::env::var("TEST_WORKER_PREFIX").unwrap();
+    if std::env::var_os("TEST_WORKER_CONSUMER").is_some() {
+        kafka.group_protocol = GroupProtocol::Consumer;
+    }
     let mut settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
     if let Ok(instance) = std::env::var("TEST_WORKER_INSTANCE") {
         settings.service = alone(settings.service, &instance);
@@ -350,14 +354,81 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     assert!(snapshots.iter().any(|path| path.ends_with("00000000000000000500.snap")), "{snapshots:?}");
 }
 
+type Running = (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>);
+
 /// Runs one worker of an instance until it is told to stop.
-fn instance(place: &Place, name: &str) -> (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>) {
+fn instance(place: &Place, name: &str) -> Running {
+    watched(place, name).0
+}
+
+/// The same, and what its folds do.
+fn watched(place: &Place, name: &str) -> (Running, Arc<Mutex<Seen>>) {
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
     name.clone_into(&mut settings.service.instance);
     settings.service.workers = 1;
     let (factory, stop) = (CopyingFactory::new(&place.kafka), shutdown.clone());
+    let seen = Arc::clone(&factory.seen);
     let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));
-    (shutdown, worker)
+    ((shutdown, worker), seen)
+}
+
+#[test]
+fn with_kip_848_partitions_move_one_by_one_and_a_planned_restart_moves_nothing() {
+    let mut place = Place::new("kip-848");
+    place.kafka.group_protocol = GroupProtocol::Consumer;
+    let sender = Sender::new(&place.kafka).unwrap();
+    let (one, first) = instance(&place, "one");
+    if place.broker.is_some() {
+        let error = first.join().unwrap().expect_err("the embedded broker does not speak it");
+        assert!(error.to_string().contains("kafka.group_protocol"), "{error}");
+        return;
+    }
+    let each = 4 * PARTITIONS as u64;
+    let mut fed = 0;
+    let mut feed_some = || {
+        place.feed(&sender, fed..fed + each);
+        fed += each;
+        check(&place.read(fed as usize), fed / PARTITIONS as u64);
+        fed
+    };
+    feed_some();
+    let ((two, second), seen) = watched(&place, "two");
+    while seen.lock().unwrap().folded.len() < 2 {
+        assert!(feed_some() < 1_000 * each, "the second instance is given nothing");
+    }
+    let moved: Vec<i32> = seen.lock().unwrap().folded.keys().copied().collect();
+    assert_eq!(moved, [2, 3], "half of them, and with the range assignor the last");
+    one.set();
+    first.join().unwrap().unwrap();
+    let ((one, first), again) = watched(&place, "one");
+    feed_some();
+    assert_eq!(again.lock().unwrap().folded.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(seen.lock().unwrap().folded.len(), 2, "what it had waited for it");
+    for (shutdown, worker) in [(one, first), (two, second)] {
+        shutdown.set();
+        worker.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn with_kip_848_a_worker_waits_for_the_session_of_a_predecessor_that_was_killed() {
+    let place = Place::new("kip-848-killed");
+    if place.broker.is_some() {
+        // It does not speak it, which the test above has seen it say.
+        return;
+    }
+    let sender = Sender::new(&place.kafka).unwrap();
+    let start = || process(&place).env("TEST_WORKER_CONSUMER", "").spawn().unwrap();
+    let mut worker = start();
+    place.feed(&sender, 0..400);
+    place.read(400);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let mut worker = start();
+    place.feed(&sender, 400..800);
+    check(&place.read(800), 200);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 #[test]

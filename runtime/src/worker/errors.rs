@@ -29,6 +29,7 @@ pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> F
         KafkaError::ConsumerCommit(
             RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::StaleMemberEpoch
             | RDKafkaErrorCode::RebalanceInProgress,
         ) => Failure::Abortable,
         KafkaError::MessageConsumptionFatal(code) if is_fenced(*code) => Failure::Fenced,

@@ -91,6 +91,17 @@ pub(super) fn refused(service: &str, path: &str, why: &dyn std::fmt::Display) {
     counter!("salience_snapshots_refused_total", "service" => service.to_owned()).increment(1);
 }
 
+/// The group still has a member of the worker's name.
+pub(super) fn held(service: &str, worker: &str, why: &dyn std::fmt::Display) {
+    tracing::warn!(
+        service,
+        worker,
+        %why,
+        "waiting for the session of this worker's predecessor to end (group.consumer.session.timeout.ms of the \
+         broker), unless another process runs with the same service.instance (retry)"
+    );
+}
+
 /// The worker is built anew.
 pub(super) fn rebuilt(service: &str, worker: &str, why: &dyn std::fmt::Display) {
     tracing::warn!(service, worker, %why, "building the worker anew");

@@ -20,6 +20,7 @@ use super::input::{Input, Polled};
 use super::placement::{Member, would_own};
 use super::thread::clock;
 use super::{Settings, Stop, execute, measure, saver};
+use crate::config::GroupProtocol;
 use crate::core::{Command, Event, Failure, Standby, Standbys};
 use crate::kafka;
 use crate::kafka::client::{self, PlainConsumer, Read};
@@ -261,6 +262,14 @@ impl Keeper {
 
     /// Asks who is in the group, and places standbys anew where that has changed.
     fn place(&mut self, clients: &Clients) {
+        if self.settings.kafka.group_protocol == GroupProtocol::Consumer {
+            // The broker shares partitions out, and what it would do is not known: all are followed.
+            let all = clients.counts.iter().flat_map(|(topic, count)| {
+                (0..*count).map(|partition| TopicPartition { topic: Arc::clone(topic), partition })
+            });
+            self.pool.lock().place(all);
+            return;
+        }
         let group = &self.names.group;
         let members: BTreeSet<Member> = match kafka::members(&clients.asker, group) {
             Ok(Some(ids)) => ids.iter().filter_map(|id| Member::of(group, id)).collect(),

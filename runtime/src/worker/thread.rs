@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::clients::{self, GroupEvent, Names, Wake};
 use super::execute::Hands;
@@ -16,6 +16,7 @@ use super::leave::leave;
 use super::saver::Saver;
 use super::standby::Pool;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
+use crate::config::GroupProtocol;
 use crate::core::{Clock, Core, CoreError, Counters, Event, Rules};
 use crate::processor::{Positions, ProcessorFactory};
 
@@ -37,6 +38,11 @@ const LAG: Duration = Duration::from_secs(5);
 const MOST_PENDING: usize = 50_000;
 /// How often a worker is built anew without having committed anything in between.
 const REBUILDS: u32 = 5;
+/// How often a worker tries to join a group that still has a member of its name, how long it waits in between,
+/// and after how many it says so: longer than brokers let a session last.
+const HELD: u32 = 90;
+const HELD_PAUSE: Duration = Duration::from_secs(1);
+const WARN_HELD: u32 = 10;
 
 /// What a worker thread is started with.
 pub(super) struct Seat {
@@ -64,15 +70,24 @@ impl Seat {
     }
 
     fn work_as(&self, names: &Names) -> Result<(), WorkerError> {
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut held) = (0, 0);
         loop {
             let mut worker = Worker::new(self, names)?;
-            let result = worker.run();
+            let result = worker.run().map_err(|error| worker.explain(error));
             if worker.core.counters().commits > 0 {
-                in_a_row = 0;
+                (in_a_row, held) = (0, 0);
             }
             drop(worker);
             match result {
+                Err(WorkerError::Loop { source: CoreError::Held { what }, .. }) if held < HELD => {
+                    if held.is_multiple_of(WARN_HELD) {
+                        measure::held(&self.service, &names.id, &what);
+                    }
+                    held += 1;
+                    if self.stop.shutdown.sleep(HELD_PAUSE) || self.stop.is_set() {
+                        return Ok(());
+                    }
+                }
                 Err(WorkerError::Loop { source: CoreError::Client { what }, .. }) if in_a_row < REBUILDS => {
                     in_a_row += 1;
                     measure::rebuilt(&self.service, &names.id, &what);
@@ -179,9 +194,34 @@ impl<'a> Worker<'a> {
         Ok(Instant::now() + self.seat.settings.service.stop_timeout.as_duration())
     }
 
+    /// What an error means, where the consumer has one that it cannot go on after.
+    fn explain(&self, error: WorkerError) -> WorkerError {
+        let WorkerError::Loop { service, source: CoreError::Client { what } } = error else { return error };
+        let source = match self.hands.consumer.client().fatal_error().map(|(code, _)| code) {
+            Some(RDKafkaErrorCode::UnreleasedInstanceId) => CoreError::Held { what },
+            Some(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion)
+                if self.seat.settings.kafka.group_protocol == GroupProtocol::Consumer =>
+            {
+                CoreError::Protocol { what }
+            }
+            _ => CoreError::Client { what },
+        };
+        WorkerError::Loop { service, source }
+    }
+
     /// Where the process does not come back.
     fn leave_for_good(&mut self) {
         if !self.seat.stop.shutdown.is_draining() {
+            return;
+        }
+        if self.seat.settings.kafka.group_protocol == GroupProtocol::Consumer {
+            // librdkafka says of every static member that it comes back.
+            tracing::warn!(
+                service = self.hands.service,
+                id = self.hands.id,
+                "with kafka.group_protocol = \"consumer\" a member cannot leave for good: its partitions move \
+                 when its session ends (group.consumer.session.timeout.ms of the broker)"
+            );
             return;
         }
         let patience = self.seat.settings.service.stop_timeout.as_duration();
