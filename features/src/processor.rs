@@ -108,6 +108,7 @@ impl ProcessorFactory for Factory {
             names: Arc::clone(&self.names),
             told: Counts::default(),
             warned: false,
+            anew: false,
             written: 0,
         }))
     }
@@ -122,6 +123,8 @@ struct Features {
     told: Counts,
     /// Whether it was said that the version of shared entities is far behind.
     warned: bool,
+    /// Whether it has asked to be built anew.
+    anew: bool,
     /// Bytes of the image under way that have been given.
     written: usize,
 }
@@ -204,9 +207,20 @@ impl Image for Features {
 
 impl Features {
     /// Remembers that the log declares this there, for the fold that begins anew.
-    fn hear(&self, offset: i64, declarations: Declarations) {
+    fn hear(&mut self, offset: i64, declarations: Declarations) {
+        self.anew = true;
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.entry(self.unit).or_default().insert(offset, declarations);
+    }
+}
+
+impl Drop for Features {
+    /// What comes is forgotten with the fold that awaited it: whoever folds the partition next meets it in the
+    /// log, if it is not in the snapshot that it begins with.
+    fn drop(&mut self) {
+        if self.declared.awaits() && !self.anew {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.unit);
+        }
     }
 }
 

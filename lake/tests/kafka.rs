@@ -73,6 +73,7 @@ fn service() -> Service {
         batch_records: 50,
         snapshot_interval: Millis(60_000),
         snapshots_kept: 1,
+        standbys: 0,
         state_memory: -1,
         spill_folder: String::new(),
         stop_timeout: Millis(10_000),

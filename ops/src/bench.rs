@@ -11,4 +11,5 @@ pub mod pipeline;
 pub mod quality;
 mod sandbox;
 pub mod speed;
+pub mod takeover;
 mod watch;

@@ -149,6 +149,7 @@ mod tests {
             Some(crate::backfill::PRESET),
             Some(crate::bench::pipeline::PRESET),
             Some(crate::bench::latency::PRESET),
+            Some(crate::bench::takeover::PRESET),
             Some(crate::bench::quality::PRESET),
             Some(crate::bench::classic::PRESET),
         ];
@@ -204,6 +205,7 @@ mod tests {
             crate::backfill::PRESET,
             crate::bench::pipeline::PRESET,
             crate::bench::latency::PRESET,
+            crate::bench::takeover::PRESET,
             crate::bench::quality::PRESET,
             crate::bench::classic::PRESET,
         ] {

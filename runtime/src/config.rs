@@ -51,6 +51,8 @@ pub struct Kafka {
     pub bootstrap: String,
     /// In front of every topic, group and transactional id.
     pub prefix: String,
+    /// How members of consumer groups share partitions out.
+    pub group_protocol: GroupProtocol,
     /// librdkafka properties of every client.
     #[serde(deserialize_with = "secret::texts")]
     pub properties: BTreeMap<String, String>,
@@ -68,6 +70,7 @@ impl Kafka {
         Self {
             bootstrap: bootstrap.into(),
             prefix: String::new(),
+            group_protocol: GroupProtocol::Classic,
             properties: BTreeMap::new(),
             consumer: BTreeMap::new(),
             producer: BTreeMap::new(),
@@ -80,11 +83,22 @@ impl fmt::Debug for Kafka {
         f.debug_struct("Kafka")
             .field("bootstrap", &self.bootstrap)
             .field("prefix", &self.prefix)
+            .field("group_protocol", &self.group_protocol)
             .field("properties", &secret::Shown(&self.properties))
             .field("consumer", &secret::Shown(&self.consumer))
             .field("producer", &secret::Shown(&self.producer))
             .finish()
     }
+}
+
+/// The protocol of consumer groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// The members share partitions out among themselves.
+    Classic,
+    /// The broker does (KIP-848).
+    Consumer,
 }
 
 /// What `topics create` makes.
@@ -168,6 +182,8 @@ pub struct Service {
     pub snapshots_kept: usize,
     /// Bytes of memory that the state of one worker may take; below 0 for no limit.
     pub state_memory: i64,
+    /// Instances that may leave at once so that whoever gets their partitions has their state at hand.
+    pub standbys: usize,
     /// The folder for what of the state does not fit; empty: the system's for temporary files.
     pub spill_folder: String,
     /// How long a stopping service may take.

@@ -12,10 +12,13 @@
 mod machine;
 mod outbox;
 mod rebuild;
+mod standby;
 mod unit;
 
 pub use crate::config::Delivery;
 pub use machine::{Core, Counters};
+pub(crate) use rebuild::is_stateful;
+pub use standby::{Finished, Job, Standby, Standbys};
 
 use crate::processor::{InRecord, Position, StepError, TopicPartition, UnitId};
 use crate::snapshot::{Snapshot, Wanted};
@@ -55,6 +58,13 @@ pub struct Standing {
     pub low: i64,
     /// Offset after the last one that a `read_committed` reader may see.
     pub high: i64,
+}
+
+impl Standing {
+    /// The offset up to which outputs are committed: nothing beyond the log's beginning where none was.
+    pub(crate) fn settled(&self) -> i64 {
+        self.committed.as_ref().map_or(self.low, |(offset, _)| *offset)
+    }
 }
 
 /// How a command failed.
@@ -120,6 +130,13 @@ pub enum Event {
         unit: UnitId,
         /// The newest snapshot that may be restored.
         found: Option<Snapshot>,
+    },
+    /// Answer to [`Command::Load`], too: a standby of the unit was at hand.
+    TakenOver {
+        /// Which unit was asked for.
+        unit: UnitId,
+        /// The state that was kept warm.
+        standby: Standby,
     },
     /// Answer to [`Command::Produce`]: so many of [`Core::unsent`] are with the producer; fewer
     /// than all of them if its queue is full.
@@ -195,6 +212,25 @@ pub enum CoreError {
          its own, and start this one again)"
     )]
     Replaced {
+        /// The client's words.
+        what: String,
+    },
+    /// The group still has a member of this worker's name (KIP-848).
+    #[error(
+        "{what}. The group still has a member of this name: it was killed, and the broker waits for it until its \
+         session ends (group.consumer.session.timeout.ms, 45 s by default), or another process runs with the same \
+         service.instance (fatal; restart it if it is the only one)"
+    )]
+    Held {
+        /// The client's words.
+        what: String,
+    },
+    /// The cluster does not know the group protocol.
+    #[error(
+        "{what}. The cluster does not speak kafka.group_protocol = \"consumer\" (KIP-848): Apache Kafka does from \
+         4.0 on, the embedded broker does not (fatal; set it to \"classic\")"
+    )]
+    Protocol {
         /// The client's words.
         what: String,
     },

@@ -10,6 +10,7 @@ mod together;
 mod topics;
 
 pub use admin::Admin;
+pub(crate) use admin::members;
 pub use error::KafkaError;
 pub use reader::{Isolation, Reader};
 pub use sender::Sender;

@@ -9,8 +9,10 @@ mod execute;
 mod input;
 mod leave;
 mod measure;
+mod placement;
 mod saver;
 mod settle;
+mod standby;
 mod thread;
 mod topics;
 
@@ -105,6 +107,11 @@ pub fn run(
 ) -> Result<(), WorkerError> {
     topics::check(name, factory.as_ref(), settings, &shutdown)?;
     let stop = Arc::new(Stop { shutdown, failed: AtomicBool::new(false) });
+    let failed = |error: std::io::Error| {
+        stop_all(&stop);
+        WorkerError::Thread { service: name.to_owned(), what: error.to_string() }
+    };
+    let (standbys, keeper) = standby::start(name, &factory, settings, &stop).map_err(&failed)?.unzip();
     let threads: Result<Vec<_>, WorkerError> = (0..settings.service.workers.max(1))
         .map(|number| {
             let worker = thread::Seat {
@@ -113,13 +120,10 @@ pub fn run(
                 factory: Arc::clone(&factory),
                 settings: settings.clone(),
                 stop: Arc::clone(&stop),
+                standbys: standbys.clone(),
             };
-            std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || worker.work()).map_err(
-                |error| {
-                    stop_all(&stop);
-                    WorkerError::Thread { service: name.to_owned(), what: error.to_string() }
-                },
-            )
+            let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
+            thread.spawn(move || worker.work()).map_err(&failed)
         })
         .collect();
     let mut first = Ok(());
@@ -134,6 +138,11 @@ pub fn run(
                 first = Err(error);
             }
         }
+    }
+    if let Some(keeper) = keeper
+        && keeper.join().is_err()
+    {
+        tracing::error!(service = name, "the thread that keeps standbys panicked");
     }
     first
 }

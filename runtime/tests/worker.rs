@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use runtime::config::{Delivery, Kafka, Service};
+use runtime::config::{Delivery, GroupProtocol, Kafka, Service};
 use runtime::embedded::{self, Broker};
 use runtime::kafka::{Admin, Isolation, Reader, Sender, TopicSpec};
 use runtime::processor::{
@@ -28,6 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(90);
 struct Copying {
     output: Arc<str>,
     count: u64,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the folds of this process have done.
+#[derive(Default)]
+struct Seen {
+    /// How many were made.
+    made: u64,
+    /// Records folded of each partition, by the fold that has come farthest.
+    folded: BTreeMap<i32, u64>,
 }
 
 impl Processor for Copying {
@@ -35,6 +45,9 @@ impl Processor for Copying {
         let Input::Records { records, .. } = input else { return Ok(()) };
         for record in records {
             self.count += 1;
+            let mut seen = self.seen.lock().unwrap();
+            let folded = seen.folded.entry(record.record.partition).or_default();
+            *folded = self.count.max(*folded);
             let value =
                 String::from_utf8_lossy(record.record.value.as_deref().unwrap_or_default()).into_owned();
             out.records.push(OutRecord {
@@ -55,6 +68,13 @@ impl Processor for Copying {
 
 struct CopyingFactory {
     prefix: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl CopyingFactory {
+    fn new(kafka: &Kafka) -> Self {
+        Self { prefix: kafka.prefix.clone(), seen: Arc::default() }
+    }
 }
 
 impl ProcessorFactory for CopyingFactory {
@@ -79,13 +99,16 @@ impl ProcessorFactory for CopyingFactory {
             Some(bytes) => u64::from_le_bytes(bytes.try_into().map_err(StepError::new)?),
             None => 0,
         };
-        Ok(Box::new(Copying { output: format!("{}out", self.prefix).into(), count }))
+        self.seen.lock().unwrap().made += 1;
+        let (output, seen) = (format!("{}out", self.prefix).into(), Arc::clone(&self.seen));
+        Ok(Box::new(Copying { output, count, seen }))
     }
 }
 
 /// Where a test runs: its broker, its names, its folder.
 struct Place {
-    _broker: Option<Broker>,
+    /// None where a cluster is given.
+    broker: Option<Broker>,
     kafka: Kafka,
     folder: tempfile::TempDir,
 }
@@ -103,7 +126,7 @@ impl Place {
         let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
         let mut kafka = Kafka::at(bootstrap);
         kafka.prefix = format!("test-{name}-{}-", std::process::id());
-        let place = Self { _broker: broker, kafka, folder: tempfile::tempdir().unwrap() };
+        let place = Self { broker, kafka, folder: tempfile::tempdir().unwrap() };
         let spec = |topic: &str| TopicSpec {
             name: place.topic(topic),
             partitions: PARTITIONS,
@@ -181,6 +204,7 @@ fn settings(kafka: &Kafka, folder: &str) -> Settings {
             batch_records: 500,
             snapshot_interval: Millis(100),
             snapshots_kept: 3,
+            standbys: 0,
             state_memory: -1,
             spill_folder: String::new(),
             stop_timeout: Millis(10_000),
@@ -210,20 +234,81 @@ fn killed() {
     log();
     let mut kafka = Kafka::at(bootstrap);
     kafka.prefix = std::env::var("TEST_WORKER_PREFIX").unwrap();
-    let settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
-    let factory = CopyingFactory { prefix: kafka.prefix };
+    if std::env::var_os("TEST_WORKER_CONSUMER").is_some() {
+        kafka.group_protocol = GroupProtocol::Consumer;
+    }
+    let mut settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
+    if let Ok(instance) = std::env::var("TEST_WORKER_INSTANCE") {
+        settings.service = alone(settings.service, &instance);
+        settings.kafka.consumer.insert("session.timeout.ms".to_owned(), SHORT_SESSION.to_owned());
+    }
+    let factory = CopyingFactory::new(&kafka);
     worker::run("copy", Arc::new(factory), &settings, Shutdown::new()).unwrap();
 }
 
 fn spawn(place: &Place) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    process(place).spawn().unwrap()
+}
+
+fn process(place: &Place) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "killed", "--nocapture"])
         .env("TEST_WORKER_BOOTSTRAP", &place.kafka.bootstrap)
         .env("TEST_WORKER_PREFIX", &place.kafka.prefix)
         .env("TEST_WORKER_FOLDER", place.folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::null());
+    command
+}
+
+/// As short as brokers take it by default.
+const SHORT_SESSION: &str = "6000";
+
+/// An instance of one worker that saves no snapshot in the time of a test, and follows what it does not own.
+fn alone(service: Service, instance: &str) -> Service {
+    let (instance, snapshot_interval) = (instance.to_owned(), Millis(3_600_000));
+    Service { instance, workers: 1, standbys: 1, snapshot_interval, ..service }
+}
+
+/// Waits until the folds of this process have come to so many records of each partition.
+fn wait_until_folded(seen: &Mutex<Seen>, records: u64) {
+    let began = Instant::now();
+    while (0..PARTITIONS).any(|of| seen.lock().unwrap().folded.get(&of) != Some(&records)) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", seen.lock().unwrap().folded);
+        // A fold tells nobody how far it is.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_standby_takes_the_place_of_an_owner_that_is_killed() {
+    let mut place = Place::new("standby");
+    place.kafka.consumer.insert("session.timeout.ms".to_owned(), SHORT_SESSION.to_owned());
+    let sender = Sender::new(&place.kafka).unwrap();
+    let mut owner = process(&place).env("TEST_WORKER_INSTANCE", "a").spawn().unwrap();
+    place.feed(&sender, 0..4_000);
+    place.read(4_000);
+
+    let (mut settings, shutdown) = (place.settings(), Shutdown::new());
+    settings.service = alone(settings.service, "b");
+    let (factory, stop) = (Arc::new(CopyingFactory::new(&place.kafka)), shutdown.clone());
+    let seen = Arc::clone(&factory.seen);
+    let follower = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
+    // It owns some of the partitions, and follows the others.
+    wait_until_folded(&seen, 1_000);
+    place.feed(&sender, 4_000..8_000);
+    wait_until_folded(&seen, 2_000);
+    place.read(8_000);
+    let made = seen.lock().unwrap().made;
+
+    place.feed(&sender, 8_000..10_000);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    place.feed(&sender, 10_000..12_000);
+    check(&place.read(12_000), 3_000);
+    assert_eq!(seen.lock().unwrap().made, made, "no state was restored: it was there");
+    shutdown.set();
+    follower.join().unwrap().unwrap();
 }
 
 #[test]
@@ -256,7 +341,7 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     for round in 0..2_u64 {
         let shutdown = Shutdown::new();
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
         place.feed(&sender, round * 1000..(round + 1) * 1000);
         let found = place.read((round as usize + 1) * 1000);
@@ -269,14 +354,81 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     assert!(snapshots.iter().any(|path| path.ends_with("00000000000000000500.snap")), "{snapshots:?}");
 }
 
+type Running = (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>);
+
 /// Runs one worker of an instance until it is told to stop.
-fn instance(place: &Place, name: &str) -> (Shutdown, std::thread::JoinHandle<Result<(), WorkerError>>) {
+fn instance(place: &Place, name: &str) -> Running {
+    watched(place, name).0
+}
+
+/// The same, and what its folds do.
+fn watched(place: &Place, name: &str) -> (Running, Arc<Mutex<Seen>>) {
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
     name.clone_into(&mut settings.service.instance);
     settings.service.workers = 1;
-    let (factory, stop) = (CopyingFactory { prefix: place.kafka.prefix.clone() }, shutdown.clone());
+    let (factory, stop) = (CopyingFactory::new(&place.kafka), shutdown.clone());
+    let seen = Arc::clone(&factory.seen);
     let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));
-    (shutdown, worker)
+    ((shutdown, worker), seen)
+}
+
+#[test]
+fn with_kip_848_partitions_move_one_by_one_and_a_planned_restart_moves_nothing() {
+    let mut place = Place::new("kip-848");
+    place.kafka.group_protocol = GroupProtocol::Consumer;
+    let sender = Sender::new(&place.kafka).unwrap();
+    let (one, first) = instance(&place, "one");
+    if place.broker.is_some() {
+        let error = first.join().unwrap().expect_err("the embedded broker does not speak it");
+        assert!(error.to_string().contains("kafka.group_protocol"), "{error}");
+        return;
+    }
+    let each = 4 * PARTITIONS as u64;
+    let mut fed = 0;
+    let mut feed_some = || {
+        place.feed(&sender, fed..fed + each);
+        fed += each;
+        check(&place.read(fed as usize), fed / PARTITIONS as u64);
+        fed
+    };
+    feed_some();
+    let ((two, second), seen) = watched(&place, "two");
+    while seen.lock().unwrap().folded.len() < 2 {
+        assert!(feed_some() < 1_000 * each, "the second instance is given nothing");
+    }
+    let moved: Vec<i32> = seen.lock().unwrap().folded.keys().copied().collect();
+    assert_eq!(moved, [2, 3], "half of them, and with the range assignor the last");
+    one.set();
+    first.join().unwrap().unwrap();
+    let ((one, first), again) = watched(&place, "one");
+    feed_some();
+    assert_eq!(again.lock().unwrap().folded.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(seen.lock().unwrap().folded.len(), 2, "what it had waited for it");
+    for (shutdown, worker) in [(one, first), (two, second)] {
+        shutdown.set();
+        worker.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn with_kip_848_a_worker_waits_for_the_session_of_a_predecessor_that_was_killed() {
+    let place = Place::new("kip-848-killed");
+    if place.broker.is_some() {
+        // It does not speak it, which the test above has seen it say.
+        return;
+    }
+    let sender = Sender::new(&place.kafka).unwrap();
+    let start = || process(&place).env("TEST_WORKER_CONSUMER", "").spawn().unwrap();
+    let mut worker = start();
+    place.feed(&sender, 0..400);
+    place.read(400);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let mut worker = start();
+    place.feed(&sender, 400..800);
+    check(&place.read(800), 200);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
 }
 
 #[test]
@@ -400,7 +552,7 @@ fn at_least_once_copies_everything() {
     let (mut settings, stop) = (place.settings(), shutdown.clone());
     settings.service.delivery = Delivery::AtLeastOnce;
     settings.service.workers = 1;
-    let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
     // Nothing fails here, so that nothing is repeated either.
     check(&place.read(2000), 500);
@@ -414,7 +566,7 @@ fn of_two_workers_of_the_same_name_one_stops_and_says_why() {
     let sender = Sender::new(&place.kafka).unwrap();
     let start = |shutdown: &Shutdown| {
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         std::thread::spawn(move || worker::run("copy", factory, &settings, stop))
     };
     let (first, second) = (Shutdown::new(), Shutdown::new());
@@ -449,7 +601,7 @@ fn another_number_of_partitions_stops_the_service() {
     let path = format!("meta/topics/{}.json", place.topic("out"));
     let record = format!(r#"{{"version":1,"topic":"{}","partitions":7,"id":"0"}}"#, place.topic("out"));
     store.put_blocking(&path, record.into()).unwrap();
-    let factory = Arc::new(CopyingFactory { prefix: place.kafka.prefix.clone() });
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let error = worker::run("copy", factory, &place.settings(), Shutdown::new()).expect_err("it must fail");
     assert!(matches!(error, WorkerError::Topics { .. }), "{error}");
     assert!(error.to_string().contains('7'), "{error}");

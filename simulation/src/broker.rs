@@ -125,6 +125,11 @@ impl Broker {
         self.logs[of].high()
     }
 
+    /// First offset that the log still holds.
+    pub(crate) fn low(&self, of: &TopicPartition) -> i64 {
+        self.logs[of].low
+    }
+
     pub(crate) fn is_at_end(&self, of: &TopicPartition, from: i64) -> bool {
         self.logs[of].is_at_end(from)
     }

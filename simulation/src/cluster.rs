@@ -2,11 +2,12 @@
 
 mod calls;
 mod harm;
+mod standbys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use runtime::core::{Clock, Command, Core, CoreError, Delivery, Event, Rules};
+use runtime::core::{Clock, Command, Core, CoreError, Delivery, Event, Rules, Standbys};
 use runtime::processor::ProcessorFactory;
 
 use crate::broker::Broker;
@@ -87,7 +88,8 @@ impl Cluster {
     fn fresh(&mut self, service: &str, id: &str) -> Worker {
         let (name, known) = self.services.get_key_value(service).expect("a known service");
         let core = Core::new(Arc::clone(&known.factory), known.rules, self.clock);
-        Worker::new(id, Arc::clone(name), core, self.broker.init(id))
+        let standbys = Standbys::new(Arc::clone(&known.factory), self.clock);
+        Worker::new(id, Arc::clone(name), core, standbys, self.broker.init(id))
     }
 
     /// A worker under the names of that one, which is given back.
@@ -116,6 +118,7 @@ impl Cluster {
         self.totals.commits += counters.commits;
         self.totals.aborts += counters.aborts;
         self.totals.replayed += counters.replayed;
+        self.totals.taken_over += counters.taken_over;
     }
 
     /// What happened, what the living workers have done included.
@@ -220,6 +223,7 @@ impl Cluster {
             let before = self.totals.calls;
             for index in 0..self.workers.len() {
                 self.turn_or_restart(index);
+                self.turn_standbys(index);
             }
             self.pass(10);
             let mut living = self.workers.iter().filter(|worker| !worker.zombie);

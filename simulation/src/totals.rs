@@ -33,6 +33,8 @@ totals! {
     restored,
     /// Of these, whole ones with what had changed since.
     completed,
+    /// Units taken over from a standby.
+    taken_over,
     /// Snapshots refused.
     refused,
     /// Workers that were told that somebody has taken their id.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use runtime::core::{Clock, Command, Core, Event};
+use runtime::core::{Clock, Command, Core, Counters, Event, Job, Standbys};
 use runtime::processor::{InRecord, TopicPartition};
 
 use crate::broker::Broker;
@@ -20,6 +20,11 @@ pub struct Worker {
     /// Whether its process stands still.
     pub frozen: bool,
     pub(crate) core: Core,
+    /// What its process keeps warm, and one of it that is being built.
+    pub(crate) standbys: Standbys,
+    pub(crate) job: Option<Job>,
+    pub(crate) following: BTreeMap<TopicPartition, i64>,
+    pub(crate) following_paused: Vec<TopicPartition>,
     pub(crate) epoch: u64,
     pub(crate) generation: u64,
     pub(crate) reading: BTreeMap<TopicPartition, i64>,
@@ -36,12 +41,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(id: &str, service: Arc<str>, core: Core, epoch: u64) -> Self {
+    pub(crate) fn new(id: &str, service: Arc<str>, core: Core, standbys: Standbys, epoch: u64) -> Self {
         Self {
             id: id.to_owned(),
             service,
             frozen: false,
             core,
+            standbys,
+            job: None,
+            following: BTreeMap::new(),
+            following_paused: Vec::new(),
             epoch,
             generation: 0,
             reading: BTreeMap::new(),
@@ -52,6 +61,11 @@ impl Worker {
             zombie: false,
             gone: false,
         }
+    }
+
+    /// What its core has done since it was last started.
+    pub fn counters(&self) -> Counters {
+        self.core.counters()
     }
 
     /// What a poll gives: the group's word, or records, or nothing.

@@ -34,6 +34,17 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Milliseconds without vectors when the instance of `features` that owns all users' state leaves its group
+    /// or is killed, with a standby at the instance that takes over and without. Runs instances as processes,
+    /// on the cluster of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else on an embedded broker.
+    Takeover {
+        /// Users whose state is taken over, with 5 events each.
+        #[arg(long, default_value_t = 20_000)]
+        users: u32,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Raw records of the simulated market that ingest's core takes a second of a core's time, from bytes to
     /// encoded events, beside a bare parse of the same bytes by simd-json.
     Ingest {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ops::bench::peers::Peers;
-use ops::bench::{backfill, classic, explain, features, ingest, latency, pipeline, quality, speed};
+use ops::bench::{backfill, classic, explain, features, ingest, latency, pipeline, quality, speed, takeover};
 
 use super::{load, print_measured, sources};
 use crate::args::Global;
@@ -21,6 +21,12 @@ pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
             let config = load(global, Some(latency::PRESET))?;
             let options = latency::Options { rates, seconds, seed, cluster: names_cluster(global) };
             print_measured(&latency::run(&config, &options)?, json)
+        }
+        BenchCommand::Takeover { users, json } => {
+            load(global, Some(takeover::PRESET))?;
+            let program = std::env::current_exe().context("where this program lies")?;
+            let options = takeover::Options { users, program, cluster: names_cluster(global) };
+            print_measured(&takeover::run(&sources(global, Some(takeover::PRESET)), &options)?, json)
         }
         BenchCommand::Ingest { events, seed, json } => {
             let config = load(global, Some(ingest::PRESET))?;

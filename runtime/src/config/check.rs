@@ -4,10 +4,10 @@
 use serde::de::DeserializeOwned;
 
 use super::load::{LoadError, Resolved};
-use super::{Admin, Kafka, Retention, Service, Storage, Telemetry, Topics};
+use super::{Admin, GroupProtocol, Kafka, Retention, Service, Storage, Telemetry, Topics};
 
 /// Properties that the guarantees rest on, and why they can't be set.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 13] = [
     ("bootstrap.servers", "set kafka.bootstrap"),
     ("metadata.broker.list", "set kafka.bootstrap"),
     ("enable.auto.commit", "offsets are committed with the outputs that they stand for"),
@@ -19,10 +19,11 @@ const OWNED: [(&str, &str); 12] = [
     ("acks", "with less than all a confirmed record can be lost"),
     ("group.id", "it is made from kafka.prefix and the service"),
     ("group.instance.id", "it is made from the service, service.instance and the worker"),
+    ("group.protocol", "set kafka.group_protocol"),
     ("enable.partition.eof", "the loop learns from it that a partition is caught up"),
 ];
 
-/// What must not be set beside `group.protocol=consumer` (KIP-848).
+/// What librdkafka refuses beside `group.protocol=consumer` (KIP-848).
 const CLASSIC_ONLY: [&str; 4] =
     ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
 
@@ -71,6 +72,7 @@ pub(super) fn sections(resolved: &Resolved) -> Result<(), LoadError> {
         )?;
         let memory = service.state_memory;
         check("state_memory", memory == -1 || memory > 0, "must be positive, or -1 for no limit")?;
+        check("standbys", service.standbys <= 3, "must be 0 to 3: instances that may leave at once")?;
         check("snapshots_kept", service.snapshots_kept >= 2, "must be at least 2: one may be damaged")?;
     }
     section::<Storage>(resolved, "storage")?;
@@ -103,16 +105,13 @@ fn kafka(resolved: &Resolved) -> Result<(), LoadError> {
             ensure(resolved, "kafka", &format!("{table}.{property}"), free, &what)?;
         }
     }
-    let new_protocol = |properties: &std::collections::BTreeMap<String, String>| {
-        properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
-    };
-    if new_protocol(&kafka.properties) || new_protocol(&kafka.consumer) {
+    if kafka.group_protocol == GroupProtocol::Consumer {
         for (table, properties) in [("properties", &kafka.properties), ("consumer", &kafka.consumer)] {
             for property in CLASSIC_ONLY {
                 let free = !properties.contains_key(property);
                 let what = format!(
-                    "`{property}` cannot be set with group.protocol=consumer (KIP-848): the broker decides it; \
-                     remove one of the two"
+                    "`{property}` cannot be set with kafka.group_protocol = \"consumer\" (KIP-848): the broker \
+                     decides it; remove one of the two"
                 );
                 ensure(resolved, "kafka", &format!("{table}.{property}"), free, &what)?;
             }

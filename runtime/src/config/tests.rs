@@ -254,16 +254,15 @@ fn properties_that_conflict_or_are_ours_are_refused() {
         "DIR/salience.toml:2: `kafka.consumer.enable.auto.commit`: `enable.auto.commit` cannot be set: offsets \
          are committed with the outputs that they stand for"
     );
-    let conflict = error(
-        "[kafka.consumer]\n'group.protocol' = 'consumer'\n[kafka.properties]\n'session.timeout.ms' = 9000\n",
-    );
+    let conflict =
+        error("[kafka]\ngroup_protocol = 'consumer'\n[kafka.properties]\n'session.timeout.ms' = 9000\n");
     assert_eq!(
         conflict,
         "DIR/salience.toml:4: `kafka.properties.session.timeout.ms`: `session.timeout.ms` cannot be set with \
-         group.protocol=consumer (KIP-848): the broker decides it; remove one of the two"
+         kafka.group_protocol = \"consumer\" (KIP-848): the broker decides it; remove one of the two"
     );
     let fine = Case {
-        file: "[kafka.consumer]\n'group.protocol' = 'classic'\n'session.timeout.ms' = 9000\n",
+        file: "[kafka]\ngroup_protocol = 'classic'\n[kafka.consumer]\n'session.timeout.ms' = 9000\n",
         env: &[],
         set: &[],
     };

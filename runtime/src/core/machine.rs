@@ -57,6 +57,10 @@ pub struct Counters {
     pub commits: u64,
     /// Aborts.
     pub aborts: u64,
+    /// Units restored from a snapshot or from the log's beginning.
+    pub restored: u64,
+    /// Units taken over from a standby.
+    pub taken_over: u64,
     /// Units dropped because their partitions went away, their commit was in doubt, or they asked for it.
     pub dropped: u64,
 }
@@ -210,6 +214,14 @@ impl Core {
                 self.asked = None;
                 let built = self.rebuild.loaded(unit, found, &self.factory, self.clock.steady_ms)?;
                 if let Some(built) = built {
+                    self.counters.restored += 1;
+                    self.begin_unit(built)?;
+                }
+            }
+            Event::TakenOver { unit, standby } => {
+                self.asked = None;
+                if let Some(built) = self.rebuild.taken_over(unit, standby, self.clock.steady_ms) {
+                    self.counters.taken_over += 1;
                     self.begin_unit(built)?;
                 }
             }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::standby::Standby;
 use super::unit::{Slot, Unit};
 use super::{Command, CoreError, Standing};
 use crate::processor::{Position, Positions, ProcessorFactory, StepError, TopicPartition, UnitId};
@@ -71,16 +72,7 @@ impl Rebuild {
             return Some(Command::Look(self.look.iter().cloned().collect()));
         }
         let (unit, (standings, below)) = self.load.iter().next()?;
-        let bounds = standings
-            .iter()
-            .map(|standing| Bounds {
-                partition: standing.partition.clone(),
-                low: standing.low,
-                committed: standing.committed.as_ref().map_or(standing.low, |(offset, _)| *offset),
-            })
-            .collect();
-        let fingerprint = fingerprint.unwrap_or_default();
-        Some(Command::Load(Wanted { unit: *unit, fingerprint, bounds, below: *below }))
+        Some(Command::Load(wanted(*unit, standings, *below, fingerprint.unwrap_or_default())))
     }
 
     pub(super) fn wants_consume(&self) -> bool {
@@ -130,32 +122,62 @@ impl Rebuild {
         steady_ms: u64,
     ) -> Result<Option<Built>, CoreError> {
         let Some((standings, below)) = self.load.remove(&id) else { return Ok(None) };
-        if let Some(snapshot) = found {
-            let payload = snapshot.payload();
-            match build(id, factory, &snapshot.positions, &standings, Some(&payload), steady_ms) {
-                Ok(built) => return Ok(Some(built)),
-                Err(error) => {
-                    tracing::warn!(unit = id.0, %error, "a snapshot was refused, trying the one before");
-                    self.load.insert(id, (standings, Some(snapshot.key().min(below.unwrap_or(u64::MAX)))));
-                    return Ok(None);
-                }
+        match (restore(id, found.as_ref(), &standings, factory, steady_ms), found) {
+            (Err(error), Some(snapshot)) => {
+                tracing::warn!(unit = id.0, %error, "a snapshot was refused, trying the one before");
+                self.load.insert(id, (standings, Some(snapshot.key().min(below.unwrap_or(u64::MAX)))));
+                Ok(None)
             }
+            (restored, _) => restored.map(Some),
         }
-        if let Some(cut) = standings.iter().find(|standing| standing.low > 0) {
-            return Err(CoreError::Cut { partition: cut.partition.clone(), low: cut.low });
-        }
-        let start: Vec<Position> = standings.iter().map(from_beginning).collect();
-        build(id, factory, &start, &standings, None, steady_ms).map(Some)
+    }
+
+    /// Takes a standby in the place of a snapshot; `None` where it is not one of what is committed: then a
+    /// snapshot is asked for after all.
+    pub(super) fn taken_over(&mut self, id: UnitId, standby: Standby, steady_ms: u64) -> Option<Built> {
+        let (standings, _) = self.load.get(&id)?;
+        let unit = standby.resume(id, standings, steady_ms)?;
+        self.load.remove(&id);
+        Some(Built { unit, start: Vec::new() })
     }
 }
 
+/// A unit from a snapshot, or, without one, from the beginning of its log.
+pub(super) fn restore(
+    id: UnitId,
+    found: Option<&Snapshot>,
+    standings: &[Standing],
+    factory: &Arc<dyn ProcessorFactory>,
+    steady_ms: u64,
+) -> Result<Built, CoreError> {
+    if let Some(snapshot) = found {
+        let payload = snapshot.payload();
+        return build(id, factory, &snapshot.positions, standings, Some(&payload), steady_ms);
+    }
+    if let Some(cut) = standings.iter().find(|standing| standing.low > 0) {
+        return Err(CoreError::Cut { partition: cut.partition.clone(), low: cut.low });
+    }
+    let start: Vec<Position> = standings.iter().map(from_beginning).collect();
+    build(id, factory, &start, standings, None, steady_ms)
+}
+
+/// What a snapshot must be to be restored where partitions stand so.
+pub(super) fn wanted(unit: UnitId, standings: &[Standing], below: Option<u64>, fingerprint: u64) -> Wanted {
+    let bounds = standings.iter().map(|standing| Bounds {
+        partition: standing.partition.clone(),
+        low: standing.low,
+        committed: standing.settled(),
+    });
+    Wanted { unit, fingerprint, bounds: bounds.collect(), below }
+}
+
 /// Whether units of this factory are rebuilt by replay.
-pub(super) fn is_stateful(factory: &dyn ProcessorFactory) -> bool {
+pub(crate) fn is_stateful(factory: &dyn ProcessorFactory) -> bool {
     // A processor that holds records back has state that no committed position describes.
     factory.state_fingerprint().is_some() && factory.positions() == Positions::Implied
 }
 
-fn check_range(standing: &Standing) -> Result<(), CoreError> {
+pub(super) fn check_range(standing: &Standing) -> Result<(), CoreError> {
     match standing.committed {
         Some((committed, _)) if committed < standing.low || committed > standing.high => {
             Err(CoreError::OutOfRange {

@@ -2,6 +2,7 @@
 //!
 //! Knows no transaction: it folds, and says what may be committed.
 
+use super::Standing;
 use crate::processor::{
     InRecord, Input, OutRecord, Outputs, Position, Positions, Processor, StepError, TopicPartition, UnitId,
 };
@@ -34,6 +35,13 @@ impl Slot {
             },
             settled,
         }
+    }
+
+    /// The same place, seen from what is committed now; `None` where the fold is not one of it.
+    fn resumed(&self, standing: &Standing) -> Option<Self> {
+        let start = Position { offset: self.next, metadata: String::new(), ..self.position.clone() };
+        let stands = (standing.low..=standing.settled()).contains(&self.next);
+        stands.then(|| Self::new(&start, standing.committed.as_ref()))
     }
 
     fn is_dirty(&self) -> bool {
@@ -179,6 +187,39 @@ impl Unit {
             start += length;
         }
         Ok(folded)
+    }
+
+    /// Folds records in silence: they are committed, by whoever owns the unit. How many; `None` if it must be
+    /// built anew.
+    pub(super) fn replay(
+        &mut self,
+        mut records: Vec<InRecord>,
+        now_ms: i64,
+    ) -> Result<Option<u64>, StepError> {
+        records.retain(|record| match self.slot_of(record) {
+            Some(slot) if record.record.offset >= slot.next => {
+                slot.next = record.record.offset + 1;
+                true
+            }
+            _ => false,
+        });
+        if records.is_empty() {
+            return Ok(Some(0));
+        }
+        let outputs = self.step(Input::Records { records: &records, now_ms })?;
+        Ok(outputs.map(|_| records.len() as u64))
+    }
+
+    /// Goes on as its owner from what is committed; what the fold lacks of that is replayed. Whether it can:
+    /// its fold is one of these partitions, and not beyond what is committed of them.
+    pub(super) fn resume(&mut self, standings: &[Standing], steady_ms: u64) -> bool {
+        let of =
+            |slot: &Slot| standings.iter().find(|standing| standing.partition == slot.position.partition);
+        let slots: Option<Vec<Slot>> = self.slots.iter().map(|slot| slot.resumed(of(slot)?)).collect();
+        let Some(slots) = slots.filter(|slots| slots.len() == standings.len()) else { return false };
+        self.saved = (steady_ms, slots.iter().map(|slot| slot.next).collect());
+        self.slots = slots;
+        true
     }
 
     /// Nothing more for now; `at_end` are partitions of any unit.

@@ -181,6 +181,16 @@ impl Admin {
         Ok(offsets.into_iter().map(|(_, end)| end).collect())
     }
 
+    /// The ids of a group's members, as its coordinator gave them; `None` while they share partitions out anew,
+    /// and where there is no such group of the classic protocol.
+    ///
+    /// # Errors
+    /// No broker that answers.
+    pub fn members(&self, group: &str) -> Result<Option<Vec<String>>> {
+        members(&self.consumer, group)
+            .map_err(|error| self.refused(&format!("list the members of group {group}"), &error))
+    }
+
     fn group(&self, group: &str) -> Result<Arc<PlainConsumer>> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(consumer) = groups.get(group) {
@@ -213,6 +223,17 @@ impl Admin {
     fn refused(&self, action: &str, error: &rdkafka::error::KafkaError) -> KafkaError {
         KafkaError::refused(action, &self.kafka.bootstrap, error)
     }
+}
+
+/// Members of a group that is at rest.
+pub(crate) fn members(
+    consumer: &PlainConsumer,
+    group: &str,
+) -> std::result::Result<Option<Vec<String>>, rdkafka::error::KafkaError> {
+    let listed = consumer.fetch_group_list(Some(group), PATIENCE)?;
+    let found = listed.groups().iter().find(|listed| listed.name() == group);
+    let at_rest = found.filter(|found| found.state() == "Stable");
+    Ok(at_rest.map(|found| found.members().iter().map(|member| member.id().to_owned()).collect()))
 }
 
 /// The partition counts of all topics. All are asked for, since asking for one that is not there

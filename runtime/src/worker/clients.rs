@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::config::{Delivery, Kafka};
+use crate::config::{Delivery, GroupProtocol, Kafka};
 use crate::kafka::client::{self, Read};
 use crate::processor::TopicPartition;
 
@@ -76,17 +76,38 @@ pub(super) enum GroupEvent {
     Lost(Vec<TopicPartition>),
 }
 
+/// What the group wants to hear the answer of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// That partitions are taken.
+    Assign,
+    /// That they are given back.
+    Revoke,
+}
+
 /// Keeps what the group says until the worker has polled; the answer, an assignment or none, is
 /// given by the worker itself, when it has committed or restored.
 #[derive(Debug, Default)]
 pub(super) struct GroupContext {
     events: Mutex<VecDeque<GroupEvent>>,
+    /// What the group asked and was not answered.
+    asked: Mutex<Option<Asked>>,
     closing: AtomicBool,
 }
 
 impl GroupContext {
     pub(super) fn take(&self) -> Option<GroupEvent> {
         lock(&self.events).pop_front()
+    }
+
+    /// What the group has asked since it was last answered.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        *lock(&self.asked)
+    }
+
+    /// The answer has been given.
+    pub(super) fn answered(&self) {
+        *lock(&self.asked) = None;
     }
 
     /// From now on partitions are given back without asking anybody: the consumer is being closed.
@@ -113,7 +134,11 @@ impl ConsumerContext for GroupContext {
         partitions: &mut TopicPartitionList,
     ) {
         if self.closing.load(Ordering::SeqCst) {
-            if let Err(error) = consumer.unassign() {
+            let given_back = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+                _ => consumer.unassign(),
+            };
+            if let Err(error) = given_back {
                 tracing::debug!(%error, "could not give partitions back while closing");
             }
             return;
@@ -123,11 +148,14 @@ impl ConsumerContext for GroupContext {
             .iter()
             .map(|element| TopicPartition { topic: element.topic().into(), partition: element.partition() })
             .collect();
-        let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupEvent::Assigned(partitions),
-            _ if consumer.assignment_lost() => GroupEvent::Lost(partitions),
-            _ => GroupEvent::Revoked(partitions),
+        let (asked, event) = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                (Asked::Assign, GroupEvent::Assigned(partitions))
+            }
+            _ if consumer.assignment_lost() => (Asked::Revoke, GroupEvent::Lost(partitions)),
+            _ => (Asked::Revoke, GroupEvent::Revoked(partitions)),
         };
+        *lock(&self.asked) = Some(asked);
         lock(&self.events).push_back(event);
     }
 }
@@ -189,13 +217,34 @@ fn default(config: &mut ClientConfig, kafka: &Kafka, own: &BTreeMap<String, Stri
 pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
     let mut config = client::member(kafka, Read::Committed, &names.group, &names.id);
     default(&mut config, kafka, &kafka.consumer, "client.id", &names.id);
-    default(&mut config, kafka, &kafka.consumer, "session.timeout.ms", "10000");
     // A broker that gives its whole backlog at once must not be refused.
     default(&mut config, kafka, &kafka.consumer, "receive.message.max.bytes", "1000000000");
-    // Partitions of the same number go to the same worker, whatever their topic. All are given
-    // back before any is given out: the loop commits in between.
-    config.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
-    let mut consumer = LoopConsumer::from_config_and_context(&config, GroupContext::default())?;
+    // Partitions of the same number go to the same worker, whatever their topic.
+    match kafka.group_protocol {
+        GroupProtocol::Classic => {
+            default(&mut config, kafka, &kafka.consumer, "session.timeout.ms", "10000");
+            // All are given back before any is given out: the loop commits in between.
+            config.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
+        }
+        GroupProtocol::Consumer => {
+            config.set("group.protocol", "consumer").set("group.remote.assignor", "range");
+        }
+    }
+    waking(&config, wake)
+}
+
+/// The consumer of standbys: of the group's offsets, never of the group.
+pub(super) fn follower(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
+    let mut config = client::consumer(kafka, Read::Committed, &names.group);
+    default(&mut config, kafka, &kafka.consumer, "receive.message.max.bytes", "1000000000");
+    // What is read ahead of what is committed waits: less of it is enough.
+    default(&mut config, kafka, &kafka.consumer, "queued.max.messages.kbytes", "16384");
+    config.set("client.id", &names.id);
+    waking(&config, wake)
+}
+
+fn waking(config: &ClientConfig, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
+    let mut consumer = LoopConsumer::from_config_and_context(config, GroupContext::default())?;
     let wake = Arc::clone(wake);
     consumer.set_nonempty_callback(move || wake.wake());
     Ok(Arc::new(consumer))

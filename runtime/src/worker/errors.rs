@@ -40,6 +40,7 @@ pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> F
         KafkaError::ConsumerCommit(
             RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::StaleMemberEpoch
             | RDKafkaErrorCode::RebalanceInProgress,
         ) => Failure::Abortable,
         KafkaError::Transaction(_)

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -14,6 +14,7 @@ use super::clients::{LoopConsumer, LoopProducer};
 use super::input::{Input, offsets};
 use super::saver::{self, Saver};
 use super::settle::Settler;
+use super::standby::Pool;
 use super::{errors, measure};
 use crate::core::{Command, Core, Event, Failure, Standing};
 use crate::kafka::client;
@@ -49,6 +50,9 @@ pub(super) struct Hands {
     pub(super) saver: Saver,
     /// Since when the client has said that a partition is not there.
     pub(super) unknown_since: Option<Instant>,
+    /// Of all workers of this process, and which of them this is.
+    pub(super) standbys: Option<Arc<Pool>>,
+    pub(super) number: usize,
     pub(super) stopping: bool,
 }
 
@@ -60,14 +64,19 @@ impl Hands {
     pub(super) fn execute(&mut self, core: &Core, command: Command) -> Result<Event, Hopeless> {
         let done = match command {
             Command::Look(partitions) => {
-                return Ok(match self.look(&partitions) {
+                return Ok(match look(&self.consumer, &partitions) {
                     Ok(standings) => Event::Looked(standings),
                     Err(error) => self.failed_to_read("look up what is committed", &error),
                 });
             }
             Command::Load(wanted) => {
+                let unit = wanted.unit;
+                let standby = self.standbys.as_ref().filter(|_| wanted.below.is_none());
+                if let Some(standby) = standby.and_then(|standbys| standbys.take(self.number, unit)) {
+                    return Ok(Event::TakenOver { unit, standby });
+                }
                 return Ok(match saver::find(&self.store, &self.service, &wanted) {
-                    Ok(found) => Event::Loaded { unit: wanted.unit, found },
+                    Ok(found) => Event::Loaded { unit, found },
                     Err(error) => {
                         tracing::warn!(service = self.service, %error, "cannot look for snapshots (retry)");
                         Event::Failed { failure: Failure::Retriable, what: error.to_string() }
@@ -76,6 +85,9 @@ impl Hands {
             }
             Command::Consume(from) => {
                 tracing::info!(service = self.service, id = self.id, partitions = from.len(), "reading");
+                if let Some(standbys) = &self.standbys {
+                    standbys.owns(self.number, &from);
+                }
                 return Ok(match self.input.consume(&from) {
                     Ok(()) => {
                         self.unknown_since = None;
@@ -149,28 +161,6 @@ impl Hands {
         let what = format!("{} could not {action}: {error} (group {})", self.id, self.group);
         tracing::warn!(service = self.service, ?failure, what, "a Kafka call failed");
         Event::Failed { failure, what }
-    }
-
-    fn look(&self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&partition.topic, partition.partition);
-        }
-        let committed = self.consumer.committed_offsets(list, PATIENCE)?;
-        let lows = offsets(&self.consumer, partitions.iter(), Offset::Beginning)?;
-        let highs = offsets(&self.consumer, partitions.iter(), Offset::End)?;
-        let mut standings = Vec::with_capacity(partitions.len());
-        for ((partition, low), high) in partitions.iter().zip(lows).zip(highs) {
-            let element = committed.find_partition(&partition.topic, partition.partition);
-            let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
-            element.error()?;
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-                _ => None,
-            };
-            standings.push(Standing { partition: partition.clone(), committed, low, high });
-        }
-        Ok(standings)
     }
 
     #[expect(clippy::disallowed_methods, reason = "how long to wait for room is the shell's business")]
@@ -293,6 +283,32 @@ impl Hands {
             }
         }
     }
+}
+
+/// What the group has committed of partitions, and what their logs hold.
+pub(super) fn look<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+) -> Result<Vec<Standing>, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    let committed = consumer.committed_offsets(list, PATIENCE)?;
+    let lows = offsets(consumer, partitions.iter(), Offset::Beginning)?;
+    let highs = offsets(consumer, partitions.iter(), Offset::End)?;
+    let mut standings = Vec::with_capacity(partitions.len());
+    for ((partition, low), high) in partitions.iter().zip(lows).zip(highs) {
+        let element = committed.find_partition(&partition.topic, partition.partition);
+        let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+        element.error()?;
+        let committed = match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+            _ => None,
+        };
+        standings.push(Standing { partition: partition.clone(), committed, low, high });
+    }
+    Ok(standings)
 }
 
 fn to_list(positions: &[Position]) -> Result<TopicPartitionList, KafkaError> {

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::clients::{GroupContext, GroupEvent, LoopConsumer, Wake};
+use super::clients::{Asked, GroupContext, GroupEvent, LoopConsumer, Wake};
 use crate::kafka::client::in_record;
 use crate::processor::{InRecord, TopicPartition};
 
@@ -72,16 +72,50 @@ impl Input {
     /// Reads exactly these partitions from these offsets; also the answer to what the group gave
     /// or took.
     pub(super) fn consume(&mut self, from: &[(TopicPartition, i64)]) -> KafkaResult<()> {
-        self.queues.clear();
         self.next = 0;
+        if matches!(self.consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            return self.consume_other(from);
+        }
+        self.queues.clear();
         if from.is_empty() {
             return self.consumer.unassign();
         }
-        let mut list = TopicPartitionList::with_capacity(from.len());
-        for (partition, offset) in from {
-            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset))?;
+        self.consumer.assign(&list(from)?)?;
+        self.split(from)
+    }
+
+    /// The same where partitions are given and taken one by one (KIP-848): what is read from where it is to be
+    /// read goes on.
+    fn consume_other(&mut self, from: &[(TopicPartition, i64)]) -> KafkaResult<()> {
+        let is_wanted =
+            |queue: &Queue| from.iter().any(|(of, next)| *of == queue.partition && *next == queue.next);
+        self.queues.retain(is_wanted);
+        self.queues.iter_mut().for_each(|queue| queue.paused = false);
+        let goes_on = |topic: &str, partition: i32| {
+            let mut queues = self.queues.iter();
+            queues.any(|queue| *queue.partition.topic == *topic && queue.partition.partition == partition)
+        };
+        let mut gone = TopicPartitionList::new();
+        for element in self.consumer.assignment()?.elements() {
+            if !goes_on(element.topic(), element.partition()) {
+                gone.add_partition(element.topic(), element.partition());
+            }
         }
-        self.consumer.assign(&list)?;
+        let new: Vec<(TopicPartition, i64)> =
+            from.iter().filter(|(of, _)| !goes_on(&of.topic, of.partition)).cloned().collect();
+        let asked = self.consumer.context().asked();
+        if gone.count() > 0 || asked == Some(Asked::Revoke) {
+            self.consumer.incremental_unassign(&gone)?;
+        }
+        if !new.is_empty() || asked == Some(Asked::Assign) {
+            self.consumer.incremental_assign(&list(&new)?)?;
+        }
+        self.consumer.context().answered();
+        self.split(&new)
+    }
+
+    /// Gives partitions that were just assigned queues of their own.
+    fn split(&mut self, from: &[(TopicPartition, i64)]) -> KafkaResult<()> {
         for (partition, offset) in from {
             let Some(mut queue) = self.consumer.split_partition_queue(&partition.topic, partition.partition)
             else {
@@ -105,11 +139,10 @@ impl Input {
 
     /// Gives the consumer's partitions up without a word: it is being closed.
     pub(super) fn close(&mut self) {
-        self.queues.clear();
         self.consumer.context().close();
         // What the group asked and nobody answered is answered here, rather than from within the close,
         // which may ask again and wait. Where nothing was asked, this changes nothing.
-        if let Err(error) = self.consumer.unassign() {
+        if let Err(error) = self.consume(&[]) {
             tracing::debug!(%error, "could not give partitions back before closing");
         }
     }
@@ -245,6 +278,14 @@ impl Input {
     }
 }
 
+fn list(from: &[(TopicPartition, i64)]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(from.len());
+    for (partition, offset) in from {
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
 /// Passes on what the loop cannot go on after; the rest the client mends by itself.
 fn tell(error: KafkaError) -> KafkaResult<()> {
     match &error {
@@ -258,8 +299,8 @@ fn tell(error: KafkaError) -> KafkaResult<()> {
 }
 
 /// Offsets of partitions at `place`: [`Offset::Beginning`] or [`Offset::End`], in the same order.
-pub(super) fn offsets<'a>(
-    consumer: &LoopConsumer,
+pub(super) fn offsets<'a, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
     place: Offset,
 ) -> KafkaResult<Vec<i64>> {

@@ -20,8 +20,30 @@ pub(super) fn progress(service: &str, before: Counters, now: Counters) {
         .increment(now.commits - before.commits);
     counter!("salience_loop_aborts_total", "service" => service.clone())
         .increment(now.aborts - before.aborts);
+    for (standby, before, now) in
+        [("no", before.restored, now.restored), ("yes", before.taken_over, now.taken_over)]
+    {
+        counter!("salience_loop_takeovers_total", "service" => service.clone(), "standby" => standby)
+            .increment(now - before);
+    }
     counter!("salience_loop_units_dropped_total", "service" => service)
         .increment(now.dropped - before.dropped);
+}
+
+/// So many partitions are followed.
+pub(super) fn standbys(service: &str, partitions: usize) {
+    gauge!("salience_standby_partitions", "service" => service.to_owned()).set(partitions as f64);
+}
+
+/// So many offsets that are committed of a partition a standby has still to fold.
+pub(super) fn standby_lag(service: &str, partition: &TopicPartition, offsets: i64) {
+    gauge!(
+        "salience_standby_lag_offsets",
+        "service" => service.to_owned(),
+        "topic" => partition.topic.to_string(),
+        "partition" => partition.partition.to_string(),
+    )
+    .set(offsets as f64);
 }
 
 /// Records went to the producer.
@@ -67,6 +89,17 @@ pub(super) fn not_saved(service: &str, path: &str, why: &dyn std::fmt::Display) 
 pub(super) fn refused(service: &str, path: &str, why: &dyn std::fmt::Display) {
     tracing::warn!(service, path, %why, "a snapshot is not restored, trying the one before");
     counter!("salience_snapshots_refused_total", "service" => service.to_owned()).increment(1);
+}
+
+/// The group still has a member of the worker's name.
+pub(super) fn held(service: &str, worker: &str, why: &dyn std::fmt::Display) {
+    tracing::warn!(
+        service,
+        worker,
+        %why,
+        "waiting for the session of this worker's predecessor to end (group.consumer.session.timeout.ms of the \
+         broker), unless another process runs with the same service.instance (retry)"
+    );
 }
 
 /// The worker is built anew.

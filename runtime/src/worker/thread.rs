@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::clients::{self, GroupEvent, Names, Wake};
 use super::execute::Hands;
@@ -15,7 +15,9 @@ use super::input::{Input, Polled};
 use super::leave::leave;
 use super::saver::Saver;
 use super::settle::Settler;
+use super::standby::Pool;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
+use crate::config::GroupProtocol;
 use crate::core::{Clock, Core, CoreError, Counters, Event, Failure, Rules};
 use crate::processor::{Positions, ProcessorFactory};
 
@@ -39,6 +41,11 @@ const MOST_PENDING: usize = 50_000;
 const HEARTBEAT: Duration = Duration::from_millis(4_500);
 /// How often a worker is built anew without having committed anything in between.
 const REBUILDS: u32 = 5;
+/// How often a worker tries to join a group that still has a member of its name, how long it waits in between,
+/// and after how many it says so: longer than brokers let a session last.
+const HELD: u32 = 90;
+const HELD_PAUSE: Duration = Duration::from_secs(1);
+const WARN_HELD: u32 = 10;
 
 /// What a worker thread is started with.
 pub(super) struct Seat {
@@ -47,6 +54,7 @@ pub(super) struct Seat {
     pub(super) factory: Arc<dyn ProcessorFactory>,
     pub(super) settings: Settings,
     pub(super) stop: Arc<Stop>,
+    pub(super) standbys: Option<Arc<Pool>>,
 }
 
 impl Seat {
@@ -65,20 +73,29 @@ impl Seat {
     }
 
     fn work_as(&self, names: &Names) -> Result<(), WorkerError> {
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut held) = (0, 0);
         loop {
             let mut worker = Worker::new(self, names)?;
-            let mut result = worker.run();
+            let mut result = worker.run().map_err(|error| worker.explain(error));
             if let Err(WorkerError::Loop { source: CoreError::Fenced { .. }, .. }) = &result
                 && let Err(replaced) = worker.still_in_its_place()
             {
                 result = Err(replaced);
             }
             if worker.core.counters().commits > 0 {
-                in_a_row = 0;
+                (in_a_row, held) = (0, 0);
             }
             drop(worker);
             match result {
+                Err(WorkerError::Loop { source: CoreError::Held { what }, .. }) if held < HELD => {
+                    if held.is_multiple_of(WARN_HELD) {
+                        measure::held(&self.service, &names.id, &what);
+                    }
+                    held += 1;
+                    if self.stop.shutdown.sleep(HELD_PAUSE) || self.stop.is_set() {
+                        return Ok(());
+                    }
+                }
                 Err(WorkerError::Loop {
                     source: CoreError::Client { what } | CoreError::Fenced { what },
                     ..
@@ -151,6 +168,8 @@ impl<'a> Worker<'a> {
             store: store.clone(),
             saver,
             unknown_since: None,
+            standbys: seat.standbys.clone(),
+            number: seat.number,
             stopping: false,
         };
         let counts_polls = seat.factory.positions() == Positions::Reported;
@@ -191,9 +210,34 @@ impl<'a> Worker<'a> {
         Ok(Instant::now() + self.seat.settings.service.stop_timeout.as_duration())
     }
 
+    /// What an error means, where the consumer has one that it cannot go on after.
+    fn explain(&self, error: WorkerError) -> WorkerError {
+        let WorkerError::Loop { service, source: CoreError::Client { what } } = error else { return error };
+        let source = match self.hands.consumer.client().fatal_error().map(|(code, _)| code) {
+            Some(RDKafkaErrorCode::UnreleasedInstanceId) => CoreError::Held { what },
+            Some(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion)
+                if self.seat.settings.kafka.group_protocol == GroupProtocol::Consumer =>
+            {
+                CoreError::Protocol { what }
+            }
+            _ => CoreError::Client { what },
+        };
+        WorkerError::Loop { service, source }
+    }
+
     /// Where the process does not come back.
     fn leave_for_good(&mut self) {
         if !self.seat.stop.shutdown.is_draining() {
+            return;
+        }
+        if self.seat.settings.kafka.group_protocol == GroupProtocol::Consumer {
+            // librdkafka says of every static member that it comes back.
+            tracing::warn!(
+                service = self.hands.service,
+                id = self.hands.id,
+                "with kafka.group_protocol = \"consumer\" a member cannot leave for good: its partitions move \
+                 when its session ends (group.consumer.session.timeout.ms of the broker)"
+            );
             return;
         }
         let patience = self.seat.settings.service.stop_timeout.as_duration();
@@ -313,7 +357,7 @@ impl<'a> Worker<'a> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-fn clock(started: Instant) -> Clock {
+pub(super) fn clock(started: Instant) -> Clock {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Clock {
         wall_ms: wall.map_or(0, |since| since.as_millis() as i64),

@@ -59,8 +59,10 @@ pub(crate) fn feed(cluster: &mut Cluster, count: u64) {
 /// What the pure fold of a partition gives.
 fn fold(cluster: &Cluster, number: i32) -> Vec<Bytes> {
     let mut processor = processors::Hashing::default();
-    let input = cluster.broker.visible(&partition(INPUT, number));
-    let records = input.iter().flat_map(|(offset, value)| processor.take(number, *offset, value));
+    let input = cluster.broker.all(&partition(INPUT, number));
+    let records = input.iter().flat_map(|record| {
+        processor.take(number, record.offset, record.value.as_deref().unwrap_or_default())
+    });
     records.map(|record| record.value.unwrap()).collect()
 }
 
@@ -175,6 +177,8 @@ fn run(seed: u64, delivery: Delivery, factory: impl ProcessorFactory + 'static) 
                 let unit = cluster.rng.below(4) as u32;
                 cluster.truncate_snapshot(SERVICE, unit);
             }
+            22 => cluster.shuffle_standbys(index),
+            23..=34 => cluster.turn_standbys(index),
             _ => {
                 cluster.turn_or_restart(index);
                 let ms = cluster.rng.below(20);

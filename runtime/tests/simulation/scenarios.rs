@@ -4,7 +4,7 @@ use runtime::core::{CoreError, Delivery, Event};
 use simulation::{Cluster, CrashAt, Faults};
 
 use crate::processors::{HashingFactory, INPUT, MergingFactory, OUTPUT};
-use crate::{SERVICE, check_fold, check_merge, cluster, feed, partition};
+use crate::{SERVICE, check_fold, check_merge, cluster, feed, inputs, partition};
 
 fn hashing(seed: u64) -> Cluster {
     let mut cluster = cluster(HashingFactory, Delivery::ExactlyOnce, 2, seed);
@@ -250,4 +250,123 @@ fn stopping_commits_and_saves_so_that_nothing_is_replayed() {
     cluster.settle();
     check_fold(&cluster, "stopped");
     assert_eq!(cluster.finish().replayed, 0);
+}
+
+/// Two workers, of which "b" follows what "a" owns; both have taken turns until all was committed.
+fn followed(seed: u64) -> Cluster {
+    let mut cluster = cluster(HashingFactory, Delivery::ExactlyOnce, 4, seed);
+    cluster.start(SERVICE, "a");
+    turns(&mut cluster, 0, 3);
+    cluster.start(SERVICE, "b");
+    for _ in 0..60 {
+        feed(&mut cluster, 4);
+        turns(&mut cluster, 0, 2);
+        turns(&mut cluster, 1, 2);
+        let all = inputs(&cluster);
+        cluster.place_standbys(1, all);
+        cluster.turn_standbys(1);
+        cluster.turn_standbys(1);
+    }
+    cluster
+}
+
+/// "a" is gone for good.
+fn lose_a(cluster: &mut Cluster) {
+    cluster.freeze(0);
+    cluster.evict(0);
+    cluster.time_out(0);
+}
+
+#[test]
+fn a_standby_takes_over_and_replays_only_what_it_lacks() {
+    for seed in 0..20 {
+        let mut cluster = followed(seed);
+        // Without any snapshot a restore would read the logs from their beginnings.
+        cluster.files.clear();
+        lose_a(&mut cluster);
+        let before = cluster.workers[1].counters();
+        turns(&mut cluster, 1, 60);
+        let after = cluster.workers[1].counters();
+        check_fold(&cluster, &format!("taken over, seed {seed}"));
+        assert_eq!((after.taken_over - before.taken_over, after.restored - before.restored), (2, 0));
+        assert!(after.replayed - before.replayed < 40, "{before:?} {after:?}");
+    }
+}
+
+#[test]
+fn what_an_owner_has_folded_and_not_committed_is_in_no_standby() {
+    for seed in 0..20 {
+        let mut cluster = followed(seed);
+        // "a" folds more, and commits nothing any more, while "b" reads it.
+        cluster.faults = Faults { retriable: 1000, ..Faults::default() };
+        feed(&mut cluster, 30);
+        turns(&mut cluster, 0, 6);
+        cluster.faults = Faults::default();
+        for _ in 0..20 {
+            cluster.turn_standbys(1);
+        }
+        lose_a(&mut cluster);
+        cluster.settle();
+        check_fold(&cluster, &format!("folded and not committed, seed {seed}"));
+        assert!(cluster.finish().taken_over > 0);
+    }
+}
+
+#[test]
+fn a_crash_at_every_call_around_a_takeover_loses_and_repeats_nothing() {
+    let script = |crash_at: Option<CrashAt>| {
+        let mut cluster = followed(3);
+        cluster.crash_at = crash_at;
+        lose_a(&mut cluster);
+        for _ in 0..6 {
+            feed(&mut cluster, 6);
+            turns(&mut cluster, 1, 3);
+            cluster.turn_standbys(1);
+        }
+        cluster.settle();
+        check_fold(&cluster, &format!("{crash_at:?}"));
+        cluster.finish()
+    };
+    let totals = script(None);
+    assert!(totals.taken_over > 0, "{totals:?}");
+    let mut crashes = 0;
+    for call in 0..totals.calls {
+        for after in [false, true] {
+            crashes += script(Some(CrashAt { call, after })).crashes;
+        }
+    }
+    assert!(crashes > 20, "{crashes} crashes");
+}
+
+#[test]
+fn a_standby_whose_log_is_cut_before_it_goes_on_from_a_snapshot() {
+    for seed in 0..20 {
+        let mut cluster = followed(seed);
+        // Nothing is heard of for a while, and what it was to read next expires.
+        for _ in 0..20 {
+            feed(&mut cluster, 8);
+            turns(&mut cluster, 0, 3);
+            turns(&mut cluster, 1, 3);
+        }
+        for of in inputs(&cluster) {
+            cluster.expire(&of, 1);
+        }
+        // Its owner saves what stands behind that, and the standby looks again after a rest.
+        for round in 0..90 {
+            feed(&mut cluster, 2);
+            turns(&mut cluster, 0, 1);
+            turns(&mut cluster, 1, 1);
+            cluster.turn_standbys(1);
+            if round == 30 || round == 60 {
+                cluster.pass(60_000);
+            }
+        }
+        lose_a(&mut cluster);
+        let before = cluster.workers[1].counters();
+        turns(&mut cluster, 1, 60);
+        let after = cluster.workers[1].counters();
+        check_fold(&cluster, &format!("expired, seed {seed}"));
+        assert_eq!((after.taken_over - before.taken_over, after.restored - before.restored), (2, 0));
+        assert!(cluster.finish().expired > 0);
+    }
 }

@@ -71,8 +71,15 @@ impl Cluster {
                 Ok(standings) => return Event::Looked(standings),
                 Err(failure) => Err(failure),
             },
-            Command::Load(wanted) => return load(files, &service, wanted, totals),
+            Command::Load(wanted) => {
+                let standby = Some(wanted).filter(|wanted| wanted.below.is_none());
+                return match standby.and_then(|wanted| worker.standbys.take(0, wanted.unit)) {
+                    Some(standby) => Event::TakenOver { unit: wanted.unit, standby },
+                    None => load(files, &service, wanted, totals),
+                };
+            }
             Command::Consume(from) => {
+                worker.standbys.owns(0, from.iter().map(|(of, _)| of));
                 worker.reading = from.iter().cloned().collect();
                 worker.paused.clear();
                 if from.is_empty() && !worker.zombie {
@@ -123,7 +130,12 @@ impl Cluster {
 }
 
 /// The newest snapshot that may be restored.
-fn load(files: &BTreeMap<String, Vec<u8>>, service: &str, wanted: &Wanted, totals: &mut Totals) -> Event {
+pub(super) fn load(
+    files: &BTreeMap<String, Vec<u8>>,
+    service: &str,
+    wanted: &Wanted,
+    totals: &mut Totals,
+) -> Event {
     let paths = snapshots(files, &snapshot::folder(service, wanted.unit));
     for path in snapshot::newest_first(paths, wanted.below) {
         let completed = snapshot::open(&files[&path], wanted).and_then(|mut found| {

@@ -85,6 +85,8 @@ fn step(cluster: &mut Cluster, feed: &mut Feed, slot: &Slot) {
         40 => {
             slot.put(Arc::clone(&MODELS[cluster.rng.below(2) as usize]));
         }
+        41 | 42 => cluster.shuffle_standbys(index),
+        43..=58 => cluster.turn_standbys(index),
         _ => {
             cluster.turn_or_restart(index);
             let ms = cluster.rng.below(12);

@@ -4,7 +4,7 @@
 mod engines;
 mod show;
 mod state;
-mod workload;
+pub(super) mod workload;
 
 use std::hint::black_box;
 use std::sync::Arc;

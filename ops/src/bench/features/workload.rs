@@ -27,18 +27,18 @@ const TICK_EVERY: usize = 100;
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
+pub(in crate::bench) struct Row {
     pub(super) time_ms: i64,
     arrives_ms: i64,
     value: f32,
     pub(super) user: u32,
     item: u32,
-    pub(super) kind: Kind,
+    pub(in crate::bench) kind: Kind,
 }
 
 /// Who the events are of.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Users {
+pub(in crate::bench) enum Users {
     /// Drawn by Zipf's law among so many.
     Drawn(u32),
     /// So many, in turn, so that all have the same number of events.
@@ -46,7 +46,7 @@ pub(super) enum Users {
 }
 
 /// So many events over so many days, in the order of their arrival.
-pub(super) fn rows(count: usize, days: i64, users: Users, seed: u64) -> Result<Vec<Row>> {
+pub(in crate::bench) fn rows(count: usize, days: i64, users: Users, seed: u64) -> Result<Vec<Row>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let drawn = match users {
         Users::Drawn(users) | Users::InTurn(users) => Zipf::new(f64::from(users), 0.8)?,
@@ -85,13 +85,13 @@ fn source() -> Source {
 }
 
 /// The control record that starts the log.
-pub(super) fn sources() -> Entry {
+pub(in crate::bench) fn sources() -> Entry {
     Entry::Control(Control::Sources(SourceSet { sources: vec![source()] }))
 }
 
 /// Entries of these rows, a tick before every hundredth; `first` is the number of the first row.
 /// `ids` gives events ids of their own.
-pub(super) fn entries(rows: &[Row], first: usize, ids: bool) -> Vec<Entry> {
+pub(in crate::bench) fn entries(rows: &[Row], first: usize, ids: bool) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(rows.len() + rows.len() / TICK_EVERY + 1);
     for (at, row) in rows.iter().enumerate() {
         let number = first + at;
@@ -125,7 +125,7 @@ fn event(row: &Row, number: usize, ids: bool) -> Event {
 
 impl Row {
     /// The same, so many days later.
-    pub(super) fn later(self, days: i64) -> Self {
+    pub(in crate::bench) fn later(self, days: i64) -> Self {
         let ms = days * DAY_MS;
         Self { time_ms: self.time_ms + ms, arrives_ms: self.arrives_ms + ms, ..self }
     }
