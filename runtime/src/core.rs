@@ -68,6 +68,8 @@ pub enum Failure {
     Fenced,
     /// The clients are of no more use.
     Fatal,
+    /// Something stands in the way that only an operator can mend.
+    Refused,
 }
 
 /// What has happened.
@@ -189,6 +191,12 @@ pub enum CoreError {
     #[error("{what} (the worker must be built anew)")]
     Client {
         /// The client's words.
+        what: String,
+    },
+    /// Something stands in the way.
+    #[error("{what} (fatal)")]
+    Refused {
+        /// What, and what mends it.
         what: String,
     },
     /// What was committed is not what the log holds.

@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{LoopConsumer, LoopProducer};
+use super::deputy::{Deputy, Kept, Waiting, committed_offsets, take_back};
 use super::input::{Input, offsets};
 use super::saver::{self, Saver};
 use super::{errors, measure};
@@ -20,7 +21,7 @@ use crate::processor::{OutRecord, Position, TopicPartition};
 use crate::store::Store;
 
 /// How long one call may take before it is made again.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look whether everything has been delivered.
 const LOOK: Duration = Duration::from_micros(200);
 /// How long to wait for room in the producer's queue before partitions are paused.
@@ -37,9 +38,13 @@ pub(super) struct Hopeless {
 pub(super) struct Hands {
     pub(super) service: String,
     pub(super) id: String,
+    pub(super) member: String,
     pub(super) group: String,
     pub(super) input: Input,
     pub(super) consumer: Arc<LoopConsumer>,
+    /// Of the service that this one stands in for.
+    pub(super) deputy: Option<Deputy>,
+    pub(super) waiting: Waiting,
     pub(super) producer: LoopProducer,
     pub(super) store: Store,
     pub(super) saver: Saver,
@@ -54,10 +59,11 @@ impl Hands {
     pub(super) fn execute(&mut self, core: &Core, command: Command) -> Result<Event, Hopeless> {
         let done = match command {
             Command::Look(partitions) => {
-                return Ok(match self.look(&partitions) {
-                    Ok(standings) => Event::Looked(standings),
-                    Err(error) => self.failed_to_read("look up what is committed", &error),
-                });
+                if let Some(what) = self.waiting.for_now() {
+                    return Ok(Event::Failed { failure: Failure::Retriable, what });
+                }
+                let looked = self.look(&partitions);
+                return Ok(self.looked(looked));
             }
             Command::Load(wanted) => {
                 return Ok(match saver::find(&self.store, &self.service, &wanted) {
@@ -86,13 +92,14 @@ impl Hands {
                 });
             }
             Command::Produce => return self.produce(core),
-            Command::Begin => self.producer.begin_transaction(),
+            Command::Begin => {
+                self.producer.context().forget_ends();
+                self.producer.begin_transaction()
+            }
             Command::Flush => return Ok(self.flush()),
             Command::SendOffsets(positions) => self.send_offsets(&positions),
             Command::Commit => self.timed_commit(),
-            Command::CommitOffsets(positions) => {
-                to_list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Sync))
-            }
+            Command::CommitOffsets(positions) => self.commit_offsets(&positions),
             Command::Abort => self.abort(),
             Command::Leave => Ok(()),
         };
@@ -129,26 +136,40 @@ impl Hands {
         Event::Failed { failure, what }
     }
 
-    fn look(&self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&partition.topic, partition.partition);
-        }
-        let committed = self.consumer.committed_offsets(list, PATIENCE)?;
+    /// What is known of the partitions, once it is sure that nobody else does their work.
+    fn look(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, Kept> {
+        let committed = committed_offsets(&self.consumer, partitions)?;
         let lows = offsets(&self.consumer, partitions.iter(), Offset::Beginning)?;
         let highs = offsets(&self.consumer, partitions.iter(), Offset::End)?;
-        let mut standings = Vec::with_capacity(partitions.len());
-        for ((partition, low), high) in partitions.iter().zip(lows).zip(highs) {
-            let element = committed.find_partition(&partition.topic, partition.partition);
-            let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
-            element.error()?;
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-                _ => None,
-            };
-            standings.push(Standing { partition: partition.clone(), committed, low, high });
+        let known = partitions.iter().zip(committed).zip(lows).zip(highs);
+        let mut standings: Vec<Standing> = known
+            .map(|(((partition, committed), low), high)| Standing {
+                partition: partition.clone(),
+                committed,
+                low,
+                high,
+            })
+            .collect();
+        match &mut self.deputy {
+            Some(deputy) => deputy.take(&standings)?,
+            None => take_back(&self.consumer, &self.service, &mut standings)?,
         }
         Ok(standings)
+    }
+
+    fn looked(&mut self, looked: Result<Vec<Standing>, Kept>) -> Event {
+        let (failure, what) = match looked {
+            Ok(standings) => {
+                self.waiting.end();
+                return Event::Looked(standings);
+            }
+            Err(Kept::Failed(error)) => return self.failed_to_read("look up what is committed", &error),
+            Err(Kept::Waits(what)) if !self.waiting.is_over(&self.service, &what) => {
+                (Failure::Retriable, what)
+            }
+            Err(Kept::Waits(what) | Kept::Refused(what)) => (Failure::Refused, what),
+        };
+        Event::Failed { failure, what }
     }
 
     #[expect(clippy::disallowed_methods, reason = "how long to wait for room is the shell's business")]
@@ -211,14 +232,31 @@ impl Hands {
         let Some(group) = self.consumer.group_metadata() else {
             return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
         };
-        self.producer.send_offsets_to_transaction(&list, &group, PATIENCE)
+        self.producer.send_offsets_to_transaction(&list, &group, PATIENCE)?;
+        let Some(deputy) = &self.deputy else { return Ok(()) };
+        // Where the other would stand is known when its records have been delivered.
+        self.deliver(PATIENCE)?;
+        deputy.offer(&self.producer, positions, &self.producer.context().ends())
+    }
+
+    /// At least once: the other's offsets first. What stands behind them is then made again whatever happens
+    /// before those of the input follow.
+    fn commit_offsets(&mut self, positions: &[Position]) -> Result<(), KafkaError> {
+        if let Some(deputy) = &mut self.deputy {
+            deputy.commit(positions, self.producer.context().ends())?;
+            self.producer.context().forget_ends();
+        }
+        self.consumer.commit(&to_list(positions)?, CommitMode::Sync)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]
-    fn timed_commit(&self) -> Result<(), KafkaError> {
+    fn timed_commit(&mut self) -> Result<(), KafkaError> {
         let begun = Instant::now();
         self.deliver(PATIENCE)?;
         self.producer.commit_transaction(PATIENCE)?;
+        if let Some(deputy) = &mut self.deputy {
+            deputy.settle(self.producer.context().ends());
+        }
         measure::commit(&self.service, begun.elapsed());
         Ok(())
     }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -258,8 +258,8 @@ fn tell(error: KafkaError) -> KafkaResult<()> {
 }
 
 /// Offsets of partitions at `place`: [`Offset::Beginning`] or [`Offset::End`], in the same order.
-pub(super) fn offsets<'a>(
-    consumer: &LoopConsumer,
+pub(super) fn offsets<'a, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
     place: Offset,
 ) -> KafkaResult<Vec<i64>> {
@@ -306,7 +306,7 @@ mod tests {
 
     fn member(kafka: &Kafka, number: usize) -> Input {
         let wake = Arc::new(Wake::default());
-        let names = Names::new(kafka, "close", "instance", number);
+        let names = Names::new(kafka, "close", "instance", number, None);
         let consumer = clients::consumer(kafka, &names, &wake).unwrap();
         consumer.subscribe(&["topic"]).unwrap();
         Input::new(consumer, wake)

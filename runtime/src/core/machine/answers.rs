@@ -80,6 +80,7 @@ impl Core {
         match failure {
             Failure::Fenced => return Err(CoreError::Fenced { what }),
             Failure::Fatal => return Err(CoreError::Client { what }),
+            Failure::Refused => return Err(CoreError::Refused { what }),
             Failure::Retriable | Failure::Abortable => {}
         }
         self.hold = true;

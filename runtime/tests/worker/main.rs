@@ -4,25 +4,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![expect(clippy::disallowed_methods, reason = "a test's patience is measured in real time")]
 
+mod chain;
+mod place;
+
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runtime::config::{Delivery, Kafka, Service};
-use runtime::embedded::{self, Broker};
-use runtime::kafka::{Admin, Isolation, Reader, Sender, TopicSpec};
+use chain::chained;
+use place::{PARTITIONS, PATIENCE, Place, log, settings};
+use runtime::config::{Delivery, Kafka};
+use runtime::kafka::{Admin, Sender};
 use runtime::processor::{
     Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError, TopicPartition,
     UnitId,
 };
 use runtime::shutdown::Shutdown;
-use runtime::store::Store;
-use runtime::worker::{self, Settings, WorkerError};
-use schemas::duration::Millis;
-
-const PARTITIONS: i32 = 4;
-const PATIENCE: Duration = Duration::from_secs(90);
+use runtime::worker::{self, WorkerError};
 
 /// Copies, and numbers what it copies: a record folded twice or missed shows in all that follow.
 struct Copying {
@@ -83,112 +82,6 @@ impl ProcessorFactory for CopyingFactory {
     }
 }
 
-/// Where a test runs: its broker, its names, its folder.
-struct Place {
-    _broker: Option<Broker>,
-    kafka: Kafka,
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(name: &str) -> Self {
-        log();
-        let given = std::env::var("SALIENCE_KAFKA_BOOTSTRAP").ok();
-        let required = std::env::var_os("SALIENCE_REQUIRE_KAFKA").is_some();
-        assert!(
-            given.is_some() || !required,
-            "SALIENCE_REQUIRE_KAFKA is set, SALIENCE_KAFKA_BOOTSTRAP is not"
-        );
-        let broker = given.is_none().then(|| embedded::spawn().unwrap());
-        let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
-        let mut kafka = Kafka::at(bootstrap);
-        kafka.prefix = format!("test-{name}-{}-", std::process::id());
-        let place = Self { _broker: broker, kafka, folder: tempfile::tempdir().unwrap() };
-        let spec = |topic: &str| TopicSpec {
-            name: place.topic(topic),
-            partitions: PARTITIONS,
-            replication_factor: 1,
-            config: Vec::new(),
-        };
-        Admin::new(&place.kafka).unwrap().create_topics(&[spec("in"), spec("out")]).unwrap();
-        place
-    }
-
-    fn topic(&self, name: &str) -> Arc<str> {
-        format!("{}{name}", self.kafka.prefix).into()
-    }
-
-    fn settings(&self) -> Settings {
-        settings(&self.kafka, self.folder.path().to_str().unwrap())
-    }
-
-    fn feed(&self, sender: &Sender, range: std::ops::Range<u64>) {
-        for number in range {
-            let record = OutRecord {
-                topic: self.topic("in"),
-                partition: Some((number % PARTITIONS as u64) as i32),
-                key: Some(number.to_string().into()),
-                value: Some(number.to_string().into()),
-                headers: Vec::new(),
-            };
-            sender.send(&record).unwrap();
-        }
-        sender.flush(PATIENCE).unwrap();
-    }
-
-    /// Reads the output until it holds `count` records or nothing comes any more.
-    fn read(&self, count: usize) -> BTreeMap<i32, Vec<String>> {
-        let mut reader = Reader::new(&self.kafka, Isolation::ReadCommitted).unwrap();
-        let all: Vec<_> = (0..PARTITIONS)
-            .map(|partition| (TopicPartition { topic: self.topic("out"), partition }, 0))
-            .collect();
-        reader.assign(&all).unwrap();
-        let mut found: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-        let (mut total, mut heard) = (0, Instant::now());
-        // Beyond `count`, to see what should not be there.
-        while total < count || heard.elapsed() < Duration::from_millis(500) {
-            let records = reader.poll(10_000, Duration::from_millis(50)).unwrap();
-            if !records.is_empty() {
-                heard = Instant::now();
-                total += records.len();
-            }
-            assert!(heard.elapsed() < PATIENCE, "{total} of {count} records came");
-            for record in records {
-                let value = String::from_utf8(record.record.value.unwrap().to_vec()).unwrap();
-                found.entry(record.record.partition).or_default().push(value);
-            }
-        }
-        found
-    }
-}
-
-/// With `RUST_LOG` set, a failing test tells its story.
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _already = log.try_init();
-}
-
-fn settings(kafka: &Kafka, folder: &str) -> Settings {
-    Settings {
-        kafka: kafka.clone(),
-        service: Service {
-            instance: "one".to_owned(),
-            workers: 2,
-            delivery: Delivery::ExactlyOnce,
-            commit_interval: Millis(20),
-            idle_commit: true,
-            batch_records: 500,
-            snapshot_interval: Millis(100),
-            snapshots_kept: 3,
-            state_memory: -1,
-            spill_folder: String::new(),
-            stop_timeout: Millis(10_000),
-        },
-        store: Store::open(folder).unwrap(),
-    }
-}
-
 /// The `n`-th record of a partition, numbered.
 fn expected(partition: i32, per_partition: u64) -> Vec<String> {
     (0..per_partition).map(|n| format!("{} {}", n + 1, n * PARTITIONS as u64 + partition as u64)).collect()
@@ -210,17 +103,26 @@ fn killed() {
     log();
     let mut kafka = Kafka::at(bootstrap);
     kafka.prefix = std::env::var("TEST_WORKER_PREFIX").unwrap();
-    let settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
-    let factory = CopyingFactory { prefix: kafka.prefix };
-    worker::run("copy", Arc::new(factory), &settings, Shutdown::new()).unwrap();
+    let mut settings = settings(&kafka, &std::env::var("TEST_WORKER_FOLDER").unwrap());
+    let how = std::env::var("TEST_WORKER_HOW").unwrap();
+    if how.contains("at least once") {
+        settings.service.delivery = Delivery::AtLeastOnce;
+    }
+    let factory: Arc<dyn ProcessorFactory> = if how.contains("chained") {
+        Arc::new(chained(&kafka.prefix))
+    } else {
+        Arc::new(CopyingFactory { prefix: kafka.prefix })
+    };
+    worker::run("copy", factory, &settings, Shutdown::new()).unwrap();
 }
 
-fn spawn(place: &Place) -> Child {
+fn spawn(place: &Place, how: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed", "--nocapture"])
         .env("TEST_WORKER_BOOTSTRAP", &place.kafka.bootstrap)
         .env("TEST_WORKER_PREFIX", &place.kafka.prefix)
         .env("TEST_WORKER_FOLDER", place.folder.path())
+        .env("TEST_WORKER_HOW", how)
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -233,7 +135,7 @@ fn workers_that_are_killed_again_and_again_copy_each_record_exactly_once() {
     let kills = 4;
     let each = 10_000_u64;
     for round in 0..kills {
-        let mut worker = spawn(&place);
+        let mut worker = spawn(&place, "");
         place.feed(&sender, round * each..(round + 1) * each);
         // Not before it has begun, at another moment each time.
         let begun = place.read((round * each) as usize + 1);
@@ -242,7 +144,7 @@ fn workers_that_are_killed_again_and_again_copy_each_record_exactly_once() {
         worker.kill().unwrap();
         worker.wait().unwrap();
     }
-    let mut worker = spawn(&place);
+    let mut worker = spawn(&place, "");
     let found = place.read((kills * each) as usize);
     worker.kill().unwrap();
     worker.wait().unwrap();
