@@ -59,7 +59,9 @@ fn rows(deployment: &Deployment, table: &str) -> u64 {
 fn more(deployment: &Deployment, services: &mut [&mut Service<'_>], count: u64, is_over: impl Fn() -> bool) {
     let wanted = rows(deployment, "predictions") + count;
     wait_for("predictions", PATIENCE, || {
-        services.iter_mut().for_each(|service| service.assert_alive());
+        for service in services.iter_mut() {
+            service.assert_alive();
+        }
         (rows(deployment, "predictions") >= wanted || is_over()).then_some(())
     });
 }

@@ -15,7 +15,7 @@ pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
             let config = load(global, Some(pipeline::PRESET))?;
             ensure!(events > 0, "--events must be at least 1");
             let options = pipeline::Options { events, seed: 1, chain, cluster: names_cluster(global) };
-            print_measured(&pipeline::run(config, options)?, json)
+            print_measured(&pipeline::run(&config, options)?, json)
         }
         BenchCommand::Latency { rates, seconds, chain, seed, json } => {
             let config = load(global, Some(latency::PRESET))?;

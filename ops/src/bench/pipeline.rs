@@ -69,7 +69,7 @@ pub struct Measured {
 ///
 /// # Errors
 /// Anything that stops a service; a half that does not end in two minutes.
-pub fn run(config: Config, options: Options) -> Result<Measured> {
+pub fn run(config: &Config, options: Options) -> Result<Measured> {
     let with = |chain| {
         let mut config = config.clone();
         config.run.chain = chain;

@@ -174,27 +174,24 @@ proptest! {
         for (length, what, twice) in cuts {
             let batch = &log[at..log.len().min(at + length)];
             let made = step(processor.as_mut(), batch);
-            match what {
+            if what == 0 {
                 // The commit fails for good and the unit is dropped with what it has made: from the snapshot on,
                 // in silence up to what is committed.
-                0 => {
-                    processor = factory.create(UnitId(0), snapshot.1.as_deref()).unwrap();
-                    let mut out = Outputs::default();
-                    let replayed = &log[snapshot.0..at];
-                    let middle = if twice { replayed.len() / 2 } else { 0 };
-                    for records in [&replayed[..middle], &replayed[middle..]] {
-                        if !records.is_empty() {
-                            processor.replay(Input::Records { records, now_ms: 1 }, &mut out).unwrap();
-                        }
+                processor = factory.create(UnitId(0), snapshot.1.as_deref()).unwrap();
+                let mut out = Outputs::default();
+                let replayed = &log[snapshot.0..at];
+                let middle = if twice { replayed.len() / 2 } else { 0 };
+                for records in [&replayed[..middle], &replayed[middle..]] {
+                    if !records.is_empty() {
+                        processor.replay(Input::Records { records, now_ms: 1 }, &mut out).unwrap();
                     }
-                    prop_assert!(out.records.iter().all(|record| &*record.topic != LAST), "a replay scores");
                 }
-                _ => {
-                    committed.extend(made);
-                    at += batch.len();
-                    if what == 1 {
-                        snapshot = (at, processor.snapshot());
-                    }
+                prop_assert!(out.records.iter().all(|record| &*record.topic != LAST), "a replay scores");
+            } else {
+                committed.extend(made);
+                at += batch.len();
+                if what == 1 {
+                    snapshot = (at, processor.snapshot());
                 }
             }
             if at == log.len() {
