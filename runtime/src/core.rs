@@ -81,8 +81,6 @@ pub enum Failure {
     Replaced,
     /// The clients are of no more use.
     Fatal,
-    /// Something stands in the way that only an operator can mend.
-    Refused,
 }
 
 /// What has happened.
@@ -240,12 +238,6 @@ pub enum CoreError {
     #[error("{what} (the worker must be built anew)")]
     Client {
         /// The client's words.
-        what: String,
-    },
-    /// Something stands in the way.
-    #[error("{what} (fatal)")]
-    Refused {
-        /// What, and what mends it.
         what: String,
     },
     /// What was committed is not what the log holds.

@@ -10,7 +10,7 @@ use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::Fallback;
-use crate::score::Scorer;
+use crate::score::{Scorer, Vector};
 use crate::slot::Slot;
 use crate::telemetry;
 
@@ -78,7 +78,7 @@ impl Processor for Partition {
         let vectors = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         telemetry::batch(vectors.len());
         for vector in &vectors {
-            self.learn(vector.fingerprint)?;
+            self.learn(vector.vector.fingerprint)?;
         }
         // One model for the whole step: a swap in between serves the next.
         let model = self.slot.get();
@@ -111,14 +111,16 @@ impl Partition {
     }
 }
 
-fn decode(record: &InRecord) -> Result<FeatureVector, StepError> {
+fn decode(record: &InRecord) -> Result<Vector, StepError> {
     let at = || format!("{} offset {}", record.topic_partition(), record.record.offset);
     let value = record
         .record
         .value
         .as_ref()
         .ok_or_else(|| StepError::new(format_args!("{}: a tombstone is no feature vector", at())))?;
-    Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))
+    let vector: FeatureVector =
+        Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))?;
+    Ok(Vector { vector, offset: record.record.offset })
 }
 
 fn count(predictions: &[Prediction]) {

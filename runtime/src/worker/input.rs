@@ -347,7 +347,7 @@ mod tests {
 
     fn member(kafka: &Kafka, number: usize) -> Input {
         let wake = Arc::new(Wake::default());
-        let names = Names::new(kafka, "close", "instance", number, None);
+        let names = Names::new(kafka, "close", "instance", number);
         let consumer = clients::consumer(kafka, &names, &wake).unwrap();
         consumer.subscribe(&["topic"]).unwrap();
         Input::new(consumer, wake)

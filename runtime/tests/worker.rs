@@ -4,25 +4,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![expect(clippy::disallowed_methods, reason = "a test's patience is measured in real time")]
 
-mod chain;
-mod place;
-
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chain::chained;
-use place::{PARTITIONS, PATIENCE, Place, log, settings};
 use runtime::config::{Delivery, GroupProtocol, Kafka, Service};
-use runtime::kafka::{Admin, Sender};
+use runtime::embedded::{self, Broker};
+use runtime::kafka::{Admin, Isolation, Reader, Sender, TopicSpec};
 use runtime::processor::{
     Input, OutRecord, Outputs, Position, Positions, Processor, ProcessorFactory, StepError, TopicPartition,
     UnitId,
 };
 use runtime::shutdown::Shutdown;
-use runtime::worker::{self, WorkerError};
+use runtime::store::Store;
+use runtime::worker::{self, Settings, WorkerError};
 use schemas::duration::Millis;
+
+const PARTITIONS: i32 = 4;
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Copies, and numbers what it copies: a record folded twice or missed shows in all that follow.
 struct Copying {
@@ -72,8 +72,8 @@ struct CopyingFactory {
 }
 
 impl CopyingFactory {
-    fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), seen: Arc::default() }
+    fn new(kafka: &Kafka) -> Self {
+        Self { prefix: kafka.prefix.clone(), seen: Arc::default() }
     }
 }
 
@@ -102,6 +102,114 @@ impl ProcessorFactory for CopyingFactory {
         self.seen.lock().unwrap().made += 1;
         let (output, seen) = (format!("{}out", self.prefix).into(), Arc::clone(&self.seen));
         Ok(Box::new(Copying { output, count, seen }))
+    }
+}
+
+/// Where a test runs: its broker, its names, its folder.
+struct Place {
+    /// None where a cluster is given.
+    broker: Option<Broker>,
+    kafka: Kafka,
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        log();
+        let given = std::env::var("SALIENCE_KAFKA_BOOTSTRAP").ok();
+        let required = std::env::var_os("SALIENCE_REQUIRE_KAFKA").is_some();
+        assert!(
+            given.is_some() || !required,
+            "SALIENCE_REQUIRE_KAFKA is set, SALIENCE_KAFKA_BOOTSTRAP is not"
+        );
+        let broker = given.is_none().then(|| embedded::spawn().unwrap());
+        let bootstrap = given.or_else(|| broker.as_ref().map(Broker::bootstrap)).unwrap();
+        let mut kafka = Kafka::at(bootstrap);
+        kafka.prefix = format!("test-{name}-{}-", std::process::id());
+        let place = Self { broker, kafka, folder: tempfile::tempdir().unwrap() };
+        let spec = |topic: &str| TopicSpec {
+            name: place.topic(topic),
+            partitions: PARTITIONS,
+            replication_factor: 1,
+            config: Vec::new(),
+        };
+        Admin::new(&place.kafka).unwrap().create_topics(&[spec("in"), spec("out")]).unwrap();
+        place
+    }
+
+    fn topic(&self, name: &str) -> Arc<str> {
+        format!("{}{name}", self.kafka.prefix).into()
+    }
+
+    fn settings(&self) -> Settings {
+        settings(&self.kafka, self.folder.path().to_str().unwrap())
+    }
+
+    fn feed(&self, sender: &Sender, range: std::ops::Range<u64>) {
+        for number in range {
+            let record = OutRecord {
+                topic: self.topic("in"),
+                partition: Some((number % PARTITIONS as u64) as i32),
+                key: Some(number.to_string().into()),
+                value: Some(number.to_string().into()),
+                headers: Vec::new(),
+            };
+            sender.send(&record).unwrap();
+        }
+        sender.flush(PATIENCE).unwrap();
+    }
+
+    /// Reads the output until it holds `count` records or nothing comes any more.
+    fn read(&self, count: usize) -> BTreeMap<i32, Vec<String>> {
+        let mut reader = Reader::new(&self.kafka, Isolation::ReadCommitted).unwrap();
+        let all: Vec<_> = (0..PARTITIONS)
+            .map(|partition| (TopicPartition { topic: self.topic("out"), partition }, 0))
+            .collect();
+        reader.assign(&all).unwrap();
+        let mut found: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+        let (mut total, mut heard) = (0, Instant::now());
+        // Beyond `count`, to see what should not be there.
+        while total < count || heard.elapsed() < Duration::from_millis(500) {
+            let records = reader.poll(10_000, Duration::from_millis(50)).unwrap();
+            if !records.is_empty() {
+                heard = Instant::now();
+                total += records.len();
+            }
+            assert!(heard.elapsed() < PATIENCE, "{total} of {count} records came");
+            for record in records {
+                let value = String::from_utf8(record.record.value.unwrap().to_vec()).unwrap();
+                found.entry(record.record.partition).or_default().push(value);
+            }
+        }
+        found
+    }
+}
+
+/// With `RUST_LOG` set, a failing test tells its story.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _already = log.try_init();
+}
+
+fn settings(kafka: &Kafka, folder: &str) -> Settings {
+    Settings {
+        kafka: kafka.clone(),
+        service: Service {
+            instance: "one".to_owned(),
+            workers: 2,
+            delivery: Delivery::ExactlyOnce,
+            commit_interval: Millis(20),
+            idle_commit: true,
+            batch_records: 500,
+            snapshot_interval: Millis(100),
+            snapshots_kept: 3,
+            standbys: 0,
+            state_memory: -1,
+            spill_folder: String::new(),
+            stop_timeout: Millis(10_000),
+        },
+        store: Store::open(folder).unwrap(),
     }
 }
 
@@ -134,20 +242,12 @@ fn killed() {
         settings.service = alone(settings.service, &instance);
         settings.kafka.consumer.insert("session.timeout.ms".to_owned(), SHORT_SESSION.to_owned());
     }
-    let how = std::env::var("TEST_WORKER_HOW").unwrap_or_default();
-    if how.contains("at least once") {
-        settings.service.delivery = Delivery::AtLeastOnce;
-    }
-    let factory: Arc<dyn ProcessorFactory> = if how.contains("chained") {
-        Arc::new(chained(&kafka.prefix))
-    } else {
-        Arc::new(CopyingFactory::new(&kafka.prefix))
-    };
-    worker::run("copy", factory, &settings, Shutdown::new()).unwrap();
+    let factory = CopyingFactory::new(&kafka);
+    worker::run("copy", Arc::new(factory), &settings, Shutdown::new()).unwrap();
 }
 
-fn spawn(place: &Place, how: &str) -> Child {
-    process(place).env("TEST_WORKER_HOW", how).spawn().unwrap()
+fn spawn(place: &Place) -> Child {
+    process(place).spawn().unwrap()
 }
 
 fn process(place: &Place) -> Command {
@@ -191,7 +291,7 @@ fn a_standby_takes_the_place_of_an_owner_that_is_killed() {
 
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
     settings.service = alone(settings.service, "b");
-    let (factory, stop) = (Arc::new(CopyingFactory::new(&place.kafka.prefix)), shutdown.clone());
+    let (factory, stop) = (Arc::new(CopyingFactory::new(&place.kafka)), shutdown.clone());
     let seen = Arc::clone(&factory.seen);
     let follower = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
     // It owns some of the partitions, and follows the others.
@@ -218,7 +318,7 @@ fn workers_that_are_killed_again_and_again_copy_each_record_exactly_once() {
     let kills = 4;
     let each = 10_000_u64;
     for round in 0..kills {
-        let mut worker = spawn(&place, "");
+        let mut worker = spawn(&place);
         place.feed(&sender, round * each..(round + 1) * each);
         // Not before it has begun, at another moment each time.
         let begun = place.read((round * each) as usize + 1);
@@ -227,7 +327,7 @@ fn workers_that_are_killed_again_and_again_copy_each_record_exactly_once() {
         worker.kill().unwrap();
         worker.wait().unwrap();
     }
-    let mut worker = spawn(&place, "");
+    let mut worker = spawn(&place);
     let found = place.read((kills * each) as usize);
     worker.kill().unwrap();
     worker.wait().unwrap();
@@ -241,7 +341,7 @@ fn a_worker_that_is_stopped_commits_saves_and_is_followed_by_another() {
     for round in 0..2_u64 {
         let shutdown = Shutdown::new();
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory::new(&place.kafka.prefix));
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
         place.feed(&sender, round * 1000..(round + 1) * 1000);
         let found = place.read((round as usize + 1) * 1000);
@@ -266,7 +366,7 @@ fn watched(place: &Place, name: &str) -> (Running, Arc<Mutex<Seen>>) {
     let (mut settings, shutdown) = (place.settings(), Shutdown::new());
     name.clone_into(&mut settings.service.instance);
     settings.service.workers = 1;
-    let (factory, stop) = (CopyingFactory::new(&place.kafka.prefix), shutdown.clone());
+    let (factory, stop) = (CopyingFactory::new(&place.kafka), shutdown.clone());
     let seen = Arc::clone(&factory.seen);
     let worker = std::thread::spawn(move || worker::run("copy", Arc::new(factory), &settings, stop));
     ((shutdown, worker), seen)
@@ -452,7 +552,7 @@ fn at_least_once_copies_everything() {
     let (mut settings, stop) = (place.settings(), shutdown.clone());
     settings.service.delivery = Delivery::AtLeastOnce;
     settings.service.workers = 1;
-    let factory = Arc::new(CopyingFactory::new(&place.kafka.prefix));
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let worker = std::thread::spawn(move || worker::run("copy", factory, &settings, stop));
     // Nothing fails here, so that nothing is repeated either.
     check(&place.read(2000), 500);
@@ -466,7 +566,7 @@ fn of_two_workers_of_the_same_name_one_stops_and_says_why() {
     let sender = Sender::new(&place.kafka).unwrap();
     let start = |shutdown: &Shutdown| {
         let (settings, stop) = (place.settings(), shutdown.clone());
-        let factory = Arc::new(CopyingFactory::new(&place.kafka.prefix));
+        let factory = Arc::new(CopyingFactory::new(&place.kafka));
         std::thread::spawn(move || worker::run("copy", factory, &settings, stop))
     };
     let (first, second) = (Shutdown::new(), Shutdown::new());
@@ -501,7 +601,7 @@ fn another_number_of_partitions_stops_the_service() {
     let path = format!("meta/topics/{}.json", place.topic("out"));
     let record = format!(r#"{{"version":1,"topic":"{}","partitions":7,"id":"0"}}"#, place.topic("out"));
     store.put_blocking(&path, record.into()).unwrap();
-    let factory = Arc::new(CopyingFactory::new(&place.kafka.prefix));
+    let factory = Arc::new(CopyingFactory::new(&place.kafka));
     let error = worker::run("copy", factory, &place.settings(), Shutdown::new()).expect_err("it must fail");
     assert!(matches!(error, WorkerError::Topics { .. }), "{error}");
     assert!(error.to_string().contains('7'), "{error}");
