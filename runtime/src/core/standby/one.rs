@@ -62,7 +62,7 @@ impl Standby {
         standings: &[Standing],
         steady_ms: u64,
     ) -> Option<Unit> {
-        (self.unit.id() == id && self.unit.resume(standings, steady_ms)).then(|| *self.unit)
+        (self.unit.id() == id && self.unit.resume(standings, steady_ms)).then_some(*self.unit)
     }
 
     pub(super) fn is_warm(&self) -> bool {
