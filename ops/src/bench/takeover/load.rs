@@ -10,7 +10,7 @@ use runtime::processor::{OutRecord, TopicPartition};
 use runtime::shutdown::Shutdown;
 use schemas::{Codec as _, Entry, Kind, Protobuf};
 
-use crate::bench::features::workload::{self, Row, Users};
+use crate::bench::features::workload::{self, Users};
 use crate::context::Context;
 
 /// Events of each user: a view, and clicks that make no vectors.
@@ -51,8 +51,9 @@ pub(super) fn fill(context: &Context, sender: &Sender, users: u32) -> Result<i64
 pub(super) fn trickle(context: &Context, sender: &Sender, users: u32, stop: &Shutdown) -> Result<()> {
     let filled = users as usize * EVENTS_PER_USER;
     let rows = workload::rows(100_000, 1, Users::InTurn(users), SEED + 1)?;
-    let rows = rows.into_iter().map(|row| Row { kind: Kind::View, ..row.later(DAYS) });
-    for (number, row) in rows.enumerate() {
+    for (number, row) in rows.into_iter().enumerate() {
+        let mut row = row.later(DAYS);
+        row.kind = Kind::View;
         for entry in workload::entries(&[row], filled + number, true) {
             send(context, sender, &entry)?;
         }
