@@ -113,6 +113,18 @@ impl Standbys {
         self.settle();
     }
 
+    /// A worker of this process was given these partitions, beside what it owns.
+    pub fn given<'a>(&mut self, worker: usize, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
+        let units: Vec<UnitId> = partitions.into_iter().map(|of| self.factory.unit(of)).collect();
+        // What lies ready is taken when its state is asked for.
+        let is_ready = |unit: &UnitId| {
+            self.follows.get(unit).is_some_and(|follow| matches!(follow.stage, Stage::Following(_)))
+        };
+        let others: Vec<UnitId> = units.into_iter().filter(|unit| !is_ready(unit)).collect();
+        self.owned.entry(worker).or_default().extend(others);
+        self.settle();
+    }
+
     /// A worker of this process owns the unit and takes the standby of it, if there is one that has once stood
     /// where its owner did: one that has not is no better than a snapshot.
     pub fn take(&mut self, worker: usize, unit: UnitId) -> Option<Standby> {

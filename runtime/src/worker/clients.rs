@@ -93,9 +93,19 @@ pub(super) struct GroupContext {
     /// What the group asked and was not answered.
     asked: Mutex<Option<Asked>>,
     closing: AtomicBool,
+    /// The broker does not speak the group protocol.
+    unspoken: AtomicBool,
 }
 
+/// What librdkafka logs where the broker does not speak KIP-848.
+const UNSPOKEN: &str = "ConsumerGroupHeartbeatRequest not supported by broker";
+
 impl GroupContext {
+    /// Whether the broker was found not to speak the group protocol.
+    pub(super) fn is_unspoken(&self) -> bool {
+        self.unspoken.load(Ordering::SeqCst)
+    }
+
     pub(super) fn take(&self) -> Option<GroupEvent> {
         lock(&self.events).pop_front()
     }
@@ -118,6 +128,9 @@ impl GroupContext {
 
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        if message.contains(UNSPOKEN) {
+            self.unspoken.store(true, Ordering::SeqCst);
+        }
         log(level, fac, message);
     }
 
@@ -228,6 +241,9 @@ pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaR
         }
         GroupProtocol::Consumer => {
             config.set("group.protocol", "consumer").set("group.remote.assignor", "range");
+            // Of a broker that does not speak it librdkafka tells nowhere else.
+            default(&mut config, kafka, &kafka.consumer, "debug", "cgrp");
+            config.set_log_level(RDKafkaLogLevel::Debug);
         }
     }
     waking(&config, wake)

@@ -64,6 +64,9 @@ impl Hands {
     pub(super) fn execute(&mut self, core: &Core, command: Command) -> Result<Event, Hopeless> {
         let done = match command {
             Command::Look(partitions) => {
+                if let Some(standbys) = &self.standbys {
+                    standbys.given(self.number, &partitions);
+                }
                 return Ok(match look(&self.consumer, &partitions) {
                     Ok(standings) => Event::Looked(standings),
                     Err(error) => self.failed_to_read("look up what is committed", &error),

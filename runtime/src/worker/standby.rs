@@ -67,6 +67,13 @@ impl Pool {
         self.lock().owns(worker, from.iter().map(|(partition, _)| partition));
     }
 
+    /// The worker was given these partitions, and finds out what is committed of them: that may take as long as
+    /// a transaction of who had them before.
+    pub(super) fn given(&self, worker: usize, partitions: &[TopicPartition]) {
+        self.given_up().remove(&worker);
+        self.lock().given(worker, partitions);
+    }
+
     /// Takes note of workers that have come out of a rebalance with nothing.
     fn settle(&self) {
         let given_up = self.given_up();

@@ -215,11 +215,6 @@ impl<'a> Worker<'a> {
         let WorkerError::Loop { service, source: CoreError::Client { what } } = error else { return error };
         let source = match self.hands.consumer.client().fatal_error().map(|(code, _)| code) {
             Some(RDKafkaErrorCode::UnreleasedInstanceId) => CoreError::Held { what },
-            Some(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion)
-                if self.seat.settings.kafka.group_protocol == GroupProtocol::Consumer =>
-            {
-                CoreError::Protocol { what }
-            }
             _ => CoreError::Client { what },
         };
         WorkerError::Loop { service, source }
@@ -281,6 +276,11 @@ impl<'a> Worker<'a> {
             Err(error) => return self.unreadable(&error),
         };
         self.hands.producer_events();
+        if self.hands.consumer.context().is_unspoken() {
+            let what = format!("{} cannot join group {}", self.hands.id, self.hands.group);
+            let source = CoreError::Protocol { what };
+            return Err(WorkerError::Loop { service: self.seat.service.clone(), source });
+        }
         Ok(match polled {
             Polled::Group(GroupEvent::Assigned(partitions)) => Event::Assigned { partitions },
             Polled::Group(GroupEvent::Revoked(partitions)) => Event::Revoked { partitions },

@@ -246,6 +246,17 @@ fn one_that_asks_to_be_built_anew_is_and_one_that_cannot_fold_is_dropped() {
 }
 
 #[test]
+fn what_is_given_to_a_worker_is_not_begun_and_what_lies_ready_waits_to_be_taken() {
+    let mut driven = Driven::new();
+    driven.follow(standing(0, 0, 4, 20), Some(snapshot(4, b"")));
+    driven.standbys.given(0, &[of(0), of(1)]);
+    driven.standbys.place([of(0), of(1)]);
+    assert_eq!(driven.consume(), [(of(0), 4)]);
+    assert_eq!(driven.standbys.next_command(), None, "of what a worker was given nothing is asked for");
+    assert!(driven.resumed(standing(0, 0, 4, 20)).is_some());
+}
+
+#[test]
 fn so_much_is_read_ahead_and_no_more() {
     let mut driven = Driven::new();
     driven.follow(standing(0, 0, 4, 20_000), Some(snapshot(4, b"")));
