@@ -36,7 +36,20 @@ pub struct Config {
     pub scorer: scorer::Config,
     /// The simulated market.
     pub market: market::Config,
+    /// How the services run together.
+    pub run: Run,
 }
+
+/// How the services run together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Whether features score their vectors themselves, in the same transactions.
+    pub chain: bool,
+}
+
+/// The commented defaults of the section `run`.
+const DEFAULTS: &str = include_str!("default.toml");
 
 /// All defaults, commented: what `salience config show --defaults` prints.
 pub fn defaults() -> String {
@@ -49,6 +62,7 @@ pub fn defaults() -> String {
         trainer::DEFAULTS,
         scorer::DEFAULTS,
         market::DEFAULTS,
+        DEFAULTS,
     ]
     .join("\n")
 }

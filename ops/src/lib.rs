@@ -6,6 +6,7 @@ pub mod asof;
 pub mod backfill;
 pub mod bench;
 pub mod broker;
+mod chain;
 pub mod clock;
 pub mod config;
 pub mod context;

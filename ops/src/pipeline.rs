@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use runtime::shutdown::Shutdown;
 
 use crate::context::Context;
-use crate::{declared, tables};
+use crate::{chain, declared, tables};
 
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,8 @@ impl Pipeline {
     pub fn start(context: &Arc<Context>, services: &[Service], shutdown: &Shutdown) -> Result<Self> {
         let views = Views { lake: lake::Status::default(), trainer: trainer::Status::default() };
         let mut threads = Vec::new();
-        for service in services {
+        let chained = context.config.run.chain && services.contains(&Service::Features);
+        for service in services.iter().filter(|service| !(chained && **service == Service::Scorer)) {
             let (service, context, shutdown) = (*service, Arc::clone(context), shutdown.clone());
             let views = views.clone();
             let guard = shutdown.guard(service.name());
@@ -106,7 +107,11 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
         Service::Ingest => ingest::run(&config.ingest, &context.pseudonym_key()?, &settings, shutdown)?,
         Service::Features => {
             declared::begin(context)?;
-            runtime::worker::run("features", context.spilling_features()?, &settings, shutdown)?;
+            if config.run.chain {
+                chain::run(context, shutdown)?;
+            } else {
+                runtime::worker::run("features", context.spilling_features()?, &settings, shutdown)?;
+            }
         }
         Service::Merge => {
             // Its topic has one partition: one worker reads it, those of other instances stand by.
@@ -115,6 +120,10 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
             declared::begin(context)?;
             runtime::worker::run("merge", context.merge()?, &settings, shutdown)?;
         }
+        Service::Scorer if config.run.chain => bail!(
+            "run.chain is set: features score their vectors themselves. To run the scorer by itself (until it has \
+             read what there is, say), set run.chain = false"
+        ),
         Service::Scorer => scorer::run(
             &config.scorer,
             declared::lookup(context),

@@ -81,6 +81,8 @@ pub enum Failure {
     Replaced,
     /// The clients are of no more use.
     Fatal,
+    /// Something stands in the way that only an operator can mend.
+    Refused,
 }
 
 /// What has happened.
@@ -238,6 +240,12 @@ pub enum CoreError {
     #[error("{what} (the worker must be built anew)")]
     Client {
         /// The client's words.
+        what: String,
+    },
+    /// Something stands in the way.
+    #[error("{what} (fatal)")]
+    Refused {
+        /// What, and what mends it.
         what: String,
     },
     /// What was committed is not what the log holds.

@@ -3,6 +3,7 @@
 //! Knows nothing of features or models; the only crate that links rdkafka.
 
 pub mod admin;
+pub mod chain;
 pub mod config;
 pub mod core;
 #[cfg(feature = "embedded-broker")]

@@ -141,6 +141,15 @@ pub trait Processor: Send {
     /// What cannot be folded and cannot be refused: the service stops.
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError>;
 
+    /// Folds one input whose outputs were committed before and are dropped now: what serves these alone may be
+    /// left out.
+    ///
+    /// # Errors
+    /// As [`Processor::step`].
+    fn replay(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        self.step(input, out)
+    }
+
     /// The state, for a snapshot; `None` for a processor without any, and for one with an image.
     fn snapshot(&self) -> Option<Vec<u8>> {
         None
@@ -170,6 +179,21 @@ pub trait Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId(pub u32);
 
+/// Another service whose work is done in the same transactions as one's own: see [`crate::chain`].
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    /// That service: its group's offsets are committed with one's own, and it never works at the same time.
+    pub service: Arc<str>,
+    /// The topic that it would read, with prefix: an output of one's own. Its partitions are those of the input,
+    /// by number.
+    pub topic: Arc<str>,
+    /// Of which offset of the input a record of `topic` was made.
+    pub made_of: MadeOf,
+}
+
+/// The offset of the record that a record was made of, in the partition of the same number.
+pub type MadeOf = fn(&InRecord) -> Result<i64, StepError>;
+
 /// Makes the processors of a service.
 pub trait ProcessorFactory: Send + Sync {
     /// Topics it reads, with prefix.
@@ -191,6 +215,11 @@ pub trait ProcessorFactory: Send + Sync {
     /// declarations). A snapshot of another fingerprint is not restored. `None`: no state, no
     /// snapshots, no replay.
     fn state_fingerprint(&self) -> Option<u64> {
+        None
+    }
+
+    /// The service whose work this one does as well, if it does.
+    fn stands_in(&self) -> Option<&StandIn> {
         None
     }
 

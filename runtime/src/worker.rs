@@ -4,17 +4,21 @@
 //! the flag that stops them. Knows no processor's meaning.
 
 mod clients;
+mod deputy;
 mod errors;
 mod execute;
 mod input;
 mod leave;
 mod measure;
+mod members;
 mod placement;
 mod saver;
 mod settle;
 mod standby;
 mod thread;
 mod topics;
+
+pub use deputy::is_stood_in;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

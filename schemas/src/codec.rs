@@ -321,6 +321,6 @@ macro_rules! json_records {
 }
 json_records! {
     RawEvent => "raw event" v 1, |_| None;
-    Prediction => "prediction" v 1, |record| Some(record.version);
+    Prediction => "prediction" v 2, |record| Some(record.version);
     ModelAnnouncement => "model announcement" v 1, |record| Some(record.version);
 }

@@ -100,10 +100,12 @@ pub struct Prediction {
     pub fingerprint: String,
     /// The raw record of the view.
     pub origin: Origin,
-    /// Place of the view in `events`, and so of the vector's example.
+    /// Place of the view in `events`: it names the vector, of which there is one for each.
     pub place: Place,
-    /// Offset of the vector in its partition of `feature-vectors` (its partition is `place`'s).
-    pub vector_offset: i64,
+    /// Offset of the vector in its partition of `feature-vectors` (its partition is `place`'s), in predictions
+    /// of version 1 alone: where a prediction is written in the transaction of its vector, nobody knows it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_offset: Option<i64>,
     /// Version of the shared entities that the vector read.
     pub entity_version: u64,
     /// When the view happened, ms.
@@ -118,5 +120,5 @@ pub struct Prediction {
 
 impl Prediction {
     /// The version that this code writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }

@@ -286,7 +286,7 @@ fn predictions() {
         fingerprint: "0123456789abcdef".into(),
         origin: origin(),
         place: place(),
-        vector_offset: 70,
+        vector_offset: None,
         entity_version: 4,
         event_time_ms: 1_767_571_200_123,
         clock_ms: i64::MIN,

@@ -10,7 +10,7 @@ use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::Fallback;
-use crate::score::{Scorer, Vector};
+use crate::score::Scorer;
 use crate::slot::Slot;
 use crate::telemetry;
 
@@ -78,7 +78,7 @@ impl Processor for Partition {
         let vectors = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         telemetry::batch(vectors.len());
         for vector in &vectors {
-            self.learn(vector.vector.fingerprint)?;
+            self.learn(vector.fingerprint)?;
         }
         // One model for the whole step: a swap in between serves the next.
         let model = self.slot.get();
@@ -111,16 +111,14 @@ impl Partition {
     }
 }
 
-fn decode(record: &InRecord) -> Result<Vector, StepError> {
+fn decode(record: &InRecord) -> Result<FeatureVector, StepError> {
     let at = || format!("{} offset {}", record.topic_partition(), record.record.offset);
     let value = record
         .record
         .value
         .as_ref()
         .ok_or_else(|| StepError::new(format_args!("{}: a tombstone is no feature vector", at())))?;
-    let vector: FeatureVector =
-        Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))?;
-    Ok(Vector { vector, offset: record.record.offset })
+    Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))
 }
 
 fn count(predictions: &[Prediction]) {

@@ -1,4 +1,4 @@
-//! Vectors to predictions: a pure function of the vector, its offset, the model and the settings.
+//! Vectors to predictions: a pure function of the vector, the model and the settings.
 //! The wall clock goes into `scored_ms` alone.
 
 use std::collections::BTreeSet;
@@ -12,15 +12,6 @@ use crate::config::Config;
 use crate::fallback::{self, Fallback};
 use crate::loaded::Loaded;
 use crate::telemetry;
-
-/// A vector and where it stands in its partition of `feature-vectors`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Vector {
-    /// The vector.
-    pub vector: FeatureVector,
-    /// Its offset.
-    pub offset: i64,
-}
 
 /// What scoring needs beside the model.
 #[derive(Debug, Clone)]
@@ -68,7 +59,7 @@ impl Scorer {
 
     /// One prediction per vector, in order. Base rates serve where there is no model, and for
     /// vectors that the model cannot read (of another schema, after the declarations changed).
-    pub fn score(&self, model: Option<&Loaded>, vectors: &[Vector], now_ms: i64) -> Vec<Prediction> {
+    pub fn score(&self, model: Option<&Loaded>, vectors: &[FeatureVector], now_ms: i64) -> Vec<Prediction> {
         let mut predictions = Vec::with_capacity(vectors.len());
         for batch in vectors.chunks(self.micro_batch) {
             match model {
@@ -79,11 +70,11 @@ impl Scorer {
         predictions
     }
 
-    fn score_batch(&self, loaded: &Loaded, batch: &[Vector], now_ms: i64, out: &mut Vec<Prediction>) {
+    fn score_batch(&self, loaded: &Loaded, batch: &[FeatureVector], now_ms: i64, out: &mut Vec<Prediction>) {
         let readable: Vec<FeatureVector> = batch
             .iter()
-            .filter(|vector| vector.vector.fingerprint == loaded.model.schema_fingerprint())
-            .map(|vector| vector.vector.clone())
+            .filter(|vector| vector.fingerprint == loaded.model.schema_fingerprint())
+            .cloned()
             .collect();
         // A batch is predicted whole or not at all; if one vector spoils it, each is tried alone, so
         // that what is said of one does not depend on its company.
@@ -97,7 +88,7 @@ impl Scorer {
         let mut scored = scored.into_iter();
         let mut at = 0;
         for vector in batch {
-            let readable = vector.vector.fingerprint == loaded.model.schema_fingerprint();
+            let readable = vector.fingerprint == loaded.model.schema_fingerprint();
             let good = readable && !spoilt.contains(&at);
             at += usize::from(readable);
             let found = if good { scored.next() } else { None };
@@ -134,12 +125,12 @@ impl Scorer {
         (scored, spoilt)
     }
 
-    fn by_base_rates(&self, vector: &Vector, now_ms: i64) -> Prediction {
-        let (p_click, p_purchase) = self.fallback.rates(&vector.vector);
+    fn by_base_rates(&self, vector: &FeatureVector, now_ms: i64) -> Prediction {
+        let (p_click, p_purchase) = self.fallback.rates(vector);
         Prediction {
             p_click,
             p_purchase,
-            expected_value: expected_value(p_purchase, vector.vector.price),
+            expected_value: expected_value(p_purchase, vector.price),
             status: Status::Fallback,
             model_version: fallback::VERSION.to_owned(),
             model_checksum: self.fallback.checksum().to_owned(),
@@ -148,7 +139,7 @@ impl Scorer {
         }
     }
 
-    fn by_model(&self, loaded: &Loaded, vector: &Vector, scored: &Scored, now_ms: i64) -> Prediction {
+    fn by_model(&self, loaded: &Loaded, vector: &FeatureVector, scored: &Scored, now_ms: i64) -> Prediction {
         let (p_click, p_purchase) = (scored.probabilities.p_click, scored.probabilities.p_purchase);
         let fields = scored
             .fields
@@ -159,7 +150,7 @@ impl Scorer {
             .behaviours
             .iter()
             .filter_map(|seen| {
-                let behaviour = vector.vector.behaviours.get(seen.index)?;
+                let behaviour = vector.behaviours.get(seen.index)?;
                 Some(BehaviourAttention {
                     item: behaviour.item.clone(),
                     kind: Kind::try_from(behaviour.kind).unwrap_or(Kind::Unknown).as_str().to_owned(),
@@ -184,8 +175,7 @@ impl Scorer {
     }
 
     /// What a prediction says of its impression, whoever predicts.
-    fn blank(&self, vector: &Vector, now_ms: i64) -> Prediction {
-        let Vector { vector, offset } = vector;
+    fn blank(&self, vector: &FeatureVector, now_ms: i64) -> Prediction {
         Prediction {
             version: Prediction::VERSION,
             prediction_id: vector.origin.id(),
@@ -211,7 +201,7 @@ impl Scorer {
             fingerprint: format!("{:016x}", vector.fingerprint),
             origin: vector.origin.clone(),
             place: vector.place,
-            vector_offset: *offset,
+            vector_offset: None,
             entity_version: vector.entity_version,
             event_time_ms: vector.event_time_ms,
             clock_ms: vector.clock_ms,
@@ -223,10 +213,10 @@ impl Scorer {
 
 /// What a purchase is worth: as the model predicts, if it does in the vector's currency; else the price
 /// shown.
-fn worth(loaded: &Loaded, vector: &Vector, scored: &Scored) -> f64 {
-    let same = |values: &&Values| values.currency == vector.vector.currency;
+fn worth(loaded: &Loaded, vector: &FeatureVector, scored: &Scored) -> f64 {
+    let same = |values: &&Values| values.currency == vector.currency;
     let predicted = loaded.model.values().filter(same).and(scored.probabilities.value);
-    predicted.map_or(vector.vector.price, f64::from)
+    predicted.map_or(vector.price, f64::from)
 }
 
 /// `p_purchase` times what a purchase is worth; 0 where that is unknown or no number.
@@ -258,7 +248,7 @@ mod tests {
         Loaded::read(&store, &announced.uri, &announced.model_version, &announced.checksum).unwrap()
     }
 
-    fn vectors(schema: &schemas::VectorSchema, count: usize) -> Vec<Vector> {
+    fn vectors(schema: &schemas::VectorSchema, count: usize) -> Vec<FeatureVector> {
         (0..count)
             .map(|i| {
                 let mut vector = vector(schema, &[i as f32, (i % 3) as f32]);
@@ -274,7 +264,7 @@ mod tests {
                         age_ms: 1_000 * at as i64,
                     })
                     .collect();
-                Vector { vector, offset: 10 + i as i64 }
+                vector
             })
             .collect()
     }
@@ -291,8 +281,8 @@ mod tests {
             assert_eq!(prediction.model_version, "fallback");
             assert_eq!(prediction.model_checksum, scorer.fallback_checksum());
             assert_eq!(prediction.prediction_id, format!("views:2:{}:0", 1_000 + at));
-            assert_eq!(prediction.vector_offset, 10 + at as i64);
-            assert_eq!(prediction.place, vector.vector.place);
+            assert_eq!(prediction.vector_offset, None);
+            assert_eq!(prediction.place, vector.place);
             assert_eq!(prediction.valid_until_ms, 1_000_000 + 30 * 60_000);
             assert_eq!(prediction.expected_value, f64::from(prediction.p_purchase) * 20.0);
         }
@@ -313,12 +303,12 @@ mod tests {
             assert_eq!(prediction.status, Status::Scored);
             assert_eq!(prediction.model_version, "v000001");
             assert_eq!(prediction.model_checksum, loaded.checksum);
-            assert_eq!(prediction.place, vector.vector.place);
+            assert_eq!(prediction.place, vector.place);
             assert!((0.0..=1.0).contains(&prediction.p_click));
             assert!(prediction.attention.len() <= 5 && !prediction.attention.is_empty());
-            assert!(prediction.behaviours.len() <= vector.vector.behaviours.len());
+            assert!(prediction.behaviours.len() <= vector.behaviours.len());
             for seen in &prediction.behaviours {
-                assert!(vector.vector.behaviours.iter().any(|b| b.item == seen.item && seen.kind == "click"));
+                assert!(vector.behaviours.iter().any(|b| b.item == seen.item && seen.kind == "click"));
             }
         }
         let alone: Vec<_> = vectors.chunks(1).flat_map(|one| scorer.score(Some(&loaded), one, 1)).collect();
@@ -358,9 +348,9 @@ mod tests {
         let other = schema(&["user_views_7d", "user_carts_7d"]);
         let (scorer, loaded) = (scorer(&ours), loaded(&ours));
         let mut mixed = vectors(&ours, 6);
-        mixed[1] = Vector { vector: vector(&other, &[1.0, 1.0]), offset: 11 };
+        mixed[1] = vector(&other, &[1.0, 1.0]);
         // The right fingerprint, and too few numbers: damaged.
-        mixed[4].vector.values = mixed[4].vector.values.slice(..4);
+        mixed[4].values = mixed[4].values.slice(..4);
         let predictions = scorer.score(Some(&loaded), &mixed, 1);
         let fallback: Vec<usize> = (0..6).filter(|at| predictions[*at].status == Status::Fallback).collect();
         assert_eq!(fallback, [1, 4]);
@@ -383,9 +373,9 @@ mod tests {
         // What it learned from came without a currency.
         assert_eq!(loaded.model.values().map(|values| values.currency.as_str()), Some(""));
         let mut vectors = vectors(&schema, 20);
-        vectors[..10].iter_mut().for_each(|one| one.vector.currency.clear());
+        vectors[..10].iter_mut().for_each(|one| one.currency.clear());
         let scorer = scorer(&schema);
-        let alone: Vec<FeatureVector> = vectors.iter().map(|one| one.vector.clone()).collect();
+        let alone: Vec<FeatureVector> = vectors.to_vec();
         let said = loaded.model.predict(&alone, Explain { fields: 0, behaviours: 0 }).unwrap();
         for (at, (prediction, said)) in scorer.score(Some(&loaded), &vectors, 1).iter().zip(said).enumerate()
         {

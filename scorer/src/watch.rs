@@ -288,16 +288,20 @@ mod tests {
         let factory = Factory::new(&config(), declared(&schema), &names, slot.clone());
         let mut watcher = Watcher::new(store.clone(), slot, "default", declared(&schema));
         let mut processor = factory.create(UnitId(3), None).unwrap();
-        let record = |offset: i64| InRecord {
-            topic: Arc::clone(&names.feature_vectors),
-            record: TopicRecord {
-                partition: 3,
-                offset,
-                timestamp_ms: 0,
-                key: Some("u".into()),
-                value: Some(Protobuf::to_vec(&vector(&schema, &[offset as f32, 1.0])).into()),
-                headers: Vec::new(),
-            },
+        let record = |offset: i64| {
+            let mut vector = vector(&schema, &[offset as f32, 1.0]);
+            vector.place.offset = offset;
+            InRecord {
+                topic: Arc::clone(&names.feature_vectors),
+                record: TopicRecord {
+                    partition: 3,
+                    offset,
+                    timestamp_ms: 0,
+                    key: Some("u".into()),
+                    value: Some(Protobuf::to_vec(&vector).into()),
+                    headers: Vec::new(),
+                },
+            }
         };
         let mut step = |from: i64| -> Vec<Prediction> {
             let records: Vec<_> = (from..from + 5).map(record).collect();
@@ -323,7 +327,7 @@ mod tests {
         assert_eq!(versions[..5], [fallback::VERSION; 5]);
         assert_eq!(versions[5..10], ["v000001"; 5]);
         assert_eq!(versions[10..], ["v000002"; 5]);
-        assert_eq!(all.iter().map(|p| p.vector_offset).collect::<Vec<_>>(), (0..15).collect::<Vec<_>>());
+        assert_eq!(all.iter().map(|p| p.place.offset).collect::<Vec<_>>(), (0..15).collect::<Vec<_>>());
         assert_ne!(all[5].model_checksum, all[10].model_checksum);
     }
 

@@ -245,8 +245,7 @@ fn scores_every_vector_once_while_models_are_swapped() {
     let scorer = scorer::Scorer::new(&config, by_base_rates);
     let models = [first, third].map(|a| Loaded::read(&store, &a.uri, &a.model_version, &a.checksum).unwrap());
     for prediction in &cluster.seen {
-        let offset = prediction.vector_offset;
-        let vector = scorer::Vector { vector: vector(prediction.place.partition, offset), offset };
+        let vector = vector(prediction.place.partition, prediction.place.offset / 2);
         let model = models.iter().find(|loaded| loaded.version == prediction.model_version);
         let again = scorer.score(model, &[vector], prediction.scored_ms);
         assert_eq!(&again[0], prediction);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use runtime::core::{Failure, Standing};
-use runtime::processor::{InRecord, OutRecord, Position, TopicPartition, TopicRecord};
+use runtime::processor::{InRecord, MadeOf, OutRecord, Position, TopicPartition, TopicRecord};
 
 use crate::group::Group;
 use crate::log::{Fate, Log, Written};
@@ -24,8 +24,8 @@ struct Producer {
 #[derive(Debug, Default)]
 struct Transaction {
     records: Vec<(TopicPartition, usize)>,
-    /// With the group whose offsets they are.
-    offsets: Option<(String, Vec<Position>)>,
+    /// By the group whose offsets they are.
+    offsets: BTreeMap<String, Vec<Position>>,
 }
 
 /// The broker.
@@ -142,10 +142,7 @@ impl Broker {
     /// Committed offsets and bounds; not while a transaction holds offsets of these partitions.
     pub(crate) fn look(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Standing>, Failure> {
         let open = self.producers.values().filter_map(|producer| producer.open.as_ref());
-        let mut pending = open
-            .filter_map(|open| open.offsets.as_ref())
-            .filter(|(of, _)| of == group)
-            .flat_map(|(_, positions)| positions);
+        let mut pending = open.filter_map(|open| open.offsets.get(group)).flatten();
         if pending.any(|position| partitions.contains(&position.partition)) {
             return Err(Failure::Retriable);
         }
@@ -211,7 +208,43 @@ impl Broker {
     ) -> Result<(), Failure> {
         self.open(id, epoch)?;
         self.group(group).check_member(member, generation)?;
-        self.open(id, epoch)?.offsets = Some((group.to_owned(), positions.to_vec()));
+        self.open(id, epoch)?.offsets.insert(group.to_owned(), positions.to_vec());
+        Ok(())
+    }
+
+    /// Whether all that a group has not read of a partition was made of records from `from` on, where no
+    /// transaction is open.
+    pub(crate) fn is_read(
+        &self,
+        group: &str,
+        of: &TopicPartition,
+        from: i64,
+        made_of: MadeOf,
+    ) -> Result<bool, Failure> {
+        if self.logs[of].is_open() {
+            return Err(Failure::Retriable);
+        }
+        let next = self.groups[group].committed(of).map_or(0, |(offset, _)| *offset);
+        let is_new = |record: &InRecord| made_of(record).is_ok_and(|made_of| made_of >= from);
+        Ok(self.poll(of, next, usize::MAX).iter().all(is_new))
+    }
+
+    /// Adds to a transaction the offsets of a group without members, behind what the transaction wrote to a
+    /// topic.
+    pub(crate) fn send_ends(
+        &mut self,
+        id: &str,
+        epoch: u64,
+        group: &str,
+        topic: &Arc<str>,
+    ) -> Result<(), Failure> {
+        let open = self.open(id, epoch)?;
+        let mut ends = BTreeMap::new();
+        for (of, at) in open.records.iter().filter(|(of, _)| of.topic == *topic) {
+            ends.insert(of.clone(), *at as i64 + 1);
+        }
+        let position = |(partition, offset)| Position { partition, offset, metadata: String::new() };
+        open.offsets.insert(group.to_owned(), ends.into_iter().map(position).collect());
         Ok(())
     }
 
@@ -255,8 +288,10 @@ impl Broker {
         for of in touched {
             self.log(&of).mark();
         }
-        if let Some((group, positions)) = open.offsets.filter(|_| commit) {
-            self.group(&group).commit(positions);
+        if commit {
+            for (group, positions) in open.offsets {
+                self.group(&group).commit(positions);
+            }
         }
     }
 }

@@ -68,6 +68,9 @@ impl Cluster {
     /// Adds a service and its group; its topics exist.
     pub fn add_service(&mut self, name: &str, factory: Arc<dyn ProcessorFactory>, delivery: Delivery) {
         self.broker.create_group(name, &factory.inputs());
+        if let Some(other) = factory.stands_in() {
+            self.broker.create_group(&other.service, &[Arc::clone(&other.topic)]);
+        }
         let rules = Rules {
             delivery,
             commit_interval_ms: 50,
@@ -76,6 +79,38 @@ impl Cluster {
             most_pending: 40,
         };
         self.services.insert(name.into(), Service { factory, rules, slow_until_ms: 0 });
+    }
+
+    /// What a service's workers run that are started from now on.
+    pub fn redeploy(&mut self, name: &str, factory: Arc<dyn ProcessorFactory>) {
+        self.services.get_mut(name).expect("a known service").factory = factory;
+    }
+
+    /// Stops the workers of a service, which commit what they have and leave their group.
+    ///
+    /// # Panics
+    /// One that does not come to an end.
+    pub fn stop(&mut self, service: &str) {
+        let of_service = |worker: &Worker| *worker.service == *service && !worker.zombie;
+        for index in 0..self.workers.len() {
+            if !of_service(&self.workers[index]) {
+                continue;
+            }
+            self.tally(index);
+            let mut told = self.tell(index, Event::Stop);
+            for _ in 0..1_000 {
+                // Of no more use, and so stopped as well.
+                if told.is_err() || self.workers[index].core.has_left() {
+                    break;
+                }
+                self.pass(10);
+                told = self.turn(index);
+            }
+            assert!(told.is_err() || self.workers[index].core.has_left(), "it does not stop");
+            let id = self.workers[index].id.clone();
+            self.broker.group(service).leave(&id);
+        }
+        self.workers.retain(|worker| !of_service(worker));
     }
 
     /// Starts a worker. Its id is no other's, of another service neither.
@@ -241,7 +276,8 @@ impl Cluster {
     }
 
     fn is_settled(&self) -> bool {
-        self.broker.groups().all(|(name, group)| {
+        let works = |name: &str| self.workers.iter().any(|worker| *worker.service == *name && !worker.zombie);
+        self.broker.groups().filter(|(name, _)| works(name)).all(|(name, group)| {
             group.inputs().iter().all(|of| {
                 let next = group.committed(of).map_or(0, |(offset, _)| *offset);
                 let is_read = |worker: &Worker| {

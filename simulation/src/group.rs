@@ -111,6 +111,12 @@ impl Group {
         self.rebalance();
     }
 
+    /// A member goes for good.
+    pub(crate) fn leave(&mut self, member: &str) {
+        self.members.remove(member);
+        self.rebalance();
+    }
+
     /// The next word for a member.
     pub(crate) fn hear(&mut self, member: &str) -> Option<GroupEvent> {
         if let Some(mut evicted) = self.members.remove(&format!("evicted {member}")) {

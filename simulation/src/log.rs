@@ -80,6 +80,11 @@ impl Log {
         }
     }
 
+    /// Whether a transaction is open in it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stable < self.entries.len()
+    }
+
     /// Offset after the last one that a `read_committed` reader may see.
     pub(crate) fn high(&self) -> i64 {
         self.stable as i64

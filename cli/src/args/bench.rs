@@ -13,6 +13,9 @@ pub(crate) enum BenchCommand {
         /// Raw records.
         #[arg(long, default_value_t = 150_000)]
         events: u64,
+        /// Measures it with features and scorer chained (`run.chain`), too.
+        #[arg(long)]
+        chain: bool,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -27,6 +30,9 @@ pub(crate) enum BenchCommand {
         /// Seconds measured of each rate, after one second that is not.
         #[arg(long, default_value_t = 4.0)]
         seconds: f64,
+        /// Measures it with features and scorer chained (`run.chain`), too.
+        #[arg(long)]
+        chain: bool,
         /// Seed of the market.
         #[arg(long, default_value_t = 1)]
         seed: u64,

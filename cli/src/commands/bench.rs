@@ -11,15 +11,15 @@ use crate::args::bench::{BenchCommand, Quality, Speed};
 /// Runs the benchmark; its exit code.
 pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
     match command {
-        BenchCommand::Pipeline { events, json } => {
+        BenchCommand::Pipeline { events, chain, json } => {
             let config = load(global, Some(pipeline::PRESET))?;
             ensure!(events > 0, "--events must be at least 1");
-            let options = pipeline::Options { events, seed: 1, cluster: names_cluster(global) };
-            print_measured(&pipeline::run(config, options)?, json)
+            let options = pipeline::Options { events, seed: 1, chain, cluster: names_cluster(global) };
+            print_measured(&pipeline::run(&config, options)?, json)
         }
-        BenchCommand::Latency { rates, seconds, seed, json } => {
+        BenchCommand::Latency { rates, seconds, chain, seed, json } => {
             let config = load(global, Some(latency::PRESET))?;
-            let options = latency::Options { rates, seconds, seed, cluster: names_cluster(global) };
+            let options = latency::Options { rates, seconds, seed, chain, cluster: names_cluster(global) };
             print_measured(&latency::run(&config, &options)?, json)
         }
         BenchCommand::Takeover { users, json } => {

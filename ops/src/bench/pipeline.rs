@@ -36,6 +36,8 @@ pub struct Options {
     pub events: u64,
     /// Seed of the market that makes them.
     pub seed: u64,
+    /// Measure the same with `run.chain` as well.
+    pub chain: bool,
     /// Use the cluster that the configuration names instead of an embedded broker.
     pub cluster: bool,
 }
@@ -55,14 +57,33 @@ pub struct Measured {
     pub events: u64,
     /// Predictions that came out.
     pub predictions: u64,
+    /// As `events_per_s`, with features and scorer chained; where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chained_events_per_s: Option<f64>,
+    /// That over `copy_events_per_s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chained_ratio_to_copy: Option<f64>,
 }
 
 /// Runs it: the pipeline over records that lie ready, then the copy.
 ///
 /// # Errors
 /// Anything that stops a service; a half that does not end in two minutes.
-pub fn run(config: Config, options: Options) -> Result<Measured> {
-    sandbox::within(config, options.cluster, |context| measure(context, options))
+pub fn run(config: &Config, options: Options) -> Result<Measured> {
+    let with = |chain| {
+        let mut config = config.clone();
+        config.run.chain = chain;
+        config
+    };
+    let mut measured = sandbox::within(with(false), options.cluster, |context| measure(context, options))?;
+    if options.chain {
+        let (_, per_s) =
+            sandbox::within(with(true), options.cluster, |context| through_all_hops(context, options))?;
+        measured.chained_events_per_s = Some(per_s);
+        measured.chained_ratio_to_copy = Some(per_s / measured.copy_events_per_s);
+        measured.peak_rss_mib = peak_rss_mib();
+    }
+    Ok(measured)
 }
 
 impl fmt::Display for Measured {
@@ -72,19 +93,16 @@ impl fmt::Display for Measured {
             f,
             "{events_per_s:.0} events/s through all hops, {copy_events_per_s:.0} events/s by a plain copy: "
         )?;
-        writeln!(f, "{ratio_to_copy:.2} of it; at most {peak_rss_mib:.0} MiB")
+        write!(f, "{ratio_to_copy:.2} of it")?;
+        if let (Some(per_s), Some(ratio)) = (self.chained_events_per_s, self.chained_ratio_to_copy) {
+            write!(f, "; {per_s:.0} events/s with features and scorer chained: {ratio:.2} of it")?;
+        }
+        writeln!(f, "; at most {peak_rss_mib:.0} MiB")
     }
 }
 
 fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
-    preload(context, options)?;
-    let services = [Service::Ingest, Service::Features, Service::Merge, Service::Scorer];
-    let shutdown = Shutdown::new();
-    let pipeline = Pipeline::start(context, &services, &shutdown)?;
-    let outcome = Running { context, shutdown: &shutdown }.measure(options.events);
-    shutdown.set();
-    pipeline.join()?;
-    let (predictions, events_per_s) = outcome?;
+    let (predictions, events_per_s) = through_all_hops(context, options)?;
     let copy_events_per_s = options.events as f64 / copy(context)?.as_secs_f64();
     Ok(Measured {
         events_per_s,
@@ -93,7 +111,21 @@ fn measure(context: &Arc<Context>, options: Options) -> Result<Measured> {
         peak_rss_mib: peak_rss_mib(),
         events: options.events,
         predictions,
+        chained_events_per_s: None,
+        chained_ratio_to_copy: None,
     })
+}
+
+/// Predictions of all records, and records a second.
+fn through_all_hops(context: &Arc<Context>, options: Options) -> Result<(u64, f64)> {
+    preload(context, options)?;
+    let services = [Service::Ingest, Service::Features, Service::Merge, Service::Scorer];
+    let shutdown = Shutdown::new();
+    let pipeline = Pipeline::start(context, &services, &shutdown)?;
+    let outcome = Running { context, shutdown: &shutdown }.measure(options.events);
+    shutdown.set();
+    pipeline.join()?;
+    outcome
 }
 
 fn preload(context: &Context, options: Options) -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use model::explain::Method;
 use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf};
-use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer, Vector};
+use scorer::{FALLBACK_VERSION, Fallback, Loaded, Scorer};
 use serde_json::json;
 
 use super::{Options, Outcome, compare};
@@ -19,6 +19,7 @@ const TOLERANCE: f32 = 1e-5;
 const BATCH: usize = 512;
 
 struct Scored {
+    /// With its offset.
     vector: Option<(FeatureVector, i64)>,
     due: bool,
     predictions: u32,
@@ -32,7 +33,7 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
     };
     let mut outcome = Outcome::new("I3", says);
     let names = &context.names;
-    let due = cut.of(&names.feature_vectors);
+    let (due, events) = (cut.of(&names.feature_vectors), cut.of(&names.events));
     let vectors = Range::whole(context, &names.feature_vectors)?;
     let predictions = Range::whole(context, &names.predictions)?;
     let mut first = vectors.begin.clone();
@@ -62,9 +63,14 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             let offset = vector.place.offset;
             let due = record.record.offset < due.get(partition).copied().unwrap_or(0);
             let vector = options.recompute.then_some((vector, record.record.offset));
-            scored.insert(offset, Scored { vector, due, predictions: 0 });
+            // At least once, the first of its copies was read first.
+            scored.entry(offset).or_insert(Scored { vector, due, predictions: 0 });
             Ok(())
         })?;
+        // What no vector is known of is a difference from the first vector that is there to what features have
+        // committed: a vector before was cut, one beyond is in flight.
+        let first = if first == 0 { Some(0) } else { scored.keys().next().copied() };
+        let known = first.map_or(0..0, |first| first..events.get(partition).copied().unwrap_or(0));
         // By version, checksum and method of explanation.
         let mut waiting: BTreeMap<[String; 3], Vec<Prediction>> = BTreeMap::new();
         scan_from_the_first(context, &predictions, None, |record| {
@@ -74,17 +80,14 @@ pub(super) fn check(context: &Context, cut: &Cut, options: Options) -> Result<Ou
             if prediction.place.partition != partition as i32 {
                 return Ok(());
             }
-            // Of vectors that were cut, or that came after they were read.
-            let offset = prediction.vector_offset;
-            if offset < first || offset >= vectors.end[partition] {
-                return Ok(());
-            }
             let Some(slot) = scored.get_mut(&prediction.place.offset) else {
-                outcome.differs(format!(
-                    "{}: of {}, which has no vector",
-                    compare::place(&record.topic, &record.record),
-                    prediction.place
-                ));
+                if known.contains(&prediction.place.offset) {
+                    outcome.differs(format!(
+                        "{}: of {}, which has no vector",
+                        compare::place(&record.topic, &record.record),
+                        prediction.place
+                    ));
+                }
                 return Ok(());
             };
             slot.predictions += 1;
@@ -225,17 +228,20 @@ impl<'a> Models<'a> {
         }
         let known = stored.into_iter().filter_map(|prediction| {
             let (vector, offset) = scored.get(&prediction.place.offset)?.vector.clone()?;
-            Some((prediction, Vector { vector, offset }))
+            Some(((prediction, offset), vector))
         });
         let (stored, vectors): (Vec<_>, Vec<_>) = known.unzip();
         // As it was explained then, whatever the settings say now; before there was a choice, by
         // attention, which was not named.
-        let method = stored.first().map(|first| first.explanation_method.as_str()).unwrap_or_default();
+        let method = stored.first().map(|(first, _)| first.explanation_method.as_str()).unwrap_or_default();
         let scorer = self.scorer.explaining_by(Method::named(method).unwrap_or_default());
         let unnamed = method.is_empty();
         let again = scorer.score(model.as_ref(), &vectors, 0);
-        for (stored, mut again) in stored.iter().zip(again) {
+        for ((stored, offset), mut again) in stored.iter().zip(again) {
             again.scored_ms = stored.scored_ms;
+            if stored.version == 1 {
+                (again.version, again.vector_offset) = (1, Some(*offset));
+            }
             if unnamed {
                 again.explanation_method.clear();
             }

@@ -7,14 +7,17 @@
 //! Knows no broker, no store and no thread: a driver executes its commands, as it does the loop's, and builds
 //! what takes long. What cannot go on is dropped with a warning and begun anew after a rest.
 
+mod job;
 mod one;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use job::NotBuilt;
+pub use job::{Finished, Job};
 pub use one::Standby;
 
-use super::rebuild::{check_range, is_stateful, restore, wanted};
+use super::rebuild::{check_range, is_stateful, wanted};
 use super::{Clock, Command, CoreError, Event, Standing};
 use crate::processor::{InRecord, ProcessorFactory, TopicPartition, UnitId};
 use crate::snapshot::Snapshot;
@@ -424,50 +427,6 @@ impl Standbys {
         follow.stage = Stage::Building(self.last_job);
         let (number, factory, clock) = (self.last_job, Arc::clone(&self.factory), self.clock);
         self.jobs.push(Job { number, unit, standings, found, factory, clock });
-    }
-}
-
-/// A unit to be built from a snapshot, or from the beginning of its log.
-pub struct Job {
-    number: u64,
-    unit: UnitId,
-    standings: Vec<Standing>,
-    found: Option<Snapshot>,
-    factory: Arc<dyn ProcessorFactory>,
-    clock: Clock,
-}
-
-/// What came of a job.
-pub struct Finished {
-    number: u64,
-    unit: UnitId,
-    standings: Vec<Standing>,
-    built: Result<Standby, NotBuilt>,
-}
-
-enum NotBuilt {
-    /// The snapshot with this key cannot be restored: perhaps an older one can.
-    Older(u64),
-    Hopeless(CoreError),
-}
-
-impl Job {
-    /// Builds it.
-    pub fn run(self) -> Finished {
-        let Self { number, unit, standings, found, factory, clock } = self;
-        let restored = restore(unit, found.as_ref(), &standings, &factory, clock.steady_ms);
-        let begun = restored.and_then(|built| {
-            Standby::begin(built, &standings, clock.wall_ms)
-                .map_err(|source| CoreError::Step { unit, source })
-        });
-        let built = begun.map_err(|error| match &found {
-            Some(snapshot) => {
-                tracing::warn!(unit = unit.0, %error, "a snapshot was refused, trying the one before");
-                NotBuilt::Older(snapshot.key())
-            }
-            None => NotBuilt::Hopeless(error),
-        });
-        Finished { number, unit, standings, built }
     }
 }
 

@@ -145,11 +145,11 @@ impl Unit {
 
     /// Tells the processor where its folds begin.
     pub(super) fn begin(&mut self, positions: &[Position], now_ms: i64) -> Result<Folded, StepError> {
-        let Some(outputs) = self.step(Input::Assigned { positions, now_ms })? else {
+        let silent = self.is_replaying();
+        let Some(outputs) = self.step(Input::Assigned { positions, now_ms }, silent)? else {
             return Ok(Folded::rebuild());
         };
-        let kept = !self.is_replaying();
-        Ok(Folded { outputs: if kept { outputs } else { Vec::new() }, ..Folded::default() })
+        Ok(Folded { outputs, ..Folded::default() })
     }
 
     /// Folds records: those that were committed before in silence.
@@ -174,7 +174,7 @@ impl Unit {
         while let Some(&silent) = replayed.get(start) {
             let length = replayed[start..].iter().take_while(|&&other| other == silent).count();
             let run = &records[start..start + length];
-            let Some(outputs) = self.step(Input::Records { records: run, now_ms })? else {
+            let Some(outputs) = self.step(Input::Records { records: run, now_ms }, silent)? else {
                 return Ok(Folded::rebuild());
             };
             if silent {
@@ -206,7 +206,7 @@ impl Unit {
         if records.is_empty() {
             return Ok(Some(0));
         }
-        let outputs = self.step(Input::Records { records: &records, now_ms })?;
+        let outputs = self.step(Input::Records { records: &records, now_ms }, true)?;
         Ok(outputs.map(|_| records.len() as u64))
     }
 
@@ -236,7 +236,7 @@ impl Unit {
         if self.is_replaying() {
             return Ok(Folded::default());
         }
-        let outputs = self.step(Input::Drained { at_end: &own, now_ms })?;
+        let outputs = self.step(Input::Drained { at_end: &own, now_ms }, false)?;
         Ok(outputs.map_or_else(Folded::rebuild, |outputs| Folded { outputs, ..Folded::default() }))
     }
 
@@ -336,9 +336,14 @@ impl Unit {
         }
     }
 
-    /// What the step put out; `None` if the unit must be built anew.
-    fn step(&mut self, input: Input<'_>) -> Result<Option<Vec<OutRecord>>, StepError> {
-        self.processor.step(input, &mut self.scratch)?;
+    /// What the step put out, nothing where it is `silent`; `None` if the unit must be built anew.
+    fn step(&mut self, input: Input<'_>, silent: bool) -> Result<Option<Vec<OutRecord>>, StepError> {
+        if silent {
+            self.processor.replay(input, &mut self.scratch)?;
+            self.scratch.records.clear();
+        } else {
+            self.processor.step(input, &mut self.scratch)?;
+        }
         if self.scratch.rebuild {
             self.scratch = Outputs::default();
             return Ok(None);

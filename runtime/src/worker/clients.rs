@@ -11,29 +11,39 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::{Delivery, GroupProtocol, Kafka};
 use crate::kafka::client::{self, Read};
-use crate::processor::TopicPartition;
+use crate::processor::{StandIn, TopicPartition};
 
 /// The names under which the cluster knows a worker.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     /// Consumer group.
     pub(super) group: String,
-    /// `group.instance.id` and `transactional.id`.
+    /// `transactional.id`.
     pub(super) id: String,
+    /// `group.instance.id` and the consumer's `client.id`: they say for whom a worker stands in, which the group
+    /// shows to others.
+    pub(super) member: String,
 }
 
 impl Names {
-    pub(super) fn new(kafka: &Kafka, service: &str, instance: &str, number: usize) -> Self {
+    pub(super) fn new(
+        kafka: &Kafka,
+        service: &str,
+        instance: &str,
+        number: usize,
+        stands_in: Option<&StandIn>,
+    ) -> Self {
         let group = super::group_id(kafka, service);
         let id = format!("{group}-{instance}-{number}");
-        Self { group, id }
+        let member = stands_in.map_or_else(|| id.clone(), |other| format!("{id}.{}", other.service));
+        Self { group, id, member }
     }
 }
 
@@ -173,15 +183,31 @@ impl ConsumerContext for GroupContext {
     }
 }
 
-/// Keeps the first delivery that failed.
+/// Keeps the first delivery that failed, and how far those to one topic have come.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryContext {
     failed: Mutex<Option<KafkaError>>,
+    followed: Option<Arc<str>>,
+    ends: Mutex<BTreeMap<i32, i64>>,
 }
 
 impl DeliveryContext {
+    fn following(topic: Option<&Arc<str>>) -> Self {
+        Self { followed: topic.cloned(), ..Self::default() }
+    }
+
     pub(super) fn take_failure(&self) -> Option<KafkaError> {
         lock(&self.failed).take()
+    }
+
+    /// The offset behind the last record that was delivered to each partition of the topic followed, since
+    /// these were forgotten.
+    pub(super) fn ends(&self) -> BTreeMap<i32, i64> {
+        lock(&self.ends).clone()
+    }
+
+    pub(super) fn forget_ends(&self) {
+        lock(&self.ends).clear();
     }
 }
 
@@ -199,8 +225,14 @@ impl ProducerContext for DeliveryContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            lock(&self.failed).get_or_insert_with(|| error.clone());
+        match result {
+            Ok(message) if self.followed.as_deref() == Some(message.topic()) => {
+                lock(&self.ends).insert(message.partition(), message.offset() + 1);
+            }
+            Ok(_) => {}
+            Err((error, _)) => {
+                lock(&self.failed).get_or_insert_with(|| error.clone());
+            }
         }
     }
 }
@@ -228,8 +260,12 @@ fn default(config: &mut ClientConfig, kafka: &Kafka, own: &BTreeMap<String, Stri
 
 /// The consumer of one worker, subscribed to nothing yet.
 pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsumer>> {
-    let mut config = client::member(kafka, Read::Committed, &names.group, &names.id);
-    default(&mut config, kafka, &kafka.consumer, "client.id", &names.id);
+    let mut config = client::member(kafka, Read::Committed, &names.group, &names.member);
+    if names.member == names.id {
+        default(&mut config, kafka, &kafka.consumer, "client.id", &names.id);
+    } else {
+        config.set("client.id", &names.member);
+    }
     // A broker that gives its whole backlog at once must not be refused.
     default(&mut config, kafka, &kafka.consumer, "receive.message.max.bytes", "1000000000");
     // Partitions of the same number go to the same worker, whatever their topic.
@@ -266,16 +302,23 @@ fn waking(config: &ClientConfig, wake: &Arc<Wake>) -> KafkaResult<Arc<LoopConsum
     Ok(Arc::new(consumer))
 }
 
-/// The producer of one worker; with transactions, the predecessor's are settled and it is fenced.
-pub(super) fn producer(kafka: &Kafka, names: &Names, delivery: Delivery) -> KafkaResult<LoopProducer> {
+/// The producer of one worker; with transactions, the predecessor's are settled and it is fenced. Deliveries
+/// to `followed` are kept account of.
+pub(super) fn producer(
+    kafka: &Kafka,
+    names: &Names,
+    delivery: Delivery,
+    followed: Option<&Arc<str>>,
+) -> KafkaResult<LoopProducer> {
     let mut config = match delivery {
         Delivery::ExactlyOnce => client::transactional(kafka, &names.id),
         Delivery::AtLeastOnce => client::producer(kafka, "3"),
     };
     default(&mut config, kafka, &kafka.producer, "client.id", &names.id);
-    config.set("delivery.report.only.error", "true");
+    config.set("delivery.report.only.error", if followed.is_none() { "true" } else { "false" });
+    let context = || DeliveryContext::following(followed);
     if delivery == Delivery::AtLeastOnce {
-        return LoopProducer::from_config_and_context(&config, DeliveryContext::default());
+        return LoopProducer::from_config_and_context(&config, context());
     }
     // `init_transactions` waits two half seconds, one for a connection and one for a predecessor's
     // open transaction. A throwaway producer that asks for a moment only settles the second, and
@@ -288,7 +331,7 @@ pub(super) fn producer(kafka: &Kafka, names: &Names, delivery: Delivery) -> Kafk
         }
         _ => drop(settled),
     }
-    let producer = LoopProducer::from_config_and_context(&config, DeliveryContext::default())?;
+    let producer = LoopProducer::from_config_and_context(&config, context())?;
     connect(&producer)?;
     for _ in 0..6 {
         match producer.init_transactions(Duration::from_secs(10)) {

@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{LoopConsumer, LoopProducer};
+use super::deputy::{Deputy, Kept, Waiting, committed_offsets, take_back};
 use super::input::{Input, offsets};
 use super::saver::{self, Saver};
 use super::settle::Settler;
@@ -22,7 +23,7 @@ use crate::processor::{OutRecord, Position, TopicPartition};
 use crate::store::Store;
 
 /// How long one call may take before it is made again.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look whether everything has been delivered.
 const LOOK: Duration = Duration::from_micros(200);
 /// How long a client may not know a partition that there is.
@@ -41,9 +42,13 @@ pub(super) struct Hopeless {
 pub(super) struct Hands {
     pub(super) service: String,
     pub(super) id: String,
+    pub(super) member: String,
     pub(super) group: String,
     pub(super) input: Input,
     pub(super) consumer: Arc<LoopConsumer>,
+    /// Of the service that this one stands in for.
+    pub(super) deputy: Option<Deputy>,
+    pub(super) waiting: Waiting,
     pub(super) producer: Arc<LoopProducer>,
     pub(super) settler: Settler,
     pub(super) store: Store,
@@ -67,10 +72,11 @@ impl Hands {
                 if let Some(standbys) = &self.standbys {
                     standbys.given(self.number, &partitions);
                 }
-                return Ok(match look(&self.consumer, &partitions) {
-                    Ok(standings) => Event::Looked(standings),
-                    Err(error) => self.failed_to_read("look up what is committed", &error),
-                });
+                if let Some(what) = self.waiting.for_now() {
+                    return Ok(Event::Failed { failure: Failure::Retriable, what });
+                }
+                let looked = self.look(&partitions);
+                return Ok(self.looked(looked));
             }
             Command::Load(wanted) => {
                 let unit = wanted.unit;
@@ -110,13 +116,14 @@ impl Hands {
                 });
             }
             Command::Produce => return self.produce(core),
-            Command::Begin => self.producer.begin_transaction(),
+            Command::Begin => {
+                self.producer.context().forget_ends();
+                self.producer.begin_transaction()
+            }
             Command::Flush => return Ok(self.flush()),
             Command::SendOffsets(positions) => return Ok(self.send_offsets(&positions)),
             Command::Commit => self.timed_commit(),
-            Command::CommitOffsets(positions) => {
-                to_list(&positions).and_then(|list| self.consumer.commit(&list, CommitMode::Sync))
-            }
+            Command::CommitOffsets(positions) => self.commit_offsets(&positions),
             Command::Abort => self.abort(),
             Command::Leave => Ok(()),
         };
@@ -163,6 +170,31 @@ impl Hands {
         };
         let what = format!("{} could not {action}: {error} (group {})", self.id, self.group);
         tracing::warn!(service = self.service, ?failure, what, "a Kafka call failed");
+        Event::Failed { failure, what }
+    }
+
+    /// What is known of the partitions, once it is sure that nobody else does their work.
+    fn look(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Standing>, Kept> {
+        let mut standings = look(&self.consumer, partitions)?;
+        match &mut self.deputy {
+            Some(deputy) => deputy.take(&standings)?,
+            None => take_back(&self.consumer, &self.service, &mut standings)?,
+        }
+        Ok(standings)
+    }
+
+    fn looked(&mut self, looked: Result<Vec<Standing>, Kept>) -> Event {
+        let (failure, what) = match looked {
+            Ok(standings) => {
+                self.waiting.end();
+                return Event::Looked(standings);
+            }
+            Err(Kept::Failed(error)) => return self.failed_to_read("look up what is committed", &error),
+            Err(Kept::Waits(what)) if !self.waiting.is_over(&self.service, &what) => {
+                (Failure::Retriable, what)
+            }
+            Err(Kept::Waits(what) | Kept::Refused(what)) => (Failure::Refused, what),
+        };
         Event::Failed { failure, what }
     }
 
@@ -220,29 +252,50 @@ impl Hands {
     }
 
     fn send_offsets(&mut self, positions: &[Position]) -> Event {
-        let list = match to_list(positions) {
-            Ok(list) => list,
-            Err(error) => return self.failed(&error),
-        };
-        let Some(group) = self.consumer.group_metadata() else {
-            return self.failed(&KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
-        };
-        match self.settler.settle(list, group, PATIENCE) {
-            Some(Ok(())) => Event::Done,
-            Some(Err(error)) => self.failed(&error),
-            None => {
+        match self.try_send_offsets(positions) {
+            Ok(true) => Event::Done,
+            Ok(false) => {
                 let what = format!("the client does not answer when offsets are added ({})", self.id);
                 tracing::warn!(service = self.service, what, "a Kafka call failed");
                 Event::Failed { failure: Failure::Fatal, what }
             }
+            Err(error) => self.failed(&error),
         }
     }
 
+    /// `false` if the client does not answer.
+    fn try_send_offsets(&mut self, positions: &[Position]) -> Result<bool, KafkaError> {
+        let Some(group) = self.consumer.group_metadata() else {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+        };
+        if !self.settler.settle(to_list(positions)?, group, PATIENCE)? {
+            return Ok(false);
+        }
+        let Some(deputy) = &self.deputy else { return Ok(true) };
+        // Where the other would stand is known when its records have been delivered.
+        self.deliver(PATIENCE)?;
+        let (offsets, group) = deputy.offer(positions, &self.producer.context().ends())?;
+        self.settler.settle(offsets, group, PATIENCE)
+    }
+
+    /// At least once: the other's offsets first. What stands behind them is then made again whatever happens
+    /// before those of the input follow.
+    fn commit_offsets(&mut self, positions: &[Position]) -> Result<(), KafkaError> {
+        if let Some(deputy) = &mut self.deputy {
+            deputy.commit(positions, self.producer.context().ends())?;
+            self.producer.context().forget_ends();
+        }
+        self.consumer.commit(&to_list(positions)?, CommitMode::Sync)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]
-    fn timed_commit(&self) -> Result<(), KafkaError> {
+    fn timed_commit(&mut self) -> Result<(), KafkaError> {
         let begun = Instant::now();
         self.deliver(PATIENCE)?;
         self.producer.commit_transaction(PATIENCE)?;
+        if let Some(deputy) = &mut self.deputy {
+            deputy.settle(self.producer.context().ends());
+        }
         measure::commit(&self.service, begun.elapsed());
         Ok(())
     }
@@ -293,25 +346,17 @@ pub(super) fn look<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
 ) -> Result<Vec<Standing>, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.partition);
-    }
-    let committed = consumer.committed_offsets(list, PATIENCE)?;
+    let committed = committed_offsets(consumer, partitions)?;
     let lows = offsets(consumer, partitions.iter(), Offset::Beginning)?;
     let highs = offsets(consumer, partitions.iter(), Offset::End)?;
-    let mut standings = Vec::with_capacity(partitions.len());
-    for ((partition, low), high) in partitions.iter().zip(lows).zip(highs) {
-        let element = committed.find_partition(&partition.topic, partition.partition);
-        let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
-        element.error()?;
-        let committed = match element.offset() {
-            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-            _ => None,
-        };
-        standings.push(Standing { partition: partition.clone(), committed, low, high });
-    }
-    Ok(standings)
+    let known = partitions.iter().zip(committed).zip(lows).zip(highs);
+    let standing = |(((partition, committed), low), high): (((&TopicPartition, _), _), _)| Standing {
+        partition: partition.clone(),
+        committed,
+        low,
+        high,
+    };
+    Ok(known.map(standing).collect())
 }
 
 fn to_list(positions: &[Position]) -> Result<TopicPartitionList, KafkaError> {

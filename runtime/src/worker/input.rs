@@ -77,10 +77,14 @@ impl Input {
             return self.consume_other(from);
         }
         self.queues.clear();
-        if from.is_empty() {
-            return self.consumer.unassign();
+        // That nothing is given has to be accepted, too: librdkafka waits for it, and takes no part in what the
+        // group does next. Giving everything back is another answer.
+        if from.is_empty() && self.consumer.context().asked() != Some(Asked::Assign) {
+            self.consumer.unassign()?;
+        } else {
+            self.consumer.assign(&list(from)?)?;
         }
-        self.consumer.assign(&list(from)?)?;
+        self.consumer.context().answered();
         self.split(from)
     }
 
@@ -347,7 +351,7 @@ mod tests {
 
     fn member(kafka: &Kafka, number: usize) -> Input {
         let wake = Arc::new(Wake::default());
-        let names = Names::new(kafka, "close", "instance", number);
+        let names = Names::new(kafka, "close", "instance", number, None);
         let consumer = clients::consumer(kafka, &names, &wake).unwrap();
         consumer.subscribe(&["topic"]).unwrap();
         Input::new(consumer, wake)

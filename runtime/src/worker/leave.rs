@@ -9,10 +9,10 @@ use rdkafka::consumer::Consumer as _;
 
 use super::clients::LoopConsumer;
 use super::input::{Input, Polled};
+use super::members::members;
 
-/// How often the coordinator is asked whether the member is gone, and how long it may take to answer.
+/// How often the coordinator is asked whether the member is gone.
 const LOOK: Duration = Duration::from_millis(50);
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// Leaves the group and waits until the coordinator says so, at most `patience`; whether it did. What was
 /// read must have been committed.
@@ -49,10 +49,9 @@ pub(super) fn leave(
 
 /// Whether the group has a member of this `group.instance.id`. Brokers begin a static member's id with it.
 fn is_member(consumer: &LoopConsumer, group: &str, id: &str) -> Option<bool> {
-    let listed = consumer.fetch_group_list(Some(group), ANSWER).ok()?;
-    let found = listed.groups().iter().find(|listed| listed.name() == group)?;
-    Some(found.members().iter().any(|member| {
-        let rest = member.id().strip_prefix(id);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) || member.client_id() == id
+    let members = members(consumer, group).ok()?;
+    Some(members.iter().any(|member| {
+        let rest = member.id.strip_prefix(id);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) || member.client_id == id
     }))
 }

@@ -16,13 +16,14 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// From the id that a broker gave it: its `group.instance.id` (`{group}-{instance}-{number}`) and then 36
-    /// characters of the broker's own. `None` for what is no worker of the group's service.
+    /// From the id that a broker gave it: its `group.instance.id` (`{group}-{instance}-{number}`, and a name behind
+    /// a point where it stands in for another service) and then 36 characters of the broker's own. `None` for
+    /// what is no worker of the group's service.
     pub(super) fn of(group: &str, member_id: &str) -> Option<Self> {
         const RANDOM: usize = 37;
         let id = member_id.get(..member_id.len().checked_sub(RANDOM)?)?;
         let (instance, number) = id.strip_prefix(group)?.strip_prefix('-')?.rsplit_once('-')?;
-        number.parse::<usize>().ok()?;
+        number.split('.').next()?.parse::<usize>().ok()?;
         Some(Self { id: id.to_owned(), instance: instance.to_owned() })
     }
 }

@@ -45,19 +45,21 @@ impl Settler {
         Ok(Self { ask: Some(ask), answers, thread: Some(thread) })
     }
 
-    /// Adds offsets to the transaction; `None` if there is no answer, and the producer is of no more use.
+    /// Adds offsets to the transaction; `false` if there is no answer, and the producer is of no more use.
     pub(super) fn settle(
         &mut self,
         offsets: TopicPartitionList,
         group: ConsumerGroupMetadata,
         patience: Duration,
-    ) -> Option<KafkaResult<()>> {
-        self.ask.as_ref()?.send((offsets, group, patience)).ok()?;
-        let answer = self.answers.recv_timeout(patience + GRACE).ok();
-        if answer.is_none() {
-            self.thread = None;
+    ) -> KafkaResult<bool> {
+        let asked = self.ask.as_ref().is_some_and(|ask| ask.send((offsets, group, patience)).is_ok());
+        match self.answers.recv_timeout(patience + GRACE) {
+            Ok(done) if asked => done.map(|()| true),
+            _ => {
+                self.thread = None;
+                Ok(false)
+            }
         }
-        answer
     }
 }
 

@@ -105,12 +105,12 @@ pub(super) fn start(
     let standbys = Mutex::new(Standbys::new(Arc::clone(factory), clock(started)));
     let pool = Arc::new(Pool { standbys, given_up: Mutex::default() });
     let instance = settings.service.instance_name();
-    let names = Names { group: super::group_id(&settings.kafka, service), id: String::new() };
-    let id = format!("{}-{instance}-standby", names.group);
+    let group = super::group_id(&settings.kafka, service);
+    let id = format!("{group}-{instance}-standby");
     let keeper = Keeper {
         service: service.to_owned(),
         instance,
-        names: Names { id, ..names },
+        names: Names { group, member: id.clone(), id },
         topics: factory.inputs(),
         settings: settings.clone(),
         pool: Arc::clone(&pool),

@@ -10,6 +10,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::clients::{self, GroupEvent, Names, Wake};
+use super::deputy::{Deputy, Waiting};
 use super::execute::Hands;
 use super::input::{Input, Polled};
 use super::leave::leave;
@@ -62,7 +63,8 @@ impl Seat {
     /// retried in place after a fatal error.
     pub(super) fn work(self) -> Result<(), WorkerError> {
         let kafka = &self.settings.kafka;
-        let names = Names::new(kafka, &self.service, &self.settings.service.instance_name(), self.number);
+        let instance = self.settings.service.instance_name();
+        let names = Names::new(kafka, &self.service, &instance, self.number, self.factory.stands_in());
         let result = catch_unwind(AssertUnwindSafe(|| self.work_as(&names))).unwrap_or_else(|_| {
             Err(WorkerError::Thread { service: self.service.clone(), what: "panicked".to_owned() })
         });
@@ -137,7 +139,12 @@ impl<'a> Worker<'a> {
         let wake = Arc::new(Wake::default());
         // The transactional id first: a predecessor's transaction must be settled before its
         // offsets are read.
-        let producer = Arc::new(clients::producer(kafka, names, service.delivery).map_err(client)?);
+        let stand_in = seat.factory.stands_in();
+        let followed = stand_in.map(|other| &other.topic);
+        let producer = clients::producer(kafka, names, service.delivery, followed).map_err(client)?;
+        let producer = Arc::new(producer);
+        let deputy =
+            stand_in.map(|other| Deputy::new(kafka, other, &names.group)).transpose().map_err(client)?;
         let consumer = clients::consumer(kafka, names, &wake).map_err(client)?;
         let topics = seat.factory.inputs();
         let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
@@ -160,9 +167,12 @@ impl<'a> Worker<'a> {
         let hands = Hands {
             service: seat.service.clone(),
             id: names.id.clone(),
+            member: names.member.clone(),
             group: names.group.clone(),
             input: Input::new(Arc::clone(&consumer), wake),
             consumer,
+            deputy,
+            waiting: Waiting::default(),
             producer,
             settler,
             store: store.clone(),
@@ -236,8 +246,8 @@ impl<'a> Worker<'a> {
             return;
         }
         let patience = self.seat.settings.service.stop_timeout.as_duration();
-        let Hands { input, consumer, group, id, service, .. } = &mut self.hands;
-        if leave(input, consumer, group, id, patience) {
+        let Hands { input, consumer, group, id, member, service, .. } = &mut self.hands;
+        if leave(input, consumer, group, member, patience) {
             tracing::info!(service, id, group, "left the group");
         } else {
             tracing::warn!(

@@ -102,6 +102,28 @@ plain_numbers! {
     f64 => Float64Builder, Float64Array, Float64, f64;
 }
 
+/// A number that not every record has; null is none.
+impl Form<Option<i64>> for Plain {
+    type Builder = Int64Builder;
+    type Stored = Int64Array;
+
+    fn data_type() -> DataType {
+        DataType::Int64
+    }
+
+    fn append(builder: &mut Int64Builder, value: &Option<i64>) {
+        builder.append_option(*value);
+    }
+
+    fn finish(builder: &mut Int64Builder) -> Int64Array {
+        builder.finish()
+    }
+
+    fn read(stored: &Int64Array, row: usize) -> Result<Option<i64>, String> {
+        Ok((!stored.is_null(row)).then(|| stored.value(row)))
+    }
+}
+
 impl Form<bool> for Plain {
     type Builder = BooleanBuilder;
     type Stored = BooleanArray;

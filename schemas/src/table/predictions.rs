@@ -37,7 +37,7 @@ fn table() -> Vec<Column<Prediction>> {
         "entity_version" Plain = entity_version, "version of the shared entities that the vector read";
         "place_partition" Plain = place.partition, "partition of the view in events";
         "place_offset" Plain = place.offset, "offset of the view in events";
-        "vector_offset" Plain = vector_offset, "offset of the vector in its topic";
+        "vector_offset" Plain = vector_offset, "offset of the vector in its topic, in version 1";
         "clock" Time = clock_ms, "event clock when the vector was made; null before it started";
         "received" Time = received_ms, "Kafka timestamp of the raw view";
         "scored" Time = scored_ms, "when it was scored, wall clock";
@@ -121,7 +121,7 @@ fn blank() -> Prediction {
         fingerprint: String::new(),
         origin: Origin::default(),
         place: Place::default(),
-        vector_offset: 0,
+        vector_offset: None,
         entity_version: 0,
         event_time_ms: 0,
         clock_ms: 0,

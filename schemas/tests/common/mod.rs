@@ -338,7 +338,16 @@ pub(crate) fn prediction() -> impl Strategy<Value = Prediction> {
     let behaviour = (text(), text(), any::<i64>(), finite32())
         .prop_map(|(item, kind, age_ms, weight)| BehaviourAttention { item, kind, age_ms, weight });
     (
-        (finite32(), finite32(), finite64(), any::<bool>(), origin(), place(), any::<i64>(), any::<u64>()),
+        (
+            finite32(),
+            finite32(),
+            finite64(),
+            any::<bool>(),
+            origin(),
+            place(),
+            any::<Option<i64>>(),
+            any::<u64>(),
+        ),
         (time(), time(), time(), time(), time()),
         (vec(field, 0..4), vec(behaviour, 0..4)),
         vec(text(), 14),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use runtime::core::{Command, Delivery, Event, Failure};
-use runtime::processor::Position;
+use runtime::core::{Command, Delivery, Event, Failure, Standing};
+use runtime::processor::{Position, StandIn, TopicPartition};
 use runtime::snapshot::{self, Base, Snapshot, Wanted};
 
 use super::{Cluster, is_transactional};
@@ -67,10 +67,14 @@ impl Cluster {
         let (id, epoch, service) = (worker.id.clone(), worker.epoch, Arc::clone(&worker.service));
         let member = (&*service, id.as_str(), worker.generation);
         let result = match command {
-            Command::Look(partitions) => match broker.look(&service, partitions) {
-                Ok(standings) => return Event::Looked(standings),
-                Err(failure) => Err(failure),
-            },
+            Command::Look(partitions) => {
+                let looked = broker.look(&service, partitions);
+                let other = services[&service].factory.stands_in();
+                match looked.and_then(|standings| take(broker, other, standings)) {
+                    Ok(standings) => return Event::Looked(standings),
+                    Err(failure) => Err(failure),
+                }
+            }
             Command::Load(wanted) => {
                 let standby = Some(wanted).filter(|wanted| wanted.below.is_none());
                 return match standby.and_then(|wanted| worker.standbys.take(0, wanted.unit)) {
@@ -110,10 +114,16 @@ impl Cluster {
                 }
                 return Event::Produced(records.len());
             }
-            Command::SendOffsets(positions) => match sabotage {
-                Sabotage::OffsetsOutside => broker.commit_offsets(member, positions),
-                _ => broker.send_offsets(&id, epoch, member, positions),
-            },
+            Command::SendOffsets(positions) => {
+                let sent = match sabotage {
+                    Sabotage::OffsetsOutside => broker.commit_offsets(member, positions),
+                    _ => broker.send_offsets(&id, epoch, member, positions),
+                };
+                sent.and_then(|()| match services[&service].factory.stands_in() {
+                    Some(other) => broker.send_ends(&id, epoch, &other.service, &other.topic),
+                    None => Ok(()),
+                })
+            }
             Command::CommitOffsets(positions) => broker.commit_offsets(member, positions),
             Command::Commit => broker.finish(&id, epoch, true),
             Command::Abort => broker.finish(&id, epoch, false),
@@ -127,6 +137,25 @@ impl Cluster {
             Err(failure) => Event::Failed { failure, what: format!("{command:?}") },
         }
     }
+}
+
+/// What was looked up, where nothing is left to do of a service that is stood in for.
+fn take(
+    broker: &Broker,
+    other: Option<&StandIn>,
+    standings: Vec<Standing>,
+) -> Result<Vec<Standing>, Failure> {
+    let Some(StandIn { service, topic, made_of }) = other else { return Ok(standings) };
+    let of = |partition: i32| TopicPartition { topic: Arc::clone(topic), partition };
+    let group: Vec<TopicPartition> = standings.iter().map(|at| of(at.partition.partition)).collect();
+    broker.look(service, &group)?;
+    for (standing, of) in standings.iter().zip(&group) {
+        let committed = standing.committed.as_ref().map_or(standing.low, |(offset, _)| *offset);
+        if !broker.is_read(service, of, committed, *made_of)? {
+            return Err(Failure::Refused);
+        }
+    }
+    Ok(standings)
 }
 
 /// The newest snapshot that may be restored.

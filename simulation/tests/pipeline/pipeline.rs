@@ -4,16 +4,71 @@
 use std::sync::{Arc, LazyLock};
 
 use ingest::{Catalogue, PseudonymKey, RawPartitions, SharedCatalogue};
+use runtime::chain::ChainFactory;
 use runtime::core::Delivery;
-use runtime::processor::ProcessorFactory;
-use schemas::VectorSchema;
+use runtime::processor::{InRecord, ProcessorFactory, StandIn, StepError};
 use schemas::topic::Names;
+use schemas::{Codec, FeatureVector, Protobuf, VectorSchema};
 use scorer::Slot;
 use serde::de::DeserializeOwned;
 use simulation::{Broker, Cluster};
 
 /// The services with their workers, each its own group.
 pub(crate) const SERVICES: [&str; 4] = ["ingest", "features", "merge", "scorer"];
+
+/// How features and the scorer run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deployed {
+    /// Each by itself.
+    Apart,
+    /// As one, in the same transactions.
+    Chained,
+}
+
+impl Deployed {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::Apart, Self::Chained];
+
+    /// One seed in four runs them chained.
+    pub(crate) fn of(seed: u64) -> Self {
+        if seed % 4 == 3 { Self::Chained } else { Self::Apart }
+    }
+
+    /// The services that there are.
+    pub(crate) fn services(self) -> &'static [&'static str] {
+        match self {
+            Self::Apart => &SERVICES,
+            Self::Chained => &SERVICES[..3],
+        }
+    }
+
+    /// What the service `features` runs.
+    pub(crate) fn features(self, slot: &Slot) -> Arc<dyn ProcessorFactory> {
+        let features = Arc::new(PARTS.features.clone());
+        match self {
+            Self::Apart => features,
+            Self::Chained => {
+                let topic = Arc::clone(&PARTS.names.feature_vectors);
+                let stand_in = StandIn { service: "scorer".into(), topic, made_of: view_of };
+                Arc::new(ChainFactory::new(features, scorer(slot), stand_in).unwrap())
+            }
+        }
+    }
+}
+
+fn view_of(record: &InRecord) -> Result<i64, StepError> {
+    let vector: Result<FeatureVector, _> = Protobuf::decode(record.record.value.as_ref().unwrap());
+    vector.map(|vector| vector.place.offset).map_err(StepError::new)
+}
+
+/// What the service `scorer` runs: it serves what is in `slot`.
+pub(crate) fn scorer(slot: &Slot) -> Arc<dyn ProcessorFactory> {
+    // Nothing else is ever declared.
+    let schema_of: scorer::Lookup = Arc::new(|fingerprint| {
+        Ok(Some(&PARTS.schema).filter(|schema| schema.fingerprint() == fingerprint).cloned())
+    });
+    Arc::new(scorer::Factory::new(&PARTS.scorer, schema_of, &PARTS.names, slot.clone()))
+}
 /// Workers of a service.
 pub(crate) const WORKERS: usize = 2;
 
@@ -107,7 +162,7 @@ fn overlay(under: &mut toml::Value, over: toml::Value) {
 }
 
 /// Topics and services, no worker yet; the scorer serves what is in `slot`.
-pub(crate) fn cluster(seed: u64, slot: &Slot) -> Cluster {
+pub(crate) fn cluster(seed: u64, deployed: Deployed, slot: &Slot) -> Cluster {
     let Parts { names, .. } = &*PARTS;
     let mut broker = Broker::new(ingest::partitioner::partition_of);
     for (topic, partitions) in [
@@ -127,18 +182,13 @@ pub(crate) fn cluster(seed: u64, slot: &Slot) -> Cluster {
         broker.create(topic, partitions);
     }
     let mut cluster = Cluster::new(broker, seed);
-    // Nothing else is ever declared.
-    let schema_of: scorer::Lookup = Arc::new(|fingerprint| {
-        Ok(Some(&PARTS.schema).filter(|schema| schema.fingerprint() == fingerprint).cloned())
-    });
-    let scorer = scorer::Factory::new(&PARTS.scorer, schema_of, names, slot.clone());
     let factories: [Arc<dyn ProcessorFactory>; 4] = [
         Arc::new(PARTS.ingest[usize::from(!by_wall_clock(seed))].clone()),
-        Arc::new(PARTS.features.clone()),
+        deployed.features(slot),
         Arc::new(PARTS.merge.clone()),
-        Arc::new(scorer),
+        scorer(slot),
     ];
-    for (service, factory) in SERVICES.into_iter().zip(factories) {
+    for (service, factory) in deployed.services().iter().zip(factories) {
         cluster.add_service(service, factory, Delivery::ExactlyOnce);
     }
     cluster
@@ -150,9 +200,9 @@ pub(crate) fn by_wall_clock(seed: u64) -> bool {
 }
 
 /// Starts all workers.
-pub(crate) fn start(cluster: &mut Cluster) {
+pub(crate) fn start(cluster: &mut Cluster, deployed: Deployed) {
     for worker in 0..WORKERS {
-        for service in SERVICES {
+        for service in deployed.services() {
             cluster.start(service, &format!("{service}-{worker}"));
         }
     }

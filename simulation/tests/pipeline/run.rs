@@ -8,7 +8,7 @@ use simulation::{Broker, Cluster, Faults, Sabotage, Totals};
 use crate::feed::Feed;
 use crate::lake::Lake;
 use crate::models::MODELS;
-use crate::pipeline::{PARTS, SERVICES, cluster, start};
+use crate::pipeline::{Deployed, PARTS, cluster, start};
 
 /// Decisions before everything is let settle.
 const STEPS: usize = 700;
@@ -34,13 +34,14 @@ pub(crate) struct Ended {
 /// Runs a seed to its end: all that was sent is processed.
 pub(crate) fn run(seed: u64, sabotage: Sabotage) -> (Ended, Totals) {
     let slot = Slot::new();
-    let mut cluster = cluster(seed, &slot);
+    let deployed = Deployed::of(seed);
+    let mut cluster = cluster(seed, deployed, &slot);
     let (mut feed, mut lake) = (Feed::new(seed), Lake::new(seed, &cluster.broker));
-    start(&mut cluster);
+    start(&mut cluster, deployed);
     cluster.faults = faults(seed);
     cluster.sabotage = sabotage;
     for _ in 0..STEPS {
-        step(&mut cluster, &mut feed, &slot);
+        step(&mut cluster, deployed, &mut feed, &slot);
         lake.step(&cluster.broker);
     }
     feed.send_rest(&mut cluster);
@@ -50,9 +51,10 @@ pub(crate) fn run(seed: u64, sabotage: Sabotage) -> (Ended, Totals) {
     (Ended { broker: cluster.broker, lake }, totals)
 }
 
-fn step(cluster: &mut Cluster, feed: &mut Feed, slot: &Slot) {
+fn step(cluster: &mut Cluster, deployed: Deployed, feed: &mut Feed, slot: &Slot) {
     let index = cluster.rng.below(cluster.workers.len() as u64) as usize;
-    let service = SERVICES[cluster.rng.below(SERVICES.len() as u64) as usize];
+    let services = deployed.services();
+    let service = services[cluster.rng.below(services.len() as u64) as usize];
     match cluster.rng.below(200) {
         0..=17 => {
             let count = 1 + cluster.rng.below(9) as usize;

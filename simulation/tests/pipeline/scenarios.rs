@@ -7,7 +7,7 @@ use simulation::{Cluster, CrashAt, Faults, Totals};
 
 use crate::checks::check_logs;
 use crate::feed::Feed;
-use crate::pipeline::{PARTS, SERVICES, cluster, start};
+use crate::pipeline::{Deployed, PARTS, SERVICES, cluster, scorer, start};
 
 /// Feeds a seed's records in small pieces and lets all workers take turns in between.
 fn script(cluster: &mut Cluster, feed: &mut Feed, pieces: usize) {
@@ -22,9 +22,9 @@ fn script(cluster: &mut Cluster, feed: &mut Feed, pieces: usize) {
     }
 }
 
-fn ran(seed: u64, change: impl FnOnce(&mut Cluster)) -> Totals {
-    let mut cluster = cluster(seed, &Slot::new());
-    start(&mut cluster);
+fn ran(seed: u64, deployed: Deployed, change: impl FnOnce(&mut Cluster)) -> Totals {
+    let mut cluster = cluster(seed, deployed, &Slot::new());
+    start(&mut cluster, deployed);
     change(&mut cluster);
     script(&mut cluster, &mut Feed::new(seed), 16);
     cluster.settle();
@@ -34,32 +34,40 @@ fn ran(seed: u64, change: impl FnOnce(&mut Cluster)) -> Totals {
 
 #[test]
 fn a_crash_of_every_worker_at_every_call_loses_and_repeats_nothing() {
-    let calls = ran(1, |_| {}).calls / (SERVICES.len() as u64 * 2);
-    assert!(calls > 40, "too few calls to be worth it: {calls}");
-    let mut crashes = 0;
-    for call in 0..calls {
-        for after in [false, true] {
-            crashes += ran(1, |cluster| cluster.crash_at = Some(CrashAt { call, after })).crashes;
+    for deployed in Deployed::ALL {
+        let services = deployed.services().len() as u64;
+        let calls = ran(1, deployed, |_| {}).calls / (services * 2);
+        assert!(calls > 40, "too few calls to be worth it: {calls}");
+        let mut crashes = 0;
+        for call in 0..calls {
+            for after in [false, true] {
+                let crash = |cluster: &mut Cluster| cluster.crash_at = Some(CrashAt { call, after });
+                crashes += ran(1, deployed, crash).crashes;
+            }
         }
+        assert!(crashes > calls * services, "{crashes} crashes in {calls} calls, {deployed:?}");
     }
-    assert!(crashes > calls * SERVICES.len() as u64, "{crashes} crashes in {calls} calls");
 }
 
 #[test]
 fn commits_that_succeeded_and_were_reported_failed_are_not_made_twice() {
     let faults = Faults { doubtful: 700, ..Faults::default() };
-    let totals = ran(2, |cluster| cluster.faults = faults);
-    assert!(totals.lost_responses > 50 && totals.aborts > 0, "{totals:?}");
+    for deployed in Deployed::ALL {
+        let totals = ran(2, deployed, |cluster| cluster.faults = faults);
+        assert!(totals.lost_responses > 50 && totals.aborts > 0, "{deployed:?}: {totals:?}");
+    }
 }
 
 #[test]
 fn a_process_that_was_replaced_and_lives_on_writes_nothing() {
-    for (index, service) in SERVICES.into_iter().enumerate() {
-        let mut cluster = cluster(3, &Slot::new());
+    let deployments = Deployed::ALL.into_iter();
+    let each = |deployed: Deployed| deployed.services().iter().enumerate().map(move |at| (deployed, at));
+    for (deployed, (index, service)) in deployments.flat_map(each) {
+        let mut cluster = cluster(3, deployed, &Slot::new());
         let mut feed = Feed::new(3);
-        start(&mut cluster);
+        start(&mut cluster, deployed);
         script(&mut cluster, &mut feed, 6);
-        assert_eq!(*cluster.workers[index].service, *service);
+        assert_eq!(*cluster.workers[index].service, **service);
         cluster.double(index);
         script(&mut cluster, &mut feed, 6);
         cluster.settle();
@@ -73,7 +81,7 @@ fn committed_offsets_that_have_expired_stop_a_service_and_reset_nothing() {
     let names = &PARTS.names;
     let inputs = [&names.views, &names.events, &names.entity_tiles, &names.feature_vectors];
     for (index, (service, topic)) in SERVICES.into_iter().zip(inputs).enumerate() {
-        let mut cluster = cluster(4, &Slot::new());
+        let mut cluster = cluster(4, Deployed::Apart, &Slot::new());
         // One worker each, so that it reads all of its topic.
         for service in SERVICES {
             cluster.start(service, service);
@@ -95,6 +103,69 @@ fn committed_offsets_that_have_expired_stop_a_service_and_reset_nothing() {
         assert!(error.to_string().contains("expired"), "{service}: {error}");
         assert_eq!(standing(&mut cluster, service), before, "{service}");
     }
+}
+
+/// Stops the workers of a service for good, after all that is there has been read by those that still run.
+fn stop(cluster: &mut Cluster, service: &str) {
+    cluster.settle();
+    cluster.stop(service);
+}
+
+/// Runs what `features` are from now on.
+fn deploy(cluster: &mut Cluster, deployed: Deployed) {
+    cluster.redeploy("features", deployed.features(&Slot::new()));
+    for worker in 0..2 {
+        cluster.start("features", &format!("features-{deployed:?}-{worker}"));
+    }
+}
+
+#[test]
+fn a_scorer_is_chained_and_taken_apart_again_while_events_come() {
+    let (seed, slot) = (5, Slot::new());
+    let mut cluster = cluster(seed, Deployed::Apart, &slot);
+    let mut feed = Feed::new(seed);
+    start(&mut cluster, Deployed::Apart);
+    script(&mut cluster, &mut feed, 6);
+    for _ in 0..2 {
+        // Features first: what the scorer has not read then, it still reads.
+        stop(&mut cluster, "features");
+        script(&mut cluster, &mut feed, 2);
+        stop(&mut cluster, "scorer");
+        deploy(&mut cluster, Deployed::Chained);
+        script(&mut cluster, &mut feed, 4);
+        stop(&mut cluster, "features");
+        script(&mut cluster, &mut feed, 2);
+        deploy(&mut cluster, Deployed::Apart);
+        cluster.start("scorer", "scorer-again");
+        script(&mut cluster, &mut feed, 4);
+    }
+    cluster.settle();
+    assert_eq!(check_logs(&cluster.broker).err(), None);
+}
+
+#[test]
+fn a_chain_takes_over_only_what_the_scorer_has_read() {
+    let (seed, slot) = (6, Slot::new());
+    let mut cluster = cluster(seed, Deployed::Apart, &slot);
+    let mut feed = Feed::new(seed);
+    start(&mut cluster, Deployed::Apart);
+    script(&mut cluster, &mut feed, 4);
+    stop(&mut cluster, "scorer");
+    script(&mut cluster, &mut feed, 4);
+    stop(&mut cluster, "features");
+    deploy(&mut cluster, Deployed::Chained);
+    let chained = (0..cluster.workers.len()).find(|at| &*cluster.workers[*at].service == "features").unwrap();
+    let error = (0..50).find_map(|_| cluster.turn(chained).err()).expect("it must notice");
+    assert!(matches!(&error, CoreError::Refused { .. }), "{error}");
+    // What mends it: the scorer by itself, to the end.
+    cluster.stop("features");
+    cluster.redeploy("scorer", scorer(&slot));
+    cluster.start("scorer", "scorer-again");
+    stop(&mut cluster, "scorer");
+    deploy(&mut cluster, Deployed::Chained);
+    script(&mut cluster, &mut feed, 4);
+    cluster.settle();
+    assert_eq!(check_logs(&cluster.broker).err(), None);
 }
 
 /// What a group has committed, and how many records all topics hold.

@@ -197,7 +197,7 @@ fn seeds() -> Vec<Vec<u8>> {
         fingerprint: "0123456789abcdef".into(),
         origin: event.origin.clone(),
         place,
-        vector_offset: 4,
+        vector_offset: None,
         entity_version: 5,
         event_time_ms: 6,
         clock_ms: i64::MIN,

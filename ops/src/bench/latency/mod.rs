@@ -47,17 +47,30 @@ pub struct Options {
     pub seconds: f64,
     /// Seed of the market that makes the records.
     pub seed: u64,
+    /// Measure the same with `run.chain` as well.
+    pub chain: bool,
     /// Use the cluster that the configuration names instead of an embedded broker.
     pub cluster: bool,
+}
+
+/// Latency by rate, at least once and exactly once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deliveries {
+    /// By rate, with `service.delivery = "at-least-once"`.
+    pub at_least_once: BTreeMap<u32, Quantiles>,
+    /// By rate, with `service.delivery = "exactly-once"`.
+    pub exactly_once: BTreeMap<u32, Quantiles>,
 }
 
 /// What was measured, in one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// By rate, with `service.delivery = "at-least-once"`.
-    pub at_least_once: BTreeMap<u32, Quantiles>,
-    /// By rate, with `service.delivery = "exactly-once"`.
-    pub exactly_once: BTreeMap<u32, Quantiles>,
+    /// Each service by itself.
+    #[serde(flatten)]
+    pub apart: Deliveries,
+    /// Features and scorer chained; where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chained: Option<Deliveries>,
     /// The broker: "embedded" or "cluster".
     pub broker: &'static str,
     /// Seconds measured of each rate.
@@ -105,14 +118,21 @@ pub fn run(config: &Config, options: &Options) -> Result<Measured> {
     ensure!(options.rates.iter().all(|rate| *rate > 0), "--rates must be above 0");
     ensure!(options.seconds > 0.0 && options.seconds.is_finite(), "--seconds must be above 0");
     let artefact = model::train(config, options.seed)?;
-    let mode = |delivery| {
+    let mode = |chain, delivery| {
         let mut config = config.clone();
         config.service.delivery = delivery;
+        config.run.chain = chain;
         sandbox::within(config, options.cluster, |context| measure(context, options, &artefact))
     };
+    let deliveries = |chain| -> Result<Deliveries> {
+        Ok(Deliveries {
+            at_least_once: mode(chain, Delivery::AtLeastOnce)?,
+            exactly_once: mode(chain, Delivery::ExactlyOnce)?,
+        })
+    };
     Ok(Measured {
-        at_least_once: mode(Delivery::AtLeastOnce)?,
-        exactly_once: mode(Delivery::ExactlyOnce)?,
+        apart: deliveries(false)?,
+        chained: options.chain.then(|| deliveries(true)).transpose()?,
         broker: if options.cluster { "cluster" } else { "embedded" },
         seconds: options.seconds,
     })
@@ -166,11 +186,20 @@ fn until_scored(steady: &mut Steady<'_>, market: &mut Market) -> Result<()> {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "from event to prediction, {} s of each rate, {} broker", self.seconds, self.broker)?;
-        writeln!(f, "{:>22} {:>9} {:>9} {:>9} {:>9}", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms")?;
-        for (name, rates) in [("at least once", &self.at_least_once), ("exactly once", &self.exactly_once)] {
-            for (rate, at) in rates {
-                let Quantiles { p50_ms, p99_ms, p999_ms, max_ms, .. } = at;
-                writeln!(f, "{name:>14} {rate:>7} {p50_ms:>9.1} {p99_ms:>9.1} {p999_ms:>9.1} {max_ms:>9.1}")?;
+        writeln!(f, "{:>31} {:>9} {:>9} {:>9} {:>9}", "events/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms")?;
+        let all = [("", Some(&self.apart)), (", chained", self.chained.as_ref())];
+        for (how, Deliveries { at_least_once, exactly_once }) in
+            all.into_iter().filter_map(|(how, at)| Some((how, at?)))
+        {
+            for (name, rates) in [("at least once", at_least_once), ("exactly once", exactly_once)] {
+                let name = format!("{name}{how}");
+                for (rate, at) in rates {
+                    let Quantiles { p50_ms, p99_ms, p999_ms, max_ms, .. } = at;
+                    writeln!(
+                        f,
+                        "{name:>23} {rate:>7} {p50_ms:>9.1} {p99_ms:>9.1} {p999_ms:>9.1} {max_ms:>9.1}"
+                    )?;
+                }
             }
         }
         Ok(())
@@ -186,9 +215,11 @@ mod tests {
     #[test]
     fn every_impression_is_measured_and_scored_by_the_model() {
         let config = Sources { preset: Some(PRESET), ..Sources::default() }.load().unwrap();
-        let options = Options { rates: vec![200], seconds: 1.0, seed: 1, cluster: false };
+        let options = Options { rates: vec![200], seconds: 1.0, seed: 1, chain: true, cluster: false };
         let measured = run(&config, &options).unwrap();
-        for rates in [&measured.at_least_once, &measured.exactly_once] {
+        let chained = measured.chained.as_ref().unwrap();
+        let all = [&measured.apart, chained].map(|one| [&one.at_least_once, &one.exactly_once]);
+        for rates in all.into_iter().flatten() {
             let at = rates[&200];
             assert!((at.scored - 1.0).abs() < f64::EPSILON, "{at:?}");
             // Nine of ten records are impressions.
@@ -197,5 +228,6 @@ mod tests {
         }
         let json = serde_json::to_value(&measured).unwrap();
         assert!(json["exactly_once"]["200"]["p999_ms"].is_number(), "{json}");
+        assert!(json["chained"]["at_least_once"]["200"]["p50_ms"].is_number(), "{json}");
     }
 }

@@ -87,6 +87,7 @@ impl Instance {
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
             ensure!(began.elapsed() < PATIENCE * 3, "instance {} does not end", self.name);
+            // A process that ends tells nobody but its parent, who would have to wait without a limit.
             std::thread::sleep(LOOK);
         }
         Ok(())

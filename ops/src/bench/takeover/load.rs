@@ -21,6 +21,8 @@ const DAYS: i64 = 7;
 const BATCH: usize = 1_000;
 /// Between two views.
 const EVERY: Duration = Duration::from_millis(5);
+/// Views a second, at most.
+pub(super) const PER_SECOND: f64 = 1_000.0 / EVERY.as_millis() as f64;
 const SEED: u64 = 42;
 
 /// Writes the state's events into the partition; the offset behind them.
@@ -57,7 +59,7 @@ pub(super) fn trickle(context: &Context, sender: &Sender, users: u32, stop: &Shu
         for entry in workload::entries(&[row], filled + number, true) {
             send(context, sender, &entry)?;
         }
-        // This is the rate.
+        // The time between is the rate that is measured at.
         if stop.sleep(EVERY) {
             return Ok(());
         }

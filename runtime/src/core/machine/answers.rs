@@ -81,6 +81,7 @@ impl Core {
             Failure::Fenced => return Err(CoreError::Fenced { what }),
             Failure::Replaced => return Err(CoreError::Replaced { what }),
             Failure::Fatal => return Err(CoreError::Client { what }),
+            Failure::Refused => return Err(CoreError::Refused { what }),
             Failure::Retriable | Failure::Abortable => {}
         }
         self.hold = true;
