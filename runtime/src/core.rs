@@ -39,12 +39,15 @@ pub struct Rules {
     pub delivery: Delivery,
     /// The longest time between two commits, ms.
     pub commit_interval_ms: u64,
-    /// Whether to commit as soon as the input has been drained.
+    /// Whether to commit as soon as the input has been drained, where outputs can be read only then.
     pub idle_commit: bool,
     /// Time between two snapshots of a unit, ms.
     pub snapshot_interval_ms: u64,
     /// Outputs at which a commit is due before the interval is over.
     pub most_pending: usize,
+    /// How long after a commit the next transaction begins at the earliest, ms, unless it is urgent: a coordinator
+    /// that is asked before it has written the last one's markers lets its client wait for longer.
+    pub rest_ms: u64,
 }
 
 /// What the group and the log say about a partition: the answer to [`Command::Look`].

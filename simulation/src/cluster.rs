@@ -77,6 +77,7 @@ impl Cluster {
             idle_commit: true,
             snapshot_interval_ms: 200,
             most_pending: 40,
+            rest_ms: 3,
         };
         self.services.insert(name.into(), Service { factory, rules, slow_until_ms: 0 });
     }

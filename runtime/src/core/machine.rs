@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::outbox::Outbox;
 use super::rebuild::{Built, Rebuild, is_stateful};
 use super::unit::{Folded, Unit, Unsaved};
-use super::{Clock, Command, CoreError, Event, Rules};
+use super::{Clock, Command, CoreError, Delivery, Event, Rules};
 use crate::processor::{InRecord, OutRecord, Position, ProcessorFactory, StepError, TopicPartition, UnitId};
 
 /// Bytes of a snapshot that are written between two polls: a millisecond or two.
@@ -89,6 +89,9 @@ pub struct Core {
     /// Aborts since the last commit, and the time before which nothing is begun again: a
     /// generation that is out of date stays so until the group speaks.
     aborted: (u32, u64),
+    /// When the next transaction may begin, steady ms; `None` from a commit to the poll after it, which tells
+    /// the time.
+    begins_at: Option<u64>,
     releasing: Option<Vec<TopicPartition>>,
     stopping: bool,
     left: bool,
@@ -120,6 +123,7 @@ impl Core {
             hold: false,
             stalled: false,
             aborted: (0, 0),
+            begins_at: Some(0),
             releasing: None,
             stopping: false,
             left: false,
@@ -189,12 +193,12 @@ impl Core {
                 if !self.rebuild.is_waiting() {
                     self.drained(&at_end)?;
                 }
-                self.mark_due(self.rules.idle_commit);
+                self.mark_due(self.commits_when_idle());
                 self.write_on()?;
             }
             Event::Quiet { clock } => {
                 self.polled(clock);
-                self.mark_due(self.rules.idle_commit);
+                self.mark_due(self.commits_when_idle());
                 self.write_on()?;
             }
             Event::Stop => {
@@ -253,7 +257,12 @@ impl Core {
 
     /// Whether a short poll should decide if the input is drained.
     pub fn is_in_a_hurry(&self) -> bool {
-        self.rules.idle_commit && !self.stalled && self.is_dirty()
+        self.commits_when_idle() && !self.stalled && self.is_dirty()
+    }
+
+    /// At least once nobody waits for a commit: what is put out can be read at once.
+    fn commits_when_idle(&self) -> bool {
+        self.rules.idle_commit && self.rules.delivery == Delivery::ExactlyOnce
     }
 
     /// Whether a snapshot is being written: some of it after each poll.
@@ -293,6 +302,7 @@ impl Core {
 
     fn polled(&mut self, clock: Clock) {
         self.clock = clock;
+        self.begins_at.get_or_insert(clock.steady_ms + self.rules.rest_ms);
         self.hold = clock.steady_ms < self.aborted.1;
         self.saved_this_round = false;
     }
@@ -447,3 +457,6 @@ impl Core {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub use job::{Finished, Job};
 pub use one::Standby;
 
 use super::rebuild::{check_range, is_stateful, wanted};
-use super::{Clock, Command, CoreError, Event, Standing};
+use super::{Clock, Command, Event, Standing};
 use crate::processor::{InRecord, ProcessorFactory, TopicPartition, UnitId};
 use crate::snapshot::Snapshot;
 

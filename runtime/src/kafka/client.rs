@@ -132,10 +132,16 @@ pub(crate) fn producer(kafka: &Kafka, linger: &str) -> ClientConfig {
 pub(crate) fn transactional(kafka: &Kafka, id: &str) -> ClientConfig {
     let mut config = producer(kafka, "0");
     config.set("transactional.id", id);
-    if !kafka.properties.contains_key("transaction.timeout.ms")
-        && !kafka.producer.contains_key("transaction.timeout.ms")
-    {
-        config.set("transaction.timeout.ms", "10000");
+    let defaults = [
+        ("transaction.timeout.ms", "10000"),
+        // The first of pauses that grow to a second. By default it is 100 ms, which a transaction of nothing but
+        // offsets waits where it follows another at once: the coordinator is still busy with that.
+        ("retry.backoff.ms", "5"),
+    ];
+    for (key, value) in defaults {
+        if !kafka.properties.contains_key(key) && !kafka.producer.contains_key(key) {
+            config.set(key, value);
+        }
     }
     config
 }

@@ -272,6 +272,8 @@ pub(super) fn consumer(kafka: &Kafka, names: &Names, wake: &Arc<Wake>) -> KafkaR
     match kafka.group_protocol {
         GroupProtocol::Classic => {
             default(&mut config, kafka, &kafka.consumer, "session.timeout.ms", "10000");
+            // How late a member may hear that the group changes, while what another has given up stands still.
+            default(&mut config, kafka, &kafka.consumer, "heartbeat.interval.ms", "1000");
             // All are given back before any is given out: the loop commits in between.
             config.set("group.protocol", "classic").set("partition.assignment.strategy", "range");
         }
@@ -312,7 +314,7 @@ pub(super) fn producer(
 ) -> KafkaResult<LoopProducer> {
     let mut config = match delivery {
         Delivery::ExactlyOnce => client::transactional(kafka, &names.id),
-        Delivery::AtLeastOnce => client::producer(kafka, "3"),
+        Delivery::AtLeastOnce => client::producer(kafka, "1"),
     };
     default(&mut config, kafka, &kafka.producer, "client.id", &names.id);
     config.set("delivery.report.only.error", if followed.is_none() { "true" } else { "false" });

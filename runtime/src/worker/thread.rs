@@ -38,7 +38,10 @@ const CONFIRM_AT_MOST: Duration = Duration::from_millis(5);
 const LAG: Duration = Duration::from_secs(5);
 /// Outputs at which a commit is due at once.
 const MOST_PENDING: usize = 50_000;
-/// Within this time a member learns that another has taken its place: the heartbeat's 3 s, and the answer.
+/// How long after a commit the next transaction begins at the earliest, ms: the coordinator writes the last one's
+/// markers meanwhile. librdkafka asks again only after 20 ms where it comes too early (`CONCURRENT_TRANSACTIONS`).
+const REST_MS: u64 = 4;
+/// Within this time a member learns that another has taken its place: a heartbeat of up to 3 s, and the answer.
 const HEARTBEAT: Duration = Duration::from_millis(4_500);
 /// How often a worker is built anew without having committed anything in between.
 const REBUILDS: u32 = 5;
@@ -161,6 +164,7 @@ impl<'a> Worker<'a> {
             idle_commit: service.idle_commit,
             snapshot_interval_ms: service.snapshot_interval.0.unsigned_abs(),
             most_pending: MOST_PENDING,
+            rest_ms: REST_MS,
         };
         let started = Instant::now();
         let core = Core::new(Arc::clone(&seat.factory), rules, clock(started));

@@ -93,7 +93,10 @@ fn a_frozen_merge_that_wakes_with_only_ticks_to_write_is_fenced_by_its_generatio
     // polls at the end, makes ticks that are long past, and tries to commit them.
     let at_end = vec![partition(INPUT, 0), partition(INPUT, 1)];
     for tick in 1..8 {
-        let clock = runtime::core::Clock { wall_ms: frozen_at.wall_ms + tick, ..cluster.clock };
+        let clock = runtime::core::Clock {
+            wall_ms: frozen_at.wall_ms + tick,
+            steady_ms: cluster.clock.steady_ms + tick as u64,
+        };
         cluster.tell(0, Event::Drained { at_end: at_end.clone(), clock }).unwrap();
     }
     let after = cluster.broker.visible(&partition(OUTPUT, 0)).len();

@@ -46,6 +46,7 @@ impl Core {
         self.outbox.settle(count);
         self.transaction = Transaction::Closed;
         self.in_doubt = false;
+        self.begins_at = None;
         self.commit_wanted = self.stopping;
         self.stalled = false;
         self.aborted = (0, 0);

@@ -30,7 +30,7 @@ impl Core {
             (Delivery::ExactlyOnce, Transaction::Closed) => {
                 let begins = self.outbox.has_unsent() || (self.commit_wanted && self.is_dirty());
                 self.commit_wanted &= begins;
-                begins.then_some(Command::Begin)
+                (begins && !self.is_resting()).then_some(Command::Begin)
             }
             (_, Transaction::Offered) => Some(Command::Commit),
             (_, _) if self.outbox.has_unsent() => Some(Command::Produce),
@@ -49,6 +49,16 @@ impl Core {
                 None
             }
         }
+    }
+
+    /// Whether the coordinator is still busy with the last commit, and nothing but the load asks for the next.
+    fn is_resting(&self) -> bool {
+        let begins_at = self.begins_at.unwrap_or(u64::MAX);
+        self.clock.steady_ms < begins_at
+            && self.outbox.len() < self.rules.most_pending
+            && !self.stopping
+            && self.releasing.is_none()
+            && !self.rebuild.is_waiting()
     }
 
     /// Everything that wants a closed transaction: giving back, building, saving, leaving.
