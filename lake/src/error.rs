@@ -147,8 +147,8 @@ pub enum Error {
     Thread(String),
 }
 
-/// What the kernel says of a store that failed.
-const KERNEL_STORE: &str = "Error interacting with object store";
+/// What the kernel says of a store that failed, of itself or in the words of the store.
+const KERNEL_STORE: [&str; 2] = ["Error interacting with object store", "Generic LocalFileSystem error"];
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -167,7 +167,10 @@ impl Error {
                 DeltaTableError::Io { .. } => true,
                 // A log that is read through the kernel fails with the kernel's error, whose type is
                 // not to be had from here; what is not found is another of its errors.
-                DeltaTableError::KernelError(error) => error.to_string().contains(KERNEL_STORE),
+                DeltaTableError::KernelError(error) => {
+                    let said = error.to_string();
+                    KERNEL_STORE.iter().any(|away| said.contains(away))
+                }
                 _ => false,
             },
             _ => false,

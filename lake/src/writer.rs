@@ -244,22 +244,29 @@ impl<E: RowEncoder + ?Sized> Writer<E> {
         self.moved_since = None;
     }
 
-    /// Takes the positions from the table and drops the rows that are in.
+    /// Takes the positions from the table and drops the rows that are in: both or, on an error, neither. Rows that
+    /// were kept beside positions that are newer would be added once more.
     async fn reload(&mut self) -> Result<()> {
         self.table.refresh().await?;
+        let mut ledger = self.ledger.clone();
         for partition in self.ledger.partitions() {
             let committed = self.table.committed(&app_id(&self.topic, partition)).await?;
-            self.ledger.reload(partition, committed);
+            ledger.reload(partition, committed);
         }
-        let Some(batch) = self.batch.take() else { return Ok(()) };
-        let (partitions, offsets) = places(self.table.name(), &batch)?;
+        let batch = self.batch.as_ref().map(|batch| self.rest(batch, &ledger)).transpose()?;
+        self.batch = batch.filter(|rest| rest.num_rows() > 0);
+        self.ledger = ledger;
+        Ok(())
+    }
+
+    /// The rows that are not in.
+    fn rest(&self, batch: &RecordBatch, ledger: &Ledger) -> Result<RecordBatch> {
+        let (partitions, offsets) = places(self.table.name(), batch)?;
         let keep: BooleanArray = partitions
             .iter()
             .zip(offsets)
-            .map(|(&partition, &offset)| Some(!self.ledger.is_in(Place { partition, offset })))
+            .map(|(&partition, &offset)| Some(!ledger.is_in(Place { partition, offset })))
             .collect();
-        let rest = filter_record_batch(&batch, &keep).map_err(Error::arrow(self.table.name()))?;
-        self.batch = (rest.num_rows() > 0).then_some(rest);
-        Ok(())
+        filter_record_batch(batch, &keep).map_err(Error::arrow(self.table.name()))
     }
 }

@@ -1,4 +1,4 @@
-//! An object store in memory that fails at a step, once or for good.
+//! An object store in memory that fails at a step, once, now and then from there on, or for good.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub(crate) struct Fault {
     pub(crate) at: u64,
     /// Once it has been done, or instead.
     pub(crate) after: bool,
+    /// Which of the steps after it fail as well, before they are done: the lowest bit is the next one's.
+    pub(crate) then: u32,
     /// Everything after it fails, too: whoever used the store is dead.
     pub(crate) fatal: bool,
 }
@@ -45,6 +47,11 @@ impl Plan {
             Some(fault) if fault.at == at => {
                 self.dead = fault.fatal;
                 if fault.after { Ok(true) } else { Err(cut_off()) }
+            }
+            Some(fault)
+                if fault.at < at && at - fault.at <= 32 && fault.then >> (at - fault.at - 1) & 1 == 1 =>
+            {
+                Err(cut_off())
             }
             _ => Ok(false),
         }
