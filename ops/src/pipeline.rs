@@ -9,6 +9,9 @@ use runtime::shutdown::Shutdown;
 use crate::context::Context;
 use crate::{chain, declared, tables};
 
+/// At the end of an error that may pass.
+const RETRY: &str = "(retry)";
+
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -76,8 +79,10 @@ impl Pipeline {
             let guard = shutdown.guard(service.name());
             let thread =
                 thread::Builder::new().name(format!("salience-{}", service.name())).spawn(move || {
-                    let result = run(service, &context, &views, shutdown);
-                    guard.finish(result.map_err(|error| format!("{error:#}")));
+                    let told = shutdown.clone();
+                    let result =
+                        run(service, &context, &views, shutdown).map_err(|error| format!("{error:#}"));
+                    guard.finish(result.or_else(|error| stopped_early(&told, service, error)));
                 })?;
             threads.push(thread);
         }
@@ -98,6 +103,16 @@ impl Pipeline {
             None => Ok(()),
         }
     }
+}
+
+/// A service that is told to stop while it waits for a cluster or a store that is away has nothing more to do: that
+/// is no failure. Errors say at their end whether trying again may help.
+fn stopped_early(told: &Shutdown, service: Service, error: String) -> Result<(), String> {
+    if !told.is_set() || !error.ends_with(RETRY) {
+        return Err(error);
+    }
+    tracing::warn!(service = service.name(), error, "stopped before it could go on");
+    Ok(())
 }
 
 fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -> Result<()> {
@@ -152,4 +167,19 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
         ))?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_no_failure_and_only_of_a_service_that_is_told_to_stop() {
+        let shutdown = Shutdown::new();
+        let of = |error: &str| stopped_early(&shutdown, Service::Ingest, error.to_owned()).is_ok();
+        let (passes, fatal) = ("the broker does not answer (retry)", "no such topic (fatal)");
+        assert!(!of(passes) && !of(fatal));
+        shutdown.set();
+        assert!(of(passes) && !of(fatal));
+    }
 }
