@@ -11,27 +11,26 @@ use schemas::{Control, Duplicate, Entry, Event, EventClock, Kind, Label, Place, 
 use crate::block::Logged;
 use crate::cold::Cold;
 use crate::dedupe::Identity;
-use crate::evaluate::{Others, evaluate};
-use crate::history::{Ids, NEVER, Read};
+use crate::history::{Ids, NEVER};
 use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::labels::{Context, Labels};
 use crate::names::Names;
 use crate::out::{Counts, Sink};
-use crate::plan::{Plan, SHARED, USER, USER_CAMPAIGN, USER_CATEGORY};
+use crate::plan::Plan;
 use crate::scan::Build;
 use crate::shared::Keys;
 use crate::shared::hours::OpenHours;
 use crate::shared::open::OpenTiles;
 use crate::shared::versions::Versions;
 use crate::subjects::Subjects;
-use crate::summary::plan::Summaries;
 use crate::summary::read::Numbers;
 use crate::totals::Totals;
 use crate::users::Users;
-use crate::vector::{VectorView, kind_index};
+use crate::vector::kind_index;
 
 mod sweep;
+mod view;
 
 /// Users looked at for expiry per record, a cache line of heads: a record makes at most one user, so that the
 /// sweep outruns the growth, and of all numbers a quarter at most is of users that have expired.
@@ -252,7 +251,7 @@ impl Core {
         has_moved
     }
 
-    fn event(&mut self, event: &Event, place: Place, out: &mut impl Sink) {
+    fn event<S: Sink>(&mut self, event: &Event, place: Place, out: &mut S) {
         let kind = event.kind_or_unknown();
         let Some(index) = kind_index(kind) else {
             self.counts.unknown_kind += 1;
@@ -291,49 +290,10 @@ impl Core {
         let also = self.plan.also(event);
         let number = self.subjects.intern(texts, also, &mut self.texts);
         let subject = self.subjects.get(number);
-        let (campaign, category) = (subject.campaign, subject.category);
-        let keys = Keys::of(event, [subject.item, campaign, category], &self.plan, &mut self.texts);
-        if kind == Kind::View {
-            let read = Read { at_ms: event.event_time_ms, clock_ms: now, campaign, category };
-            self.users.read(user, &read, &self.plan, (self.build, &self.subjects), &mut self.totals);
-            if !self.plan.summaries.is_empty() {
-                let known = (&self.subjects, &self.texts);
-                self.users.summarise((user, number), &read, &self.plan, known, &mut self.numbers);
-            }
-            let version_ms = self.versions.as_of(event.event_time_ms);
-            if self.plan.shares() {
-                self.counts.without_version += u64::from(version_ms.is_none());
-                self.version_behind_ms = version_ms
-                    .map(|version| event.event_time_ms.saturating_sub(version))
-                    .or(self.version_behind_ms);
-            }
-            if !self.plan.cells.is_empty() {
-                self.versions.summarise(&keys, event, &self.plan, &mut self.shared_numbers);
-            }
-            let shared = self.versions.read(&keys, &self.plan);
-            let known = std::array::from_fn(|entity| match entity {
-                USER => true,
-                USER_CAMPAIGN => campaign != EMPTY,
-                USER_CATEGORY => category != EMPTY,
-                _ if entity < SHARED => {
-                    Summaries::key(entity).is_some_and(|of| self.subjects.text(number, of) != EMPTY)
-                }
-                _ => version_ms.is_some() && keys.has(entity - SHARED),
-            });
-            let others = Others { shared, summaries: &self.numbers.values, numbers: &self.shared_numbers };
-            evaluate(&self.plan, &self.totals, others, event, known, &mut self.rates, &mut self.values);
-            self.counts.vectors += 1;
-            out.vector(&VectorView {
-                place,
-                event,
-                clock_ms: now,
-                fingerprint: self.plan.schema_fingerprint(),
-                values: &self.values,
-                version_ms,
-                recent: self.users.recent(user, &read, &self.plan),
-                subjects: &self.subjects,
-                texts: &self.texts,
-            });
+        let about = [subject.item, subject.campaign, subject.category];
+        let keys = Keys::of(event, about, &self.plan, &mut self.texts);
+        if kind == Kind::View && !S::DROPS {
+            self.view(event, place, (user, number), &keys, out);
         }
         let mut ids = Ids { texts: &mut self.texts, subjects: &mut self.subjects };
         let corrected_ms = self.plan.config.aggregate_horizon.0;
@@ -381,7 +341,7 @@ impl Core {
     }
 
     /// Decides what is due, at most so much per record.
-    fn fire(&mut self, out: &mut impl Sink) {
+    fn fire<S: Sink>(&mut self, out: &mut S) {
         let Some(now) = self.clock.now_ms() else { return };
         let mut left = self.plan.config.timers_per_record;
         while left > 0 {
@@ -397,7 +357,7 @@ impl Core {
             let fired = self.labels.fire(&context, &mut self.users, &mut ids, &mut self.label);
             let Some(follows) = fired else { break };
             left -= 1;
-            if follows {
+            if follows && !S::DROPS {
                 self.counts.labels += 1;
                 out.label(&self.label);
             }

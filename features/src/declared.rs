@@ -11,14 +11,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use runtime::spill::{SpillError, Spills};
-use schemas::{Control, Declaration, Duplicate, EntityTiles, Entry, Label, Place};
+use schemas::{Control, Declaration, Entry, Place};
 
 use crate::config::Config;
 use crate::core::Core;
-use crate::out::{Counts, Sink};
+use crate::out::{Counts, Silent, Sink};
 use crate::plan::{DeclarationError, Plan};
 use crate::snapshot::declared_in;
-use crate::vector::VectorView;
 use crate::wire::SnapshotError;
 
 /// Declarations that cannot be followed.
@@ -311,15 +310,4 @@ impl Declared {
     pub fn look_ahead(&self, entries: &[Entry; crate::core::AHEAD]) {
         self.core.look_ahead(entries);
     }
-}
-
-/// Takes what a core puts out that is not in force.
-struct Silent;
-
-impl Sink for Silent {
-    fn vector(&mut self, _: &VectorView<'_>) {}
-    fn label(&mut self, _: &Label) {}
-    fn duplicate(&mut self, _: Duplicate) {}
-    fn tiles(&mut self, _: EntityTiles) {}
-    fn hours(&mut self, _: EntityTiles) {}
 }

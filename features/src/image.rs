@@ -19,9 +19,13 @@ pub(crate) enum Part {
     Users,
     Views,
     Outcomes,
+    /// Keys of shared entities: their windows.
+    Keys,
+    /// The same keys: what else is declared of them.
+    Summed,
 }
 
-const PARTS: usize = 6;
+const PARTS: usize = 8;
 /// Bits of a word.
 const WORD: u64 = u64::BITS as u64;
 

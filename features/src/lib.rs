@@ -64,7 +64,7 @@ pub use crate::declared::{Declarations, Declared, NotFollowed, Reading};
 pub use crate::describe::{Aggregation, Column, Made};
 pub use crate::filters::FilterConfig;
 pub use crate::merge_processor::{MergeFactory, merge_factory};
-pub use crate::out::{Counts, Out, Output, Sink};
+pub use crate::out::{Counts, Out, Output, Silent, Sink};
 pub use crate::plan::{DeclarationError, Plan};
 pub use crate::processor::{Factory, factory};
 pub use crate::shared::aggregates::{AggregateCounts, Aggregates};

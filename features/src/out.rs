@@ -6,6 +6,10 @@ use crate::vector::VectorView;
 
 /// Takes the outputs of a step, in order.
 pub trait Sink {
+    /// Whether it drops all that it is given: then nothing is read and nothing written that only outputs are
+    /// made of. The state is the same.
+    const DROPS: bool = false;
+
     /// The vector of a view.
     fn vector(&mut self, vector: &VectorView<'_>);
     /// A label.
@@ -62,7 +66,26 @@ impl Sink for Out {
     }
 }
 
-/// What has been done since the core was made or restored. Not part of the state.
+/// Drops everything: for a fold whose outputs have been sent, or are not in force.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    const DROPS: bool = true;
+
+    fn vector(&mut self, _: &VectorView<'_>) {}
+
+    fn label(&mut self, _: &Label) {}
+
+    fn duplicate(&mut self, _: Duplicate) {}
+
+    fn tiles(&mut self, _: EntityTiles) {}
+
+    fn hours(&mut self, _: EntityTiles) {}
+}
+
+/// What has been done since the core was made or restored; outputs that are dropped ([`Sink::DROPS`]) are not
+/// counted. Not part of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Events folded, duplicates left out.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use runtime::processor::{
-    Image, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, TopicRecord,
-    UnitId,
+    Image, InRecord, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition,
+    TopicRecord, UnitId,
 };
 use runtime::spill::Spills;
 use schemas::topic::Names;
@@ -19,7 +19,7 @@ use schemas::{Codec, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 use crate::config::Config;
 use crate::core::AHEAD;
 use crate::declared::{Declarations, Declared, NotFollowed};
-use crate::out::{Counts, Sink};
+use crate::out::{Counts, Silent, Sink};
 use crate::plan::Plan;
 use crate::snapshot::FORMAT;
 use crate::telemetry;
@@ -129,18 +129,31 @@ struct Features {
     written: usize,
 }
 
-impl Features {
-    /// Nothing may go out of a core that misses a part of its state.
-    fn check(&mut self) -> Result<(), StepError> {
-        self.declared.take_failure().map_or(Ok(()), |error| Err(StepError::new(error)))
-    }
-}
-
 impl Processor for Features {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, .. } = input else { return Ok(()) };
-        let partition = self.declared.core().partition();
-        let mut sink = Encoder { names: &self.names, partition, records: &mut out.records };
+        let (names, partition) = (Arc::clone(&self.names), self.declared.core().partition());
+        let mut sink = Encoder { names: &names, partition, records: &mut out.records };
+        out.rebuild = self.fold(records, &mut sink)?;
+        Ok(())
+    }
+
+    /// Vectors, and what goes to the merge, are not made.
+    fn replay(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
+        let Input::Records { records, .. } = input else { return Ok(()) };
+        out.rebuild = self.fold(records, &mut Silent)?;
+        Ok(())
+    }
+
+    fn image(&mut self) -> Option<&mut dyn Image> {
+        // What is folded for declarations that come is made again by the log.
+        if self.declared.awaits() { None } else { Some(self) }
+    }
+}
+
+impl Features {
+    /// Folds records; whether it must be built anew.
+    fn fold(&mut self, records: &[InRecord], sink: &mut impl Sink) -> Result<bool, StepError> {
         let awaited = self.declared.awaits();
         let mut entries = Vec::with_capacity(AHEAD);
         for records in records.chunks(AHEAD) {
@@ -154,12 +167,11 @@ impl Processor for Features {
             for (record, entry) in records.iter().zip(&entries) {
                 let place = place_of(&record.record);
                 let before = self.declared.in_force().fingerprint();
-                let unknown = self.declared.step(entry, place, &mut sink);
+                let unknown = self.declared.step(entry, place, sink);
                 let unknown = unknown.map_err(|error| StepError::new(format!("events {place}: {error}")))?;
                 if let Some(unknown) = unknown {
                     self.hear(place.offset, unknown);
-                    out.rebuild = true;
-                    return Ok(());
+                    return Ok(true);
                 }
                 telemetry::declared(place, before, self.declared.in_force().fingerprint());
             }
@@ -169,7 +181,7 @@ impl Processor for Features {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.unit);
         }
         let core = self.declared.core();
-        let counts = core.counts();
+        let (partition, counts) = (core.partition(), core.counts());
         telemetry::folded(partition, self.told, counts);
         telemetry::state(partition, core.users(), core.timers(), core.clock_ms());
         telemetry::cold(partition, core.cold_users());
@@ -177,12 +189,19 @@ impl Processor for Features {
             telemetry::version_behind(partition, behind_ms, core.slowest_source(), &mut self.warned);
         }
         self.told = counts;
-        Ok(())
+        Ok(false)
     }
 
-    fn image(&mut self) -> Option<&mut dyn Image> {
-        // What is folded for declarations that come is made again by the log.
-        if self.declared.awaits() { None } else { Some(self) }
+    /// Nothing may go out of a core that misses a part of its state.
+    fn check(&mut self) -> Result<(), StepError> {
+        self.declared.take_failure().map_or(Ok(()), |error| Err(StepError::new(error)))
+    }
+
+    /// Remembers that the log declares this there, for the fold that begins anew.
+    fn hear(&mut self, offset: i64, declarations: Declarations) {
+        self.anew = true;
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.entry(self.unit).or_default().insert(offset, declarations);
     }
 }
 
@@ -202,15 +221,6 @@ impl Image for Features {
             telemetry::snapshot_taken(core.partition(), core.users(), self.written, core.state_bytes());
         }
         Ok(part)
-    }
-}
-
-impl Features {
-    /// Remembers that the log declares this there, for the fold that begins anew.
-    fn hear(&mut self, offset: i64, declarations: Declarations) {
-        self.anew = true;
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.entry(self.unit).or_default().insert(offset, declarations);
     }
 }
 

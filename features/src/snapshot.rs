@@ -26,7 +26,7 @@ use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 7;
+pub const FORMAT: u8 = 8;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
@@ -39,6 +39,7 @@ impl Core {
         self.write_all(&mut out);
         self.labels.views.write_all(&mut out);
         self.labels.write_all(&mut out);
+        self.versions.write_all(&self.plan, &mut out);
         out.0
     }
 
@@ -56,6 +57,7 @@ impl Core {
         self.begin(whole);
         self.labels.views.begin(whole);
         self.labels.begin(whole);
+        self.versions.begin(whole, &self.plan);
     }
 
     /// The next part of the image, of about so many bytes; `None` when all has been given.
@@ -66,6 +68,7 @@ impl Core {
         self.write_on(bytes, &mut out);
         self.labels.views.write_on(bytes, &mut out);
         self.labels.write_on(bytes, &mut out);
+        self.versions.write_on(bytes, &self.plan, &mut out);
         (!out.0.is_empty()).then_some(out.0)
     }
 
@@ -85,7 +88,7 @@ impl Core {
             self.labels.write_head(out);
             self.hours.write(out);
             self.tiles.write(&self.plan, out);
-            self.versions.write(&self.plan, out);
+            self.versions.write_head(&self.plan, out);
             out.len(self.hand);
         });
     }
@@ -155,7 +158,7 @@ impl Core {
         core.labels = Labels::read_from(&mut head, &image, &mut core.users, &mut used, &plan)?;
         core.hours = OpenHours::read_from(&mut head, &mut used)?;
         core.tiles = OpenTiles::read_from(&mut head, &mut used.texts, &plan)?;
-        core.versions = Versions::read_from(&mut head, &mut used.texts, &plan)?;
+        core.versions = Versions::read_from(&mut head, &image, &mut used.texts, &plan)?;
         core.hand = head.uint()? as usize;
         let is_somebody = |user: u32| core.names.is_used(user) || core.users.is_empty(user);
         let is_whole = core.hand < core.users.len()

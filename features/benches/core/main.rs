@@ -1,5 +1,5 @@
-//! What the fold costs an event: with the reference set, with what users share merged on the same thread;
-//! with each aggregation alone; and what a snapshot and a restore cost a user.
+//! What the fold costs an event: with the reference set, with what users share merged on the same thread, and where
+//! nobody looks at what comes out; with each aggregation alone, of the user and of an item; and what a snapshot and a restore cost a user.
 //!
 //! `cargo bench -p features`, or with a filter: `cargo bench -p features -- aggregation/distinct`. Events
 //! are made outside of what is timed, and the state is warm: 50,000 events have been folded.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use features::{AHEAD, Aggregates, Config, Core, EntityConfig, Merge, Plan, Sink, VectorView};
+use features::{AHEAD, Aggregates, Config, Core, EntityConfig, Merge, Plan, Silent, Sink, VectorView};
 use schemas::{Control, Duplicate, EntityTiles, Entry, Label, Place};
 
 use crate::stream::Stream;
@@ -70,6 +70,8 @@ struct Feed {
     aggregates: Aggregates,
     next: i64,
     taken: Taken,
+    /// What was folded, versions included, where it is kept.
+    log: Option<Vec<Entry>>,
 }
 
 impl Feed {
@@ -81,6 +83,7 @@ impl Feed {
             aggregates: Aggregates::new(plan, 1),
             next: 0,
             taken: Taken::default(),
+            log: None,
         };
         feed.step(&Stream::sources());
         for _ in 0..WARM / BATCH {
@@ -103,6 +106,9 @@ impl Feed {
     fn step(&mut self, entry: &Entry) {
         self.core.step(entry, Place { partition: 0, offset: self.next }, &mut self.taken);
         self.next += 1;
+        if let Some(log) = &mut self.log {
+            log.push(entry.clone());
+        }
         for tiles in std::mem::take(&mut self.taken.tiles) {
             if tiles.layout == EntityTiles::HOURS {
                 self.aggregates.step(&tiles, |row| drop(black_box(row)));
@@ -145,11 +151,43 @@ fn fold(group: &mut Group<'_>, name: &str, config: &Config, encodes: bool) {
     });
 }
 
+/// Times the fold of the same stream's log where outputs are dropped.
+fn replay(group: &mut Group<'_>, name: &str, config: &Config) {
+    let plan = Arc::new(Plan::compile(config).expect("the declarations are right"));
+    let mut stream = Stream::new(USERS);
+    let mut feed = Feed::warm(&plan, &mut stream);
+    let mut core = Core::restore(plan, 0, &feed.core.snapshot()).expect("a whole snapshot");
+    let mut next = feed.next;
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                feed.log = Some(Vec::new());
+                feed.steps(&stream.next(BATCH));
+                feed.log.take().unwrap_or_default()
+            },
+            |entries| {
+                for entries in entries.chunks(AHEAD) {
+                    if let Ok(entries) = entries.try_into() {
+                        core.look_ahead(entries);
+                    }
+                    for entry in entries {
+                        core.step(entry, Place { partition: 0, offset: next }, &mut Silent);
+                        next += 1;
+                    }
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+}
+
 fn reference(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reference");
     let config = config(REFERENCE);
     fold(&mut group, "fold", &config, false);
     fold(&mut group, "fold_and_encode", &config, true);
+    replay(&mut group, "replay", &config);
     let mut own = config.clone();
     own.entities.retain(|name, _| name.starts_with("user"));
     fold(&mut group, "users_alone", &own, false);
@@ -198,7 +236,7 @@ fn each_aggregation(criterion: &mut Criterion) {
         fold(&mut group, name, &config, false);
     }
     // Of an entity that users share: tiles, their merge and the fold of versions are in it.
-    for (name, entity) in aggregations().into_iter().take(5) {
+    for (name, entity) in aggregations() {
         let mut config = Config { context: Vec::new(), ..Config::default() };
         config.entities = [("item".to_owned(), entity)].into();
         fold(&mut group, &format!("item_{name}"), &config, false);

@@ -189,6 +189,7 @@ impl<'a> Key<'a> {
     pub(crate) fn count(&mut self, tiles: &[u8], version: i64, plan: &SharedPlan) -> Option<()> {
         let windows = plan.windows.len();
         self.begins.fill(Begin { leaves: NEVER, at: tiles.len() as u32 }.word());
+        self.sums.fill(0);
         let (mut at, mut before) = (0, i64::MIN);
         while at < tiles.len() {
             // A wide tile may begin where a narrower one behind it does.

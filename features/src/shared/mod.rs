@@ -17,6 +17,7 @@
 pub(crate) mod aggregates;
 pub(crate) mod cells;
 pub(crate) mod hours;
+mod image;
 pub(crate) mod key;
 pub(crate) mod merge;
 pub(crate) mod open;

@@ -5,7 +5,10 @@
 //! windows have at their tails, and a window is made of its tiles, at most about 64, when it is read: once a
 //! version, however often. What is in a window is decided as [`super::key`] does.
 
+use std::ops::Range;
+
 use super::cells::Cells;
+use crate::image::{self, Chunks, Image, Marks, record};
 use crate::interner::{EMPTY, Interner};
 use crate::summary::packed::{merge, pack, unpack};
 use crate::summary::plan::{Of, Reading, What};
@@ -87,6 +90,15 @@ struct Key {
     known: Option<Box<[Known]>>,
 }
 
+impl Key {
+    /// Drops what has left.
+    fn settle(&mut self, cells: &Cells, version: i64) {
+        for (level, strip) in self.strips.iter_mut().enumerate() {
+            strip.settle(cells, level, version);
+        }
+    }
+}
+
 /// All keys of one entity, each at a place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Summed {
@@ -100,6 +112,9 @@ pub(crate) struct Summed {
     come: usize,
     /// Places of keys that have been read as of the version in force. Not part of the state.
     read: Vec<u32>,
+    marks: Marks,
+    /// Number of its first chunk in the image under way. Not part of the state.
+    first: u64,
 }
 
 impl Summed {
@@ -123,12 +138,14 @@ impl Summed {
 
     fn place(&mut self, key: &str, cells: &Cells, texts: &mut Interner) -> usize {
         if let Some(place) = texts.find(key).and_then(|text| self.find(text)) {
+            self.touch(place as u64);
             return place;
         }
         let place = match self.free.pop() {
             Some(place) => place as usize,
             None => self.grow(),
         };
+        self.touch(place as u64);
         self.occupy(place, texts.intern(key), cells);
         self.come += 1;
         place
@@ -215,13 +232,16 @@ impl Summed {
         let looks = 2 * std::mem::take(&mut self.come) + SWEPT;
         for _ in 0..looks.min(self.keys.len()) {
             self.hand = if self.hand + 1 < self.keys.len() { self.hand + 1 } else { 0 };
-            let key = &mut self.keys[self.hand];
+            let key = &self.keys[self.hand];
             if key.text == EMPTY {
                 continue;
             }
-            for (level, strip) in key.strips.iter_mut().enumerate() {
-                strip.settle(cells, level, version);
+            let mut strips = (0..).zip(&key.strips);
+            if strips.any(|(level, strip)| strip.live(cells, level, version) > 0) {
+                self.touch(self.hand as u64);
             }
+            let key = &mut self.keys[self.hand];
+            key.settle(cells, version);
             if key.strips.iter().all(|strip| strip.bytes.is_empty()) {
                 let text = std::mem::replace(&mut key.text, EMPTY);
                 key.strips = Vec::new();
@@ -251,47 +271,98 @@ impl Summed {
             + (self.place_of.capacity() + self.free.capacity() + self.read.capacity()) * 4
     }
 
-    /// Writes the state as of a version, in tiles: equal states are equal bytes, whatever has been read.
-    pub(crate) fn write(&self, version: i64, cells: &Cells, out: &mut Writer) {
+    /// Begins an image, in which its first chunk has this number.
+    pub(super) fn begin_at(&mut self, first: u64, whole: bool) {
+        self.first = first;
+        self.begin(whole);
+    }
+
+    /// Writes what is in no chunk.
+    pub(super) fn write_head(&self, out: &mut Writer) {
         out.len(self.keys.len());
-        for key in &self.keys {
-            out.uint(u64::from(key.text));
-            for (level, strip) in key.strips.iter().enumerate() {
-                out.bytes(&strip.bytes[strip.live(cells, level, version)..]);
-            }
-        }
-        out.len(self.free.len());
-        self.free.iter().for_each(|place| out.uint(u64::from(*place)));
+        out.ids(&self.free);
         out.len(self.hand);
     }
 
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
+    /// Writes all chunks as of a version, in tiles: equal states are equal bytes, however many tiles have been
+    /// dropped that had left.
+    pub(super) fn write_all_at(&self, (first, version): (u64, i64), cells: &Cells, out: &mut Writer) {
+        for (number, key) in (first..).zip(&self.keys) {
+            let live = |(level, strip): (usize, &Strip)| strip.live(cells, level, version);
+            let from = key.strips.iter().enumerate().map(live);
+            record(image::Part::Summed, number, out, |out| key.write(from, out));
+        }
+    }
+
+    /// `head` is what [`Self::write_head`] wrote.
+    pub(super) fn read_from(
+        (head, image): (&mut Reader<'_>, &Image<'_>),
+        (first, version): (u64, i64),
         texts: &mut Uses,
         cells: &Cells,
     ) -> Result<Self, SnapshotError> {
         let mut all = Self::default();
-        for _ in 0..input.len()? {
+        let end = first + u64::from(head.id()?);
+        for chunk in image.chunks(image::Part::Summed, first..end) {
+            let (_, mut input) = chunk?;
             let text = input.used(texts)?;
             let place = all.grow();
-            if text == EMPTY {
-                continue;
+            if text != EMPTY {
+                if all.find(text).is_some() {
+                    return Err(input.damaged());
+                }
+                all.occupy(place, text, cells);
+                let key = &mut all.keys[place];
+                for strip in &mut key.strips {
+                    strip.bytes = input.bytes()?.to_vec();
+                    strip.newest = newest(&strip.bytes, cells).ok_or_else(|| input.damaged())?;
+                }
+                // It may have been written as of an earlier version.
+                key.settle(cells, version);
             }
-            if all.find(text).is_some() {
-                return Err(input.damaged());
-            }
-            all.occupy(place, text, cells);
-            for strip in &mut all.keys[place].strips {
-                strip.bytes = input.bytes()?.to_vec();
-                strip.newest = newest(&strip.bytes, cells).ok_or_else(|| input.damaged())?;
-            }
+            input.end()?;
         }
-        all.free = input.free(all.keys.len(), |place| all.keys[place as usize].text == EMPTY)?;
-        all.hand = input.uint()? as usize;
+        all.free = head.free(all.keys.len(), |place| all.keys[place as usize].text == EMPTY)?;
+        all.hand = head.uint()? as usize;
         if all.hand >= all.keys.len().max(1) {
-            return Err(input.damaged());
+            return Err(head.damaged());
         }
         Ok(all)
+    }
+}
+
+impl Key {
+    /// Writes the strips, each from a place on.
+    fn write(&self, from: impl Iterator<Item = usize>, out: &mut Writer) {
+        out.uint(u64::from(self.text));
+        for (strip, from) in self.strips.iter().zip(from) {
+            out.bytes(&strip.bytes[from..]);
+        }
+    }
+}
+
+/// Each key has a chunk: see [`super::image`].
+impl Chunks for Summed {
+    const PART: image::Part = image::Part::Summed;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        0..self.keys.len() as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        self.keys[number as usize].write(std::iter::repeat(0), out);
+    }
+
+    fn write_record(&self, number: u64, out: &mut Writer) {
+        record(Self::PART, self.first + number, out, |out| self.write_chunk(number, out));
     }
 }
 

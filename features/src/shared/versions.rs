@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use schemas::entity::{Row, RowSummaries, Rows};
 use schemas::{EntityVersion, Entry, Event, SharedEntity};
 
+use super::image::InChunks;
 use super::parts::Parts;
+use super::plan::SharedPlan;
 use super::summed::Summed;
-use super::windows::{SharedRow, Table};
+use super::windows::{Of, SharedRow, Table};
 use super::{Keys, key_of};
 use crate::core::AHEAD;
+use crate::image::{Chunks as _, Image};
 use crate::interner::Interner;
 use crate::plan::{Plan, SHARED_ENTITIES};
 use crate::uses::Uses;
@@ -161,48 +164,106 @@ impl Versions {
         let tables = self.tables.iter().flatten().map(Table::bytes).sum::<usize>();
         tables + self.summed.iter().map(Summed::bytes).sum::<usize>() + self.coming.bytes()
     }
+}
 
-    pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
-        out.bool(self.version_ms.is_some());
+/// Number of the first chunk of a table with this number.
+fn first(table: usize) -> u64 {
+    (table as u64) << u32::BITS
+}
+
+/// Tables, each with what an image of it is of at this version, and with its plan.
+fn tables<T: IntoIterator>(
+    of: impl IntoIterator<Item = T>,
+    version_ms: i64,
+    plan: &Plan,
+) -> impl Iterator<Item = (Of, T::Item, &SharedPlan)> {
+    of.into_iter().zip(&plan.shared).enumerate().flat_map(move |(entity, (tables, plans))| {
+        tables.into_iter().zip(plans).enumerate().map(move |(at, (table, plan))| {
+            let first = first(at * SHARED_ENTITIES + entity);
+            (Of { first, version: version_ms.div_euclid(plan.tile_ms) }, table, plan)
+        })
+    })
+}
+
+/// Snapshots: what is known of keys is in chunks, table by table.
+impl Versions {
+    /// Begins an image.
+    pub(crate) fn begin(&mut self, whole: bool, plan: &Plan) {
         let version_ms = self.version_ms.unwrap_or(0);
-        out.int(version_ms);
-        for (tables, plans) in self.tables.iter().zip(&plan.shared) {
-            // Before the first version there are none.
-            let nothing = Table::default();
-            for (at, plan) in plans.iter().enumerate() {
-                tables.get(at).unwrap_or(&nothing).write(version_ms.div_euclid(plan.tile_ms), plan, out);
-            }
+        for (of, table, plan) in tables(&mut self.tables, version_ms, plan) {
+            table.begin(whole, of, plan);
+        }
+        for (entity, summed) in self.summed.iter_mut().enumerate() {
+            summed.begin_at(first(entity), whole);
+        }
+    }
+
+    /// Writes chunks that the image lacks, up to about so many bytes in all.
+    pub(crate) fn write_on(&mut self, bytes: usize, plan: &Plan, out: &mut Writer) {
+        for (_, table, plan) in tables(&mut self.tables, 0, plan) {
+            InChunks { table, plan }.write_on(bytes, out);
+        }
+        self.summed.iter_mut().for_each(|summed| summed.write_on(bytes, out));
+    }
+
+    /// Writes all chunks as of the version in force.
+    pub(crate) fn write_all(&self, plan: &Plan, out: &mut Writer) {
+        let version_ms = self.version_ms.unwrap_or(0);
+        for (of, table, plan) in tables(&self.tables, version_ms, plan) {
+            table.write_all(of, plan, out);
         }
         for (entity, summed) in self.summed.iter().enumerate() {
             let cells = plan.cells.of(entity);
             if !cells.is_empty() {
-                summed.write(version_ms.div_euclid(cells.tile_ms), cells, out);
+                summed.write_all_at((first(entity), version_ms.div_euclid(cells.tile_ms)), cells, out);
+            }
+        }
+    }
+
+    /// Writes what is in no chunk.
+    pub(crate) fn write_head(&self, plan: &Plan, out: &mut Writer) {
+        out.bool(self.version_ms.is_some());
+        out.int(self.version_ms.unwrap_or(0));
+        for (tables, plans) in self.tables.iter().zip(&plan.shared) {
+            // Before the first version there are none.
+            let nothing = Table::default();
+            for at in 0..plans.len() {
+                tables.get(at).unwrap_or(&nothing).write_head(out);
+            }
+        }
+        for (entity, summed) in self.summed.iter().enumerate() {
+            if !plan.cells.of(entity).is_empty() {
+                summed.write_head(out);
             }
         }
         self.coming.write(!plan.cells.is_empty(), out);
     }
 
+    /// `head` is what [`Self::write_head`] wrote.
     pub(crate) fn read_from(
-        input: &mut Reader<'_>,
+        head: &mut Reader<'_>,
+        image: &Image<'_>,
         texts: &mut Uses,
         plan: &Plan,
     ) -> Result<Self, SnapshotError> {
         let mut versions = Self::default();
-        let is_some = input.bool()?;
-        let version_ms = input.int()?;
+        let is_some = head.bool()?;
+        let version_ms = head.int()?;
         versions.version_ms = is_some.then_some(version_ms);
         for (tables, plans) in versions.tables.iter_mut().zip(&plan.shared) {
-            for plan in plans {
-                tables.push(Table::read_from(input, texts, version_ms.div_euclid(plan.tile_ms), plan)?);
-            }
+            tables.resize_with(plans.len(), Table::default);
+        }
+        for (of, table, plan) in tables(&mut versions.tables, version_ms, plan) {
+            *table = Table::read_from((&mut *head, image), of, texts, plan)?;
         }
         for (entity, summed) in versions.summed.iter_mut().enumerate() {
             let cells = plan.cells.of(entity);
             if !cells.is_empty() {
-                *summed = Summed::read_from(input, texts, cells)?;
+                let of = (first(entity), version_ms.div_euclid(cells.tile_ms));
+                *summed = Summed::read_from((&mut *head, image), of, texts, cells)?;
             }
         }
-        versions.coming = Parts::read_from(!plan.cells.is_empty(), input)?;
+        versions.coming = Parts::read_from(!plan.cells.is_empty(), head)?;
         Ok(versions)
     }
 }

@@ -6,15 +6,15 @@ use std::hint::black_box;
 
 use schemas::entity::{Row, VALUE_PARTS};
 
+use super::image::InChunks;
 use super::key::{self, Key};
 use super::plan::SharedPlan;
 use crate::core::AHEAD;
 use crate::history::NEVER;
+use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
 use crate::totals::{Lanes, value_slot};
-use crate::uses::Uses;
-use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that
 /// has come: more than one, so that the sweep outruns the growth.
@@ -63,18 +63,30 @@ impl SharedRow {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
     /// Per number of a text: its key's place, counted from 1; 0 for none.
-    place_of: Vec<u32>,
+    pub(super) place_of: Vec<u32>,
     /// What [`Key`] keeps, place by place. Of a place that is free the text is [`EMPTY`]; of others it has
     /// a use.
-    words: Vec<u64>,
+    pub(super) words: Vec<u64>,
     /// Tiles, by place.
-    strips: Vec<Vec<u8>>,
-    free: Vec<u32>,
+    pub(super) strips: Vec<Vec<u8>>,
+    pub(super) free: Vec<u32>,
     /// Where the sweep stands.
-    hand: usize,
+    pub(super) hand: usize,
     /// Keys that have come since it moved.
     come: usize,
     scratch: Vec<u8>,
+    pub(super) marks: Marks,
+    /// What the image under way is of. Not part of the state.
+    pub(super) image: Of,
+}
+
+/// What an image is of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Of {
+    /// Number of the table's first chunk.
+    pub(super) first: u64,
+    /// The version that was in force, in tiles.
+    pub(super) version: i64,
 }
 
 impl Table {
@@ -83,17 +95,21 @@ impl Table {
         self.strips.len() - self.free.len()
     }
 
-    fn find(&self, text: u32) -> Option<usize> {
+    pub(super) fn find(&self, text: u32) -> Option<usize> {
         self.place_of.get(text as usize)?.checked_sub(1).map(|place| place as usize)
     }
 
-    fn words(&self, place: usize, plan: &SharedPlan) -> &[u64] {
+    pub(super) fn words(&self, place: usize, plan: &SharedPlan) -> &[u64] {
         let words = key::words(plan);
         &self.words[place * words..][..words]
     }
 
     /// The key at a place and its tiles, and the scratch.
-    fn key<'a>(&'a mut self, place: usize, plan: &SharedPlan) -> (Key<'a>, &'a mut Vec<u8>, &'a mut Vec<u8>) {
+    pub(super) fn key<'a>(
+        &'a mut self,
+        place: usize,
+        plan: &SharedPlan,
+    ) -> (Key<'a>, &'a mut Vec<u8>, &'a mut Vec<u8>) {
         let words = key::words(plan);
         let key = Key::new(&mut self.words[place * words..][..words], plan);
         (key, &mut self.strips[place], &mut self.scratch)
@@ -102,24 +118,40 @@ impl Table {
     /// The key's place; a new key's is made.
     fn place(&mut self, key: &str, plan: &SharedPlan, texts: &mut Interner) -> usize {
         if let Some(place) = texts.find(key).and_then(|text| self.find(text)) {
+            self.touch(place, plan);
             return place;
         }
         let place = match self.free.pop() {
             Some(place) => place as usize,
             None => self.grow(plan),
         };
+        self.touch(place, plan);
         self.occupy(place, texts.intern(key), plan);
         self.come += 1;
         place
     }
 
-    fn grow(&mut self, plan: &SharedPlan) -> usize {
+    /// The key at a place is about to change.
+    fn touch(&mut self, place: usize, plan: &SharedPlan) {
+        InChunks { table: self, plan }.touch(place as u64);
+    }
+
+    /// Moves the tiles of the key at a place out of the windows that they have left at this version.
+    fn settle(&mut self, place: usize, version: i64, plan: &SharedPlan) {
+        if self.key(place, plan).0.is_due(version) {
+            self.touch(place, plan);
+            let (mut key, tiles, scratch) = self.key(place, plan);
+            key.settle(tiles, version, plan, scratch);
+        }
+    }
+
+    pub(super) fn grow(&mut self, plan: &SharedPlan) -> usize {
         self.strips.push(Vec::new());
         self.words.resize(self.strips.len() * key::words(plan), 0);
         self.strips.len() - 1
     }
 
-    fn occupy(&mut self, place: usize, text: u32, plan: &SharedPlan) {
+    pub(super) fn occupy(&mut self, place: usize, text: u32, plan: &SharedPlan) {
         if self.place_of.len() <= text as usize {
             self.place_of.resize(text as usize + 1, 0);
         }
@@ -165,12 +197,8 @@ impl Table {
         let (windows, stride) = (plan.windows.len(), row.windows);
         let place = self.find(text);
         let known = place.map(|place| {
-            let words = key::words(plan);
-            let mut key = Key::new(&mut self.words[place * words..][..words], plan);
-            if key.is_due(version) {
-                key.settle(&mut self.strips[place], version, plan, &mut self.scratch);
-            }
-            key
+            self.settle(place, version, plan);
+            self.key(place, plan).0
         });
         let mut next = 0;
         for (number, sum) in plan.sum_of.iter().enumerate() {
@@ -229,11 +257,11 @@ impl Table {
             if text == EMPTY {
                 continue;
             }
-            let (mut key, tiles, scratch) = self.key(place, plan);
-            if key.is_due(version) {
-                key.settle(tiles, version, plan, scratch);
-            }
+            self.settle(place, version, plan);
+            let tiles = &mut self.strips[place];
             if tiles.is_empty() {
+                self.touch(place, plan);
+                let (mut key, tiles, _) = self.key(place, plan);
                 debug_assert!(key.sums().iter().all(|sum| *sum == 0), "no tiles, no sums");
                 key.clear(EMPTY);
                 *tiles = Vec::new();
@@ -253,67 +281,6 @@ impl Table {
             + self.strips.capacity() * size_of::<Vec<u8>>()
             + self.words.capacity() * 8
             + (self.place_of.capacity() + self.free.capacity()) * 4
-    }
-
-    /// Writes the state as of a version, in tiles: equal states are equal bytes, whatever has been
-    /// read.
-    pub(crate) fn write(&self, version: i64, plan: &SharedPlan, out: &mut Writer) {
-        let (mut words, mut tiles, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
-        out.len(self.strips.len());
-        for (place, strip) in self.strips.iter().enumerate() {
-            words.clear();
-            words.extend_from_slice(self.words(place, plan));
-            let text = key::text(&words);
-            out.uint(u64::from(text));
-            if text == EMPTY {
-                continue;
-            }
-            let mut key = Key::new(&mut words, plan);
-            key.lasts.iter().for_each(|last| out.uint(*last));
-            if key.is_due(version) {
-                tiles.clone_from(strip);
-                key.settle(&mut tiles, version, plan, &mut scratch);
-                out.bytes(&tiles);
-            } else {
-                out.bytes(strip);
-            }
-        }
-        out.len(self.free.len());
-        self.free.iter().for_each(|place| out.uint(u64::from(*place)));
-        out.len(self.hand);
-    }
-
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
-        texts: &mut Uses,
-        version: i64,
-        plan: &SharedPlan,
-    ) -> Result<Self, SnapshotError> {
-        let mut table = Self::default();
-        for _ in 0..input.len()? {
-            let text = input.used(texts)?;
-            let place = table.grow(plan);
-            if text == EMPTY {
-                continue;
-            }
-            if table.find(text).is_some() {
-                return Err(input.damaged());
-            }
-            table.occupy(place, text, plan);
-            let (mut key, tiles, _) = table.key(place, plan);
-            for last in &mut *key.lasts {
-                *last = input.uint()?;
-            }
-            *tiles = input.bytes()?.to_vec();
-            key.count(tiles, version, plan).ok_or_else(|| input.damaged())?;
-        }
-        let is_free = |place: u32| key::text(table.words(place as usize, plan)) == EMPTY;
-        table.free = input.free(table.strips.len(), is_free)?;
-        table.hand = input.uint()? as usize;
-        if table.hand >= table.strips.len().max(1) {
-            return Err(input.damaged());
-        }
-        Ok(table)
     }
 }
 

@@ -14,6 +14,7 @@ mod hot;
 mod label_cases;
 mod labels;
 mod leaks;
+mod replay;
 mod shared;
 mod shared_cases;
 mod shell;

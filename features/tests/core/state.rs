@@ -1,10 +1,13 @@
 //! Snapshots, and what is forgotten.
 
-use features::{Config, Core, Out, SnapshotError};
+use std::sync::Arc;
+
+use features::{Config, Core, Out, Plan, SnapshotError};
 use proptest::prelude::*;
-use schemas::{Entry, Kind};
+use schemas::{Entry, Kind, Place};
 
 use crate::common::*;
+use crate::replay;
 
 /// Few exact events and timers, so that tiles and backlogs are part of the state.
 fn tight() -> Config {
@@ -17,7 +20,7 @@ fn image(core: &mut Core, whole: bool) -> Vec<u8> {
 }
 
 /// One user does nearly all of it.
-fn hot(entries: &mut [Entry]) {
+pub(crate) fn hot(entries: &mut [Entry]) {
     for (index, entry) in entries.iter_mut().enumerate() {
         if let Entry::Event(event) = entry
             && index % 9 > 0
@@ -25,6 +28,40 @@ fn hot(entries: &mut [Entry]) {
             event.user = "bot".into();
         }
     }
+}
+
+/// Takes images of a core that folds these entries, one after the other, each after some of them more, and restores
+/// them; how many.
+fn images<'a>(
+    (plan, partition): (&Arc<Plan>, i32),
+    entries: impl Iterator<Item = (i64, &'a Entry)>,
+    draws: &[(u8, usize)],
+) -> usize {
+    let mut core = Core::new(plan.clone(), partition);
+    let (mut whole, mut under_way) = (None::<Vec<u8>>, None::<(bool, Vec<u8>, Vec<u8>)>);
+    let mut checked = 0;
+    for ((offset, entry), &(draw, bytes)) in entries.zip(draws.iter().cycle()) {
+        core.step(entry, Place { partition, offset }, &mut Out::default());
+        if draw < 2 {
+            let is_whole = whole.is_none() || draw == 0;
+            core.begin_image(is_whole);
+            under_way = Some((is_whole, core.snapshot(), Vec::new()));
+            // Changes are since the last whole one was begun, and that one may be given up.
+            whole = whole.filter(|_| !is_whole);
+        }
+        let Some((is_whole, want, image)) = &mut under_way else { continue };
+        if let Some(part) = core.next_part(bytes) {
+            image.extend(part);
+            continue;
+        }
+        let image = if *is_whole { image.clone() } else { [whole.as_deref().unwrap(), image].concat() };
+        let back = Core::restore(plan.clone(), partition, &image).unwrap();
+        assert!(back.snapshot() == *want, "at {offset}");
+        checked += 1;
+        whole = if *is_whole { Some(image) } else { whole };
+        under_way = None;
+    }
+    checked
 }
 
 proptest! {
@@ -56,35 +93,25 @@ proptest! {
     fn an_image_is_of_the_state_in_which_it_was_begun(
         moves in moves(250), draws in proptest::collection::vec((0..12_u8, 1..400_usize), 260),
     ) {
-        let plan = plan(&tight());
         let mut entries = stream(&moves);
         hot(&mut entries);
         entries.push(tick(START + 500_000_000_000));
-        let mut core = Core::new(plan.clone(), 3);
-        let (mut whole, mut under_way) = (None::<Vec<u8>>, None::<(bool, Vec<u8>, Vec<u8>)>);
-        let mut checked = 0;
-        for (offset, (entry, (draw, bytes))) in entries.iter().zip(draws).enumerate() {
-            core.step(entry, place(offset), &mut Out::default());
-            if draw < 2 {
-                let is_whole = whole.is_none() || draw == 0;
-                core.begin_image(is_whole);
-                under_way = Some((is_whole, core.snapshot(), Vec::new()));
-                // Changes are since the last whole one was begun, and that one may be given up.
-                whole = whole.filter(|_| !is_whole);
-            }
-            let Some((is_whole, want, image)) = &mut under_way else { continue };
-            if let Some(part) = core.next_part(bytes) {
-                image.extend(part);
-                continue;
-            }
-            let image = if *is_whole { image.clone() } else { [whole.as_deref().unwrap(), image].concat() };
-            let back = Core::restore(plan.clone(), 3, &image).unwrap();
-            prop_assert!(back.snapshot() == *want, "at {}", offset);
-            checked += 1;
-            whole = if *is_whole { Some(image) } else { whole };
-            under_way = None;
-        }
+        let checked = images((&plan(&tight()), 3), (0..).zip(&entries), &draws);
         prop_assume!(checked > 0 || entries.len() < 100);
+    }
+
+    /// The same of entities that users share, whose versions come in between.
+    #[test]
+    fn an_image_is_of_the_versions_in_force_when_it_was_begun(
+        moves in moves(250), takes in proptest::collection::vec(0..9_usize, 150),
+        all in prop::bool::weighted(0.3),
+        draws in proptest::collection::vec((0..12_u8, 1..20_000_usize), 400),
+    ) {
+        let cluster = replay::logs(&replay::declared(all), &replay::entries(&moves, &[0]), &takes, None);
+        for (partition, log) in (0..).zip(&cluster.logs) {
+            let entries = log.iter().map(|(offset, entry)| (*offset, entry));
+            images((&cluster.plan, partition), entries, &draws);
+        }
     }
 
     #[test]

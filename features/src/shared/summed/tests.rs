@@ -91,12 +91,17 @@ fn damaged_bytes_are_refused_or_read() {
     table.sweep(version, cells, &mut texts);
     let written = |table: &Summed| {
         let mut out = Writer(Vec::new());
-        table.write(version, cells, &mut out);
+        record(image::Part::Head, 0, &mut out, |out| table.write_head(out));
+        table.write_all_at((7, version), cells, &mut out);
         out.0
     };
     let bytes = written(&table);
-    let restored =
-        |bytes: &[u8]| Summed::read_from(&mut Reader::new(bytes), &mut Uses::none_of(texts.slots()), cells);
+    let restored = |bytes: &[u8]| {
+        let image = Image::read(bytes, |_| Ok(true))?;
+        let mut head = Reader::new(image.head().unwrap_or_default());
+        let uses = &mut Uses::none_of(texts.slots());
+        Summed::read_from((&mut head, &image), (7, version), uses, cells)
+    };
     let mut back = restored(&bytes).unwrap_or_else(|error| panic!("{error}"));
     assert!(written(&back) == bytes, "one state, one snapshot");
     let bits = |numbers: Vec<f64>| numbers.into_iter().map(f64::to_bits).collect::<Vec<_>>();

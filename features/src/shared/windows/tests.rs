@@ -6,8 +6,11 @@ use schemas::entity::{EntitySums, Rows};
 
 use super::*;
 use crate::config::{Config, EntityConfig};
+use crate::image::{Image, Part, record};
 use crate::plan::{KindSet, Plan};
+use crate::uses::Uses;
 use crate::window::Window;
+use crate::wire::{Reader, SnapshotError, Writer};
 
 const TILE_MS: i64 = 60_000;
 const KEYS: usize = 4;
@@ -111,14 +114,9 @@ proptest! {
             all.extend(rows);
             version += gap;
             table.sweep(version, plan, &mut texts);
-            let mut out = Writer(Vec::new());
-            table.write(version, plan, &mut out);
-            let mut uses = Uses::none_of(texts.slots());
-            let back = Table::read_from(&mut Reader::new(&out.0), &mut uses, version, plan);
-            let back = back.unwrap_or_else(|error| panic!("{error}"));
-            let mut again = Writer(Vec::new());
-            back.write(version, plan, &mut again);
-            prop_assert_eq!(&out.0, &again.0, "one state, one snapshot");
+            let bytes = written(&table, version, plan);
+            let back = restored(&bytes, &texts, version, plan).unwrap_or_else(|error| panic!("{error}"));
+            prop_assert_eq!(&bytes, &written(&back, version, plan), "one state, one snapshot");
             if *restart == 0 {
                 table = back;
             }
@@ -168,6 +166,21 @@ proptest! {
     }
 }
 
+/// A snapshot of the table alone.
+fn written(table: &Table, version: i64, plan: &SharedPlan) -> Vec<u8> {
+    let mut out = Writer(Vec::new());
+    record(Part::Head, 0, &mut out, |out| table.write_head(out));
+    table.write_all(Of { first: 7, version }, plan, &mut out);
+    out.0
+}
+
+fn restored(bytes: &[u8], texts: &Interner, version: i64, plan: &SharedPlan) -> Result<Table, SnapshotError> {
+    let image = Image::read(bytes, |_| Ok(true))?;
+    let mut head = Reader::new(image.head().unwrap_or_default());
+    let uses = &mut Uses::none_of(texts.slots());
+    Table::read_from((&mut head, &image), Of { first: 7, version }, uses, plan)
+}
+
 #[test]
 fn damaged_bytes_are_refused_or_read() {
     let plan = plans(WINDOWS[0], &["view", "click", "purchase"]).remove(0);
@@ -184,18 +197,14 @@ fn damaged_bytes_are_refused_or_read() {
         }
     }
     let version = 29_000_200;
-    let mut out = Writer(Vec::new());
-    table.write(version, &plan, &mut out);
-    let read = |bytes: &[u8]| {
-        Table::read_from(&mut Reader::new(bytes), &mut Uses::none_of(texts.slots()), version, &plan)
-    };
-    for len in 0..out.0.len() {
-        let back = read(&out.0[..len]);
-        assert!(back.is_err(), "{len} of {} bytes", out.0.len());
+    let whole = written(&table, version, &plan);
+    let read = |bytes: &[u8]| restored(bytes, &texts, version, &plan);
+    for len in 0..whole.len() {
+        assert!(read(&whole[..len]).is_err(), "{len} of {} bytes", whole.len());
     }
     // A flipped bit may leave another state; it may not stop the process.
-    for bit in 0..out.0.len() * 8 {
-        let mut bytes = out.0.clone();
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(mut back) = read(&bytes) {
             let mut row = SharedRow::default();
@@ -203,7 +212,7 @@ fn damaged_bytes_are_refused_or_read() {
             for text in 0..texts.slots() as u32 {
                 back.read(text, version + 2_000, &plan, (&mut row, 0));
             }
-            back.write(version + 4_000, &plan, &mut Writer(Vec::new()));
+            written(&back, version + 4_000, &plan);
         }
     }
 }

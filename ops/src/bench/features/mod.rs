@@ -2,15 +2,18 @@
 //! restore last, for a declared set like that of the peers; beside these, where they are at hand.
 
 mod engines;
+mod log;
 mod show;
 mod state;
+mod stop;
 pub(super) mod workload;
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use features::{AHEAD, Aggregates, Config, Core, Merge, Plan, Sink, VectorView};
+use features::{AHEAD, Aggregates, Config, Declarations, Declared, Merge, Sink, VectorView};
 use schemas::duration::Millis;
 use schemas::{Codec as _, Control, Duplicate, EntityTiles, Entry, Label, Place, Protobuf};
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,8 @@ pub struct Options {
     pub events: usize,
     /// Users, of 20 events each, of which the state is measured.
     pub users: u32,
+    /// Items of which a snapshot's stop is measured.
+    pub items: u32,
     /// Events of the history that is backfilled.
     pub history: u64,
     /// What to compare with.
@@ -66,10 +71,16 @@ pub struct Measured {
     /// The longest that the fold stood still while a snapshot was written part by part beside it, ms of
     /// processor time.
     pub snapshot_longest_stop_ms: f64,
+    /// The same where users are few, and so many items have windows, as many orders wait for the clock, and what
+    /// was counted of them by tile and hour, too.
+    pub snapshot_longest_stop_for_items_ms: f64,
     /// Bytes of what had changed when every fourth user had one event more, in % of the whole snapshot.
     pub snapshot_changes_percent: f64,
     /// Time to read it back.
     pub restore_s_per_million_users: f64,
+    /// Time to come to the same state without a snapshot, from the log alone: of a million users with 20 events
+    /// each, records decoded and replayed. Of users with more it is as much more.
+    pub restore_from_log_s_per_million_users: f64,
     /// Records that `backfill` folds a second of a core's time, from table to table, as `bench backfill`
     /// measures it.
     pub backfill_rows_per_s: f64,
@@ -91,6 +102,8 @@ pub struct Measured {
     pub wire_events: usize,
     /// Users behind the figures per user.
     pub users: u32,
+    /// Items behind `snapshot_longest_stop_for_items_ms`.
+    pub items: u32,
     /// Numbers of a vector.
     pub numbers: usize,
     /// Vectors compared with a count made one by one.
@@ -120,16 +133,21 @@ pub struct Checked {
 /// # Errors
 /// A vector that says something else than a count one by one; a peer that fails.
 pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
-    ensure!(options.events > 0 && options.users > 0, "--events and --users must be at least 1");
+    ensure!(
+        options.events > 0 && options.users > 0 && options.items > 0,
+        "--events, --users and --items must be at least 1"
+    );
     let config = reference()?;
-    let plan = Arc::new(Plan::compile(&config)?);
+    let declarations = Declarations::of(&config)?;
+    let plan = declarations.plan();
     let state = State::measure(config.clone(), options.users)?;
+    let stop_s = stop::longest(&declarations, options.items)?;
     let users = Users::Drawn((options.events / EVENTS_PER_USER).max(1) as u32);
     let rows = workload::rows(options.events, DAYS.0, users, SEED)?;
-    let mut turns = vec![fold(&plan, config.exact_events, &rows)?];
+    let mut turns = vec![fold(&declarations, config.exact_events, &rows)?];
     // Decoding and encoding cost the same whatever the state: a part of the events tells as much.
     let wire_events = rows.len().div_ceil(4);
-    let wire_seconds = fold_wire(&plan, &rows[..wire_events])?;
+    let wire_seconds = fold_wire(&declarations, &rows[..wire_events])?;
 
     let mut without_peers: Vec<String> = Vec::new();
     let mut engines = Vec::new();
@@ -139,7 +157,7 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
             without_peers.push(format!("Kafka Streams, Flink: {why}"));
         } else {
             engines = engines::run(peers, &rows, &checked, || {
-                turns.push(fold(&plan, config.exact_events, &rows)?);
+                turns.push(fold(&declarations, config.exact_events, &rows)?);
                 Ok(())
             })?;
         }
@@ -174,8 +192,10 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
         snapshot_bytes_per_user: each(state.snapshot_bytes),
         snapshot_s_per_million_users: million(state.snapshot_s),
         snapshot_longest_stop_ms: state.longest_stop_s * 1e3,
+        snapshot_longest_stop_for_items_ms: stop_s * 1e3,
         snapshot_changes_percent: 100.0 * state.changes_bytes as f64 / state.snapshot_bytes as f64,
         restore_s_per_million_users: million(state.restore_s),
+        restore_from_log_s_per_million_users: million(state.replay_s),
         backfill_rows_per_s: backfill.rows_per_core_s,
         ratio_to_kafka_streams: ratio(KAFKA_STREAMS),
         ratio_to_flink: ratio(FLINK),
@@ -186,6 +206,7 @@ pub fn run(ours: crate::config::Config, options: &Options) -> Result<Measured> {
         events: options.events,
         wire_events,
         users: options.users,
+        items: options.items,
         numbers: plan.vector_schema().fields.len(),
         checked,
     })
@@ -281,9 +302,9 @@ impl Merged for Encoded {
     }
 }
 
-/// Gives entries their places, a core and a merge on the same thread.
+/// Gives entries their places, a fold and a merge on the same thread.
 struct Feed {
-    core: Core,
+    declared: Declared,
     merge: Merge,
     aggregates: Aggregates,
     merge_seconds: f64,
@@ -291,31 +312,32 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(plan: &Arc<Plan>, out: &mut impl Merged) -> Self {
-        let (core, merge) = (Core::new(Arc::clone(plan), 0), Merge::new(Arc::clone(plan), 1));
-        let aggregates = Aggregates::new(plan, 1);
-        let mut feed = Self { core, merge, aggregates, merge_seconds: 0.0, next: 0 };
-        feed.step(&workload::sources(), out);
-        feed
+    fn new(declarations: &Declarations, out: &mut impl Merged) -> Result<Self> {
+        let (declared, plan) = (Declared::new(declarations, &BTreeMap::new(), 0, None)?, declarations.plan());
+        let (merge, aggregates) = (Merge::new(Arc::clone(plan), 1), Aggregates::new(plan, 1));
+        let mut feed = Self { declared, merge, aggregates, merge_seconds: 0.0, next: 0 };
+        feed.step(&workload::sources(), out)?;
+        Ok(feed)
     }
 
-    fn steps(&mut self, entries: &[Entry], out: &mut impl Merged) {
+    fn steps(&mut self, entries: &[Entry], out: &mut impl Merged) -> Result<()> {
         for entries in entries.chunks(AHEAD) {
             if let Ok(entries) = entries.try_into() {
-                self.core.look_ahead(entries);
+                self.declared.look_ahead(entries);
             }
             for entry in entries {
-                self.step(entry, out);
+                self.step(entry, out)?;
             }
         }
+        Ok(())
     }
 
-    fn step(&mut self, entry: &Entry, out: &mut impl Merged) {
-        self.core.step(entry, Place { partition: 0, offset: self.next }, out);
+    fn step(&mut self, entry: &Entry, out: &mut impl Merged) -> Result<()> {
+        self.declared.step(entry, Place { partition: 0, offset: self.next }, out)?;
         self.next += 1;
         let tiles = out.take_tiles();
         if tiles.is_empty() {
-            return;
+            return Ok(());
         }
         let watch = Watch::start();
         let mut versions = Vec::new();
@@ -328,8 +350,9 @@ impl Feed {
         }
         self.merge_seconds += watch.seconds();
         for version in versions {
-            self.step(&Entry::Control(Control::Entities(version)), out);
+            self.step(&Entry::Control(Control::Entities(version)), out)?;
         }
+        Ok(())
     }
 }
 
@@ -342,20 +365,21 @@ struct Turn {
 }
 
 /// Folds the rows and checks their vectors: up to `most_exact` events of a user they are exact.
-fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row]) -> Result<Turn> {
+fn fold(declarations: &Declarations, most_exact: usize, rows: &[Row]) -> Result<Turn> {
+    let plan = declarations.plan();
     let name = "user_views_1d";
     let position = plan.vector_schema().position(name).context("the reference set counts views")?;
     let tile = plan.tiles().into_iter().find(|(window, ..)| *window == Millis(DAY_MS).into());
     let (_, tile, _) = tile.context("the reference set has a window of a day")?;
     let mut sink = InMemory { position, ..InMemory::default() };
-    let mut feed = Feed::new(plan, &mut sink);
+    let mut feed = Feed::new(declarations, &mut sink)?;
     let mut oracle = Oracle::default();
     let (mut seconds, mut checked) = (0.0, Checked::default());
     for (number, rows) in rows.chunks(BATCH).enumerate() {
         let entries = workload::entries(rows, number * BATCH, false);
         sink.checked.clear();
         let watch = Watch::start();
-        feed.steps(&entries, &mut sink);
+        feed.steps(&entries, &mut sink)?;
         seconds += watch.seconds();
         let counted = rows.iter().filter_map(|row| oracle.fold(row, tile.0));
         for (Counted { exact, rounded, events, bounds }, &got) in counted.zip(&sink.checked) {
@@ -379,9 +403,9 @@ fn fold(plan: &Arc<Plan>, most_exact: usize, rows: &[Row]) -> Result<Turn> {
 }
 
 /// Seconds of decoding the rows' records, folding them, and encoding what follows.
-fn fold_wire(plan: &Arc<Plan>, rows: &[Row]) -> Result<f64> {
+fn fold_wire(declarations: &Declarations, rows: &[Row]) -> Result<f64> {
     let mut sink = Encoded::default();
-    let mut feed = Feed::new(plan, &mut sink);
+    let mut feed = Feed::new(declarations, &mut sink)?;
     let mut seconds = 0.0;
     for (number, rows) in rows.chunks(BATCH).enumerate() {
         let entries = workload::entries(rows, number * BATCH, true);
@@ -389,7 +413,7 @@ fn fold_wire(plan: &Arc<Plan>, rows: &[Row]) -> Result<f64> {
         let watch = Watch::start();
         for records in records.chunks(AHEAD) {
             let entries = records.iter().map(Protobuf::decode).collect::<Result<Vec<Entry>, _>>()?;
-            feed.steps(&entries, &mut sink);
+            feed.steps(&entries, &mut sink)?;
         }
         seconds += watch.seconds();
     }
@@ -404,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_small_run_measures_and_agrees_with_the_count_one_by_one() {
-        let options = Options { events: 20_000, users: 500, history: 2_000, peers: None };
+        let options = Options { events: 20_000, users: 500, items: 2_000, history: 2_000, peers: None };
         let config = Sources::default().resolve().unwrap().extract().unwrap();
         let measured = run(config, &options).unwrap_or_else(|error| panic!("{error:#}"));
         assert!(measured.events_per_s > 0.0 && measured.wire_events_per_s > 0.0);
@@ -412,7 +436,9 @@ mod tests {
         assert!(measured.checked.vectors > 15_000, "{:?}", measured.checked);
         assert!(measured.checked.sum >= measured.checked.exact_sum);
         assert!(measured.bytes_per_user > 0.0 && measured.snapshot_bytes_per_user > 0.0);
+        assert!(measured.snapshot_longest_stop_for_items_ms > 0.0);
         assert!(measured.backfill_rows_per_s > 0.0);
+        assert!(measured.restore_from_log_s_per_million_users > measured.restore_s_per_million_users);
         let [least, most] = measured.checked.bounds;
         assert!((least..=most).contains(&measured.checked.exact_sum));
         assert!(measured.ratio_to_flink.is_none() && measured.without_peers[0].contains("--peers"));

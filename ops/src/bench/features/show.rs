@@ -27,10 +27,20 @@ impl fmt::Display for Measured {
         writeln!(f, "  longest stop for it  {:>10.2}  ms", self.snapshot_longest_stop_ms)?;
         writeln!(
             f,
+            "  the same for items   {:>10.2}  ms, {} of them",
+            self.snapshot_longest_stop_for_items_ms, self.items
+        )?;
+        writeln!(
+            f,
             "  bytes of changes     {:>10.0}  % of it, a quarter of the users changed",
             self.snapshot_changes_percent
         )?;
         writeln!(f, "  restore, s/million   {:>10.2}  users", self.restore_s_per_million_users)?;
+        writeln!(
+            f,
+            "  from the log alone   {:>10.2}  s/million users of {EVENTS_PER_USER} events",
+            self.restore_from_log_s_per_million_users
+        )?;
         let Checked { vectors, sum, exact_sum, tiled, rounded, .. } = self.checked;
         writeln!(f, "  views of the last day over {vectors} vectors: {sum}, one by one {exact_sum};")?;
         writeln!(f, "  {rounded} differ by less than a tile, all of the {tiled} of users that are tiled")?;

@@ -124,6 +124,11 @@ fn event(row: &Row, number: usize, ids: bool) -> Event {
 }
 
 impl Row {
+    /// The same of another item and kind.
+    pub(super) fn of(self, item: u32, kind: Kind) -> Self {
+        Self { item, kind, ..self }
+    }
+
     /// The same, so many days later.
     pub(in crate::bench) fn later(self, days: i64) -> Self {
         let ms = days * DAY_MS;
