@@ -14,6 +14,8 @@ use super::proxy::{Link, Proxy};
 use super::schedule::Service;
 use super::wire::{self, Partition};
 
+/// What any `java` reads of its environment.
+const JAVA_OPTIONS: &str = "JDK_JAVA_OPTIONS";
 /// How many brokers.
 pub(super) const BROKERS: usize = 3;
 /// Ports that a cluster takes: each broker's own two, and for each service one of a broker and one
@@ -162,6 +164,10 @@ impl Cluster {
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(self.scripts.join(name));
         command.arg("--dir").arg(&self.folder);
+        // Brokers that live for seconds: with all its compilers Java would take the machine from what is tested.
+        if std::env::var_os(JAVA_OPTIONS).is_none() {
+            command.env(JAVA_OPTIONS, "-XX:TieredStopAtLevel=1");
+        }
         command
     }
 

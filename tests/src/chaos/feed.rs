@@ -61,7 +61,11 @@ pub(super) fn run(
     stop: &AtomicBool,
 ) -> Result<Counts> {
     let mut market = Market::new(config, seed)?;
-    let sender = Sender::new(kafka)?;
+    let mut kafka = kafka.clone();
+    // With several requests on their way librdkafka's idempotent producer answers one that a broker refused for the
+    // sake of the one before it with a new epoch. What was written and not acknowledged is then written twice.
+    kafka.producer.insert("max.in.flight.requests.per.connection".to_owned(), "1".to_owned());
+    let sender = Sender::new(&kafka)?;
     let names = Names::new(&kafka.prefix);
     for item in market.catalogue() {
         let (key, value) = (item.item_id.clone(), serde_json::to_vec(&item)?);

@@ -74,8 +74,9 @@ pub struct Report {
     pub exits: Vec<Exit>,
     /// What the market sent and what the tables hold, by name: equal, or it is a failure.
     pub counts: BTreeMap<String, [u64; 2]>,
-    /// What `verify --recompute` said.
-    pub verified: Value,
+    /// What `verify --recompute` said. The last one counts; more than one: those before it did not hold, read
+    /// from other leaders.
+    pub readings: Vec<Value>,
     /// What was wrong; nothing: the run is good.
     pub failures: Vec<String>,
     /// What happened, in order.
@@ -118,12 +119,16 @@ pub fn latency(arrivals: &[Arrival], from_ms: i64, until_ms: i64) -> Latency {
     Latency { predictions: latencies.len() as u64, p50: at(0.5), p99: at(0.99), longest: at(1.0) }
 }
 
-/// What of `verify`'s outcomes does not hold.
-pub fn not_holding(verified: &Value) -> Vec<String> {
+/// What of `verify`'s outcomes does not hold. That there is no model to be looked at (I5) is as it should be where none
+/// must have been published.
+pub fn not_holding(verified: &Value, shape: Shape) -> Vec<String> {
     let Some(outcomes) = verified["outcomes"].as_array() else {
         return vec!["verify said nothing".to_owned()];
     };
-    let bad = outcomes.iter().filter(|outcome| outcome["verdict"] != "holds");
+    let is_absent = |outcome: &Value| outcome["invariant"] == "I5" && outcome["verdict"] == "not_checkable";
+    let bad = outcomes
+        .iter()
+        .filter(|outcome| outcome["verdict"] != "holds" && (shape.trains() || !is_absent(outcome)));
     bad.map(|outcome| {
         format!(
             "{}: {}, {} {}",
@@ -170,11 +175,16 @@ impl fmt::Display for Report {
             writeln!(f, "| {name} | {sent} | {found} |")?;
         }
         writeln!(f, "\n| invariant | verdict | checked |\n|---|---|---|")?;
-        for outcome in self.verified["outcomes"].as_array().into_iter().flatten() {
+        let (last, before) = self.readings.split_last().unwrap_or((&Value::Null, &[]));
+        for outcome in last["outcomes"].as_array().into_iter().flatten() {
             let text = |key: &str| outcome[key].as_str().unwrap_or_default();
             let checked = outcome["checked"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let checked = checked.collect::<Vec<_>>().join("; ");
             writeln!(f, "| {} | {} | {checked} |", text("invariant"), text("verdict"))?;
+        }
+        for (number, reading) in before.iter().enumerate() {
+            let bad = not_holding(reading, self.shape).join("; ").chars().take(SHOWN).collect::<String>();
+            writeln!(f, "\nReading {} of {}, from other leaders: {bad}", number + 1, self.readings.len())?;
         }
         writeln!(f, "\nExits that nobody asked for: {}.\n", self.exits.len())?;
         for Exit { instance, status, said } in &self.exits {
@@ -200,6 +210,8 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::schedule::{Lane, Service};
     use super::*;
 
@@ -252,9 +264,13 @@ mod tests {
         let verified = serde_json::json!({ "outcomes": [
             { "invariant": "I1", "verdict": "holds" },
             { "invariant": "I2", "verdict": "broken", "differences": ["record 7"], "out_of_scope": [] },
+            { "invariant": "I5", "verdict": "not_checkable", "differences": [], "out_of_scope": ["no model"] },
         ]});
-        let bad = not_holding(&verified);
+        let of = |minutes| Shape::of(Duration::from_mins(minutes));
+        let bad = not_holding(&verified, of(1));
         assert!(bad.len() == 1 && bad[0].contains("I2") && bad[0].contains("record 7"), "{bad:?}");
-        assert_eq!(not_holding(&Value::Null).len(), 1);
+        let bad = not_holding(&verified, of(10));
+        assert!(bad.len() == 2 && bad[1].contains("I5"), "{bad:?}");
+        assert_eq!(not_holding(&Value::Null, of(1)).len(), 1);
     }
 }

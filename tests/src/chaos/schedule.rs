@@ -258,6 +258,12 @@ impl Shape {
         let quiet_ms = (length_ms / 6).min(20_000);
         Self { length_ms, quiet_before_ms: quiet_ms, quiet_after_ms: quiet_ms }
     }
+
+    /// Whether so much is sent that a model must have been published in the end: of less it may not have learnt
+    /// what the base rate does not know.
+    pub fn trains(self) -> bool {
+        self.length_ms >= 300_000
+    }
 }
 
 /// The faults of a seed, in the order of their times.
