@@ -164,6 +164,8 @@ mod tests {
             Some(crate::bench::pipeline::PRESET),
             Some(crate::bench::latency::PRESET),
             Some(crate::bench::takeover::PRESET),
+            Some(crate::bench::scale::PRESET),
+            Some(crate::bench::overload::PRESET),
             Some(crate::bench::quality::PRESET),
             Some(crate::bench::classic::PRESET),
         ];
@@ -220,6 +222,8 @@ mod tests {
             crate::bench::pipeline::PRESET,
             crate::bench::latency::PRESET,
             crate::bench::takeover::PRESET,
+            crate::bench::scale::PRESET,
+            crate::bench::overload::PRESET,
             crate::bench::quality::PRESET,
             crate::bench::classic::PRESET,
         ] {

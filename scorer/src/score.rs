@@ -375,7 +375,7 @@ mod tests {
         let mut vectors = vectors(&schema, 20);
         vectors[..10].iter_mut().for_each(|one| one.currency.clear());
         let scorer = scorer(&schema);
-        let alone: Vec<FeatureVector> = vectors.to_vec();
+        let alone: Vec<FeatureVector> = vectors.clone();
         let said = loaded.model.predict(&alone, Explain { fields: 0, behaviours: 0 }).unwrap();
         for (at, (prediction, said)) in scorer.score(Some(&loaded), &vectors, 1).iter().zip(said).enumerate()
         {

@@ -51,6 +51,33 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Milliseconds without vectors of a partition while instances of `features` join one at a time, up to four,
+    /// and leave one at a time, with standbys and without, at a steady rate of views. Fails where a view does not
+    /// have exactly one vector, byte for byte what the log says. Runs instances as processes, on the cluster of
+    /// `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else on an embedded broker.
+    Scale {
+        /// Users whose state moves, with 5 events each.
+        #[arg(long, default_value_t = 20_000)]
+        users: u32,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// How far each stage is behind and what memory each service has while a simulated market sends twice what
+    /// they can take, and until they have caught up. Fails where not all that was sent comes out. Runs ingest,
+    /// features, merge and scorer as processes, on the cluster of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`,
+    /// else on an embedded broker, which keeps its logs in memory.
+    Overload {
+        /// Minutes of overload; catching up takes about as long again.
+        #[arg(long, default_value_t = 0.2)]
+        minutes: f64,
+        /// Seed of the market.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Raw records of the simulated market that ingest's core takes a second of a core's time, from bytes to
     /// encoded events, beside a bare parse of the same bytes by simd-json.
     Ingest {
@@ -103,9 +130,13 @@ pub(crate) enum BenchCommand {
         /// Events folded over 7 days; there is a user for every 20.
         #[arg(long, default_value_t = 1_000_000)]
         events: usize,
-        /// Users of 20 events each over 30 days, of whom memory, snapshot and restore are measured.
+        /// Users of 20 events each over 30 days, of whom memory, snapshot and restore (from one, and from
+        /// the log alone) are measured.
         #[arg(long, default_value_t = 100_000)]
         users: u32,
+        /// Items that users share, of which it is measured how long a snapshot stops the fold.
+        #[arg(long, default_value_t = 200_000)]
+        items: u32,
         /// Events of the history that is backfilled as by `bench backfill`, with the same declarations.
         #[arg(long, default_value_t = 100_000)]
         history: u64,

@@ -1,8 +1,13 @@
 //! `salience bench ...`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, ensure};
 use ops::bench::peers::Peers;
-use ops::bench::{backfill, classic, explain, features, ingest, latency, pipeline, quality, speed, takeover};
+use ops::bench::{
+    backfill, classic, explain, features, ingest, latency, overload, pipeline, quality, scale, speed,
+    takeover,
+};
 
 use super::{load, print_measured, sources};
 use crate::args::Global;
@@ -24,9 +29,19 @@ pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
         }
         BenchCommand::Takeover { users, json } => {
             load(global, Some(takeover::PRESET))?;
-            let program = std::env::current_exe().context("where this program lies")?;
-            let options = takeover::Options { users, program, cluster: names_cluster(global) };
+            let options = takeover::Options { users, program: program()?, cluster: names_cluster(global) };
             print_measured(&takeover::run(&sources(global, Some(takeover::PRESET)), &options)?, json)
+        }
+        BenchCommand::Scale { users, json } => {
+            load(global, Some(scale::PRESET))?;
+            let options = scale::Options { users, program: program()?, cluster: names_cluster(global) };
+            print_measured(&scale::run(&sources(global, Some(scale::PRESET)), &options)?, json)
+        }
+        BenchCommand::Overload { minutes, seed, json } => {
+            load(global, Some(overload::PRESET))?;
+            let cluster = names_cluster(global);
+            let options = overload::Options { minutes, seed, program: program()?, cluster };
+            print_measured(&overload::run(&sources(global, Some(overload::PRESET)), &options)?, json)
         }
         BenchCommand::Ingest { events, seed, json } => {
             let config = load(global, Some(ingest::PRESET))?;
@@ -46,9 +61,9 @@ pub(super) fn run(global: &Global, command: BenchCommand) -> Result<u8> {
             let options = explain::Options { impressions, only, seed };
             print_measured(&explain::run(&sources(global, None), &options)?, json)
         }
-        BenchCommand::Features { events, users, history, peers, json } => {
+        BenchCommand::Features { events, users, items, history, peers, json } => {
             let config = load(global, Some(ops::backfill::PRESET))?;
-            let options = features::Options { events, users, history, peers: peers.map(Peers::new) };
+            let options = features::Options { events, users, items, history, peers: peers.map(Peers::new) };
             print_measured(&features::run(config, &options)?, json)
         }
         BenchCommand::Backfill { events, days, partitions, threads, sample, peers, json } => {
@@ -83,4 +98,9 @@ fn options_of(options: &Speed) -> speed::Options {
 /// Whether the user names a cluster, rather than wanting an embedded broker.
 fn names_cluster(global: &Global) -> bool {
     global.bootstrap.is_some() || std::env::var_os("SALIENCE_KAFKA_BOOTSTRAP").is_some()
+}
+
+/// This program, of which processes are started.
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("where this program lies")
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use market::Market;
-use runtime::kafka::{Sender, TopicSpec};
+use runtime::kafka::{Reader, Sender, TopicSpec};
 use runtime::processor::{OutRecord, TopicPartition};
 use runtime::shutdown::Shutdown;
 use serde::Serialize;
@@ -28,6 +28,10 @@ pub const PRESET: &str = include_str!("../../presets/bench.toml");
 
 /// How long either half may take.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How often to look how far the pipeline is.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long after the last prediction to ask whether there will be more.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What the command line says.
 #[derive(Debug, Clone, Copy)]
@@ -165,37 +169,36 @@ impl Running<'_> {
         let context = self.context;
         let topic = &context.names.predictions;
         let mut reader = context.reader()?;
-        let partitions = reader.end_offsets(topic)?.len();
-        let starts: Vec<_> = (0..partitions)
-            .map(|p| (TopicPartition { topic: Arc::clone(topic), partition: p as i32 }, 0))
-            .collect();
-        reader.assign(&starts)?;
+        let end = |of: &Reader, topic: &Arc<str>| -> Result<i64> { Ok(of.end_offsets(topic)?.iter().sum()) };
         let began = Instant::now();
         let (first, done_by_then) = loop {
-            let seen: i64 = context.reader()?.end_offsets(&context.names.events)?.iter().sum();
+            let seen = end(&reader, &context.names.events)?;
             if seen > 0 {
                 break (Instant::now(), seen as u64);
             }
             self.still_running(began)?;
             thread::yield_now();
         };
-        let (mut seen, mut last) = (0u64, first);
+        // They are read afterwards: a consumer beside the pipeline would be a hop that the copy does not have.
+        let (mut seen, mut last) = (0, first);
+        let most_markers = 2 * reader.end_offsets(topic)?.len() as i64;
         loop {
-            let records = reader.poll(10_000, Duration::from_millis(20))?;
-            if !records.is_empty() {
-                seen += records.len() as u64;
-                last = Instant::now();
-            } else if last.elapsed() > Duration::from_millis(500)
+            let now_seen = end(&reader, topic)?;
+            if now_seen > seen {
+                (seen, last) = (now_seen, Instant::now());
+            } else if last.elapsed() > QUIET
                 && seen > 0
                 // Done when every stage has caught up but for transaction markers.
-                && Backlog::new(context)?.now()? <= 2 * partitions as i64
+                && Backlog::new(context)?.now()? <= most_markers
             {
                 break;
             }
             self.still_running(began)?;
+            // A topic tells nobody that it grows.
+            self.shutdown.sleep(LOOK);
         }
         let rest = events.saturating_sub(done_by_then).max(1);
-        Ok((seen, rest as f64 / (last - first).as_secs_f64()))
+        Ok((count(&mut reader, topic)?, rest as f64 / (last - first).as_secs_f64()))
     }
 
     fn still_running(&self, began: Instant) -> Result<()> {
@@ -207,6 +210,22 @@ impl Running<'_> {
         }
         Ok(())
     }
+}
+
+/// Records of a topic that a reader of committed ones sees.
+fn count(reader: &mut Reader, topic: &Arc<str>) -> Result<u64> {
+    let ends = reader.end_offsets(topic)?;
+    let whole = |(partition, end): (usize, i64)| {
+        let partition = TopicPartition { topic: Arc::clone(topic), partition: partition as i32 };
+        (end > 0).then_some((partition, 0))
+    };
+    let open: Vec<_> = ends.into_iter().enumerate().filter_map(whole).collect();
+    reader.assign(&open)?;
+    let mut seen = 0;
+    while !open.iter().all(|(partition, _)| reader.at_end(partition)) {
+        seen += reader.poll(10_000, Duration::from_millis(20))?.len() as u64;
+    }
+    Ok(seen)
 }
 
 /// The topics that the copy writes to, one per hop.

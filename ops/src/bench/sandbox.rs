@@ -8,6 +8,9 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::{broker, topics};
 
+/// The key of its pseudonyms.
+pub(super) const KEY: &[u8] = b"the people of the simulated market are nobody";
+
 /// Does `work` in a deployment with a prefix and a folder of its own, on the cluster that the configuration
 /// names or on an embedded broker. Topics that are not Salience's must begin with the prefix.
 ///
@@ -24,8 +27,7 @@ pub(super) fn within<T>(
     config.kafka.prefix = format!("{}{run}.", config.kafka.prefix);
     let folder = std::env::temp_dir().join(format!("salience-{run}"));
     config.storage.root = folder.display().to_string();
-    let key = b"the people of the simulated market are nobody".to_vec();
-    let context = Arc::new(Context::open(config)?.with_fallback_key(key));
+    let context = Arc::new(Context::open(config)?.with_fallback_key(KEY.to_vec()));
     topics::create(&context)?;
     let result = work(&context);
     let deleted = delete_topics(&context);

@@ -36,8 +36,13 @@ fn seconds(from: Timespec, to: Timespec) -> f64 {
 
 /// The most memory that this process held, MiB; 0 where the system does not say.
 pub(super) fn peak_rss_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    status_mib("self", "VmHWM:")
+}
+
+/// What the kernel says of a process's memory, MiB; 0 where it does not.
+pub(super) fn status_mib(process: &str, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
 }

@@ -164,3 +164,15 @@ pub fn run(context: &Context, options: Options) -> Result<Report> {
     ];
     Ok(Report { outcomes, recomputed: options.recompute })
 }
+
+/// I2 of a deployment in which nothing but `features` runs: by place, and byte for byte.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn of_features(context: &Context) -> Result<[Outcome; 2]> {
+    let cut = log::Cut::take(context)?;
+    Ok([
+        i2::check(context, &cut, Options { recompute: false })?,
+        i2::check(context, &cut, Options { recompute: true })?,
+    ])
+}

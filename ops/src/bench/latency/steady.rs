@@ -3,27 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 use market::Emission;
 use runtime::kafka::{Reader, Sender};
-use runtime::processor::{OutRecord, TopicPartition};
+use runtime::processor::TopicPartition;
 use runtime::shutdown::Shutdown;
 use schemas::prediction::Status;
 use schemas::{Codec, Json, Prediction};
 
+use crate::bench::pace::{self, Pace};
 use crate::context::{Context, PooledReader};
 
 /// How long the last predictions may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The shortest sleep of the sender: what falls due meanwhile goes out together.
-const NAP: Duration = Duration::from_micros(500);
-/// Time between the start of the threads and the first record.
-const AHEAD: Duration = Duration::from_millis(20);
 
 /// What came of one rate.
 pub(super) struct Came {
@@ -71,57 +68,17 @@ impl<'a> Steady<'a> {
             .filter_map(|(at, record)| Some((record.truth.as_ref()?.event_id.clone(), at)))
             .collect();
         ensure!(!ids.is_empty(), "no impression in {} records: a longer run has some", records.len());
-        let pace = Pace::from_now(rate);
+        let pace = Pace::from_now(f64::from(rate));
         let (context, services, sender, reader) =
             (self.context, self.services, &self.sender, &mut self.reader);
         thread::scope(|scope| {
-            let sending = scope.spawn(move || send(context, sender, records, pace));
+            let sending =
+                scope.spawn(move || pace::send(context, sender, records, Some(pace), &AtomicU64::new(0)));
             let came = receive(reader, services, ids, pace, warm);
             let sent = sending.join().map_err(|_| anyhow!("the sending thread panicked"))?;
             sent.and(came)
         })
     }
-}
-
-/// When records are due.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    start: Instant,
-    rate: u32,
-}
-
-impl Pace {
-    #[expect(clippy::disallowed_methods, reason = "a load generator goes by the wall clock")]
-    fn from_now(rate: u32) -> Self {
-        Self { start: Instant::now() + AHEAD, rate }
-    }
-
-    fn due(self, at: usize) -> Instant {
-        self.start + Duration::from_secs_f64(at as f64 / f64::from(self.rate))
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a load generator goes by the wall clock")]
-fn send(context: &Context, sender: &Sender, records: Vec<Emission>, pace: Pace) -> Result<()> {
-    let prefix = &context.config.kafka.prefix;
-    let topics = [schemas::topic::VIEWS, schemas::topic::CLICKS, schemas::topic::PURCHASES]
-        .map(|name| (name, Arc::<str>::from(format!("{prefix}{name}"))));
-    for (at, record) in records.into_iter().enumerate() {
-        let wait = pace.due(at).saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            // This is the pace: nothing is due before. The latency counts from when a record was due.
-            thread::sleep(wait.max(NAP));
-        }
-        let topic = topics.iter().find(|(name, _)| *name == record.topic).map(|(_, topic)| Arc::clone(topic));
-        sender.send(&OutRecord {
-            topic: topic.ok_or_else(|| anyhow!("the market sends to {}", record.topic))?,
-            partition: None,
-            key: Some(Bytes::from(record.key)),
-            value: Some(Bytes::from(record.value)),
-            headers: Vec::new(),
-        })?;
-    }
-    Ok(sender.flush(PATIENCE)?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
@@ -154,7 +111,7 @@ fn receive(
             bail!("stopped: {}", services.failure().unwrap_or_default());
         }
         if now > last + PATIENCE {
-            bail!("at {} records/s {} predictions are missing after {PATIENCE:?}", pace.rate, ids.len());
+            bail!("at {} records/s {} predictions are missing after {PATIENCE:?}", pace.per_s, ids.len());
         }
     }
     Ok(came)

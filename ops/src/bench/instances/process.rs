@@ -1,4 +1,4 @@
-//! An instance of `features` as a process: a thread cannot be killed.
+//! An instance of a service as a process: a thread cannot be killed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,28 +8,35 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::bench::watch::status_mib;
+
 /// How long an instance may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a process: it tells nobody that it has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A process; killed when dropped.
-pub(super) struct Instance {
+pub(in crate::bench) struct Instance {
     name: &'static str,
     child: Child,
     admin: SocketAddr,
 }
 
 impl Instance {
-    /// Starts the program with these arguments as an instance of this name.
+    /// Starts the program with these arguments as an instance of this name of a service.
     ///
     /// # Errors
     /// A program that does not run.
-    pub(super) fn start(program: &Path, arguments: &[String], name: &'static str) -> Result<Self> {
+    pub(in crate::bench) fn start(
+        program: &Path,
+        arguments: &[String],
+        service: &str,
+        name: &'static str,
+    ) -> Result<Self> {
         // Free a moment ago; whoever takes it in between makes the instance end with a message.
         let admin = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let child = Command::new(program)
-            .arg("features")
+            .arg(service)
             .args(arguments)
             .args(["--set", &format!("service.instance={name}")])
             .args(["--set", &format!("admin.listen={admin}")])
@@ -44,7 +51,7 @@ impl Instance {
     ///
     /// # Errors
     /// How it ended.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(in crate::bench) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("instance {} has ended by itself: {status}", self.name),
@@ -52,17 +59,27 @@ impl Instance {
     }
 
     /// The value of a metric, by its name and labels as they are shown; `None` while it shows none.
-    pub(super) fn metric(&self, name: &str) -> Option<f64> {
+    pub(in crate::bench) fn metric(&self, name: &str) -> Option<f64> {
         let shown = self.request("GET", "/metrics").ok()?;
         let line = shown.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().parse().ok()
+    }
+
+    /// The memory that it has, MiB; 0 where the system does not say.
+    pub(in crate::bench) fn resident_mib(&self) -> f64 {
+        status_mib(&self.child.id().to_string(), "VmRSS:")
+    }
+
+    /// The most that it had.
+    pub(in crate::bench) fn peak_mib(&self) -> f64 {
+        status_mib(&self.child.id().to_string(), "VmHWM:")
     }
 
     /// Asks it to leave for good.
     ///
     /// # Errors
     /// One that does not listen.
-    pub(super) fn drain(&self) -> Result<()> {
+    pub(in crate::bench) fn drain(&self) -> Result<()> {
         let answer = self.request("POST", "/drain")?;
         ensure!(answer.starts_with("HTTP/1.1 202"), "instance {} does not drain: {answer}", self.name);
         Ok(())
@@ -72,7 +89,7 @@ impl Instance {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(in crate::bench) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -83,7 +100,7 @@ impl Instance {
     /// # Errors
     /// One that does not end.
     #[expect(clippy::disallowed_methods, reason = "a benchmark goes by the wall clock")]
-    pub(super) fn wait(&mut self) -> Result<()> {
+    pub(in crate::bench) fn wait(&mut self) -> Result<()> {
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
             ensure!(began.elapsed() < PATIENCE * 3, "instance {} does not end", self.name);
