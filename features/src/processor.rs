@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use runtime::pages::Pages;
 use runtime::processor::{
     Image, InRecord, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition,
     TopicRecord, UnitId,
@@ -110,6 +110,7 @@ impl ProcessorFactory for Factory {
             warned: false,
             anew: false,
             written: 0,
+            pages: Pages::default(),
         }))
     }
 }
@@ -127,14 +128,19 @@ struct Features {
     anew: bool,
     /// Bytes of the image under way that have been given.
     written: usize,
+    /// Where outputs lie until they are sent.
+    pages: Pages,
 }
 
 impl Processor for Features {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, .. } = input else { return Ok(()) };
         let (names, partition) = (Arc::clone(&self.names), self.declared.core().partition());
-        let mut sink = Encoder { names: &names, partition, records: &mut out.records };
-        out.rebuild = self.fold(records, &mut sink)?;
+        let mut pages = std::mem::take(&mut self.pages);
+        let mut sink = Encoder { names: &names, partition, pages: &mut pages, records: &mut out.records };
+        let folded = self.fold(records, &mut sink);
+        self.pages = pages;
+        out.rebuild = folded?;
         Ok(())
     }
 
@@ -155,14 +161,14 @@ impl Features {
     /// Folds records; whether it must be built anew.
     fn fold(&mut self, records: &[InRecord], sink: &mut impl Sink) -> Result<bool, StepError> {
         let awaited = self.declared.awaits();
-        let mut entries = Vec::with_capacity(AHEAD);
+        // Read one over the other: an event has a dozen texts.
+        let mut entries: [Entry; AHEAD] = std::array::from_fn(|_| Entry::Event(Box::default()));
         for records in records.chunks(AHEAD) {
-            entries.clear();
-            for record in records {
-                entries.push(decode(&record.record)?);
+            for (record, entry) in records.iter().zip(&mut entries) {
+                read(&record.record, entry)?;
             }
-            if let Ok(entries) = entries.as_slice().try_into() {
-                self.declared.look_ahead(entries);
+            if records.len() == AHEAD {
+                self.declared.look_ahead(&entries);
             }
             for (record, entry) in records.iter().zip(&entries) {
                 let place = place_of(&record.record);
@@ -238,32 +244,34 @@ fn place_of(record: &TopicRecord) -> Place {
     Place { partition: record.partition, offset: record.offset }
 }
 
-fn decode(record: &TopicRecord) -> Result<Entry, StepError> {
+fn read(record: &TopicRecord, into: &mut Entry) -> Result<(), StepError> {
     let place = place_of(record);
     let value = record.value.as_ref();
     let value = value.ok_or_else(|| StepError::new(format!("events {place} has no value")))?;
-    Protobuf::decode(value).map_err(|error| StepError::new(format!("events {place} cannot be read: {error}")))
+    into.read(value).map_err(|error| StepError::new(format!("events {place} cannot be read: {error}")))
 }
 
 /// Encodes outputs as they come.
 struct Encoder<'a> {
     names: &'a Names,
     partition: i32,
+    pages: &'a mut Pages,
     records: &'a mut Vec<OutRecord>,
 }
 
 impl Encoder<'_> {
-    fn push(&mut self, topic: &Arc<str>, key: &str, value: Vec<u8>) {
-        let key = Some(Bytes::copy_from_slice(key.as_bytes()));
-        self.push_to(self.partition, topic, key, value);
-    }
-
-    fn push_to(&mut self, partition: i32, topic: &Arc<str>, key: Option<Bytes>, value: Vec<u8>) {
+    fn push(
+        &mut self,
+        topic: &Arc<str>,
+        partition: i32,
+        key: Option<&str>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         self.records.push(OutRecord {
             topic: Arc::clone(topic),
             partition: Some(partition),
-            key,
-            value: Some(value.into()),
+            key: key.map(|key| self.pages.put(key.as_bytes())),
+            value: Some(self.pages.write(write)),
             headers: Vec::new(),
         });
     }
@@ -271,21 +279,22 @@ impl Encoder<'_> {
 
 impl Sink for Encoder<'_> {
     fn vector(&mut self, vector: &VectorView<'_>) {
-        let mut value = Vec::with_capacity(2_048);
-        vector.encode(&mut value);
-        self.push(&self.names.feature_vectors, &vector.event.user, value);
+        let topic = &self.names.feature_vectors;
+        self.push(topic, self.partition, Some(&vector.event.user), |out| vector.encode(out));
     }
 
     fn label(&mut self, label: &Label) {
-        self.push(&self.names.labels, &label.user, Protobuf::to_vec(label));
+        let topic = &self.names.labels;
+        self.push(topic, self.partition, Some(&label.user), |out| Protobuf::encode(label, out));
     }
 
     fn duplicate(&mut self, duplicate: Duplicate) {
-        self.push(&self.names.duplicates, &duplicate.user, Protobuf::to_vec(&duplicate));
+        let topic = &self.names.duplicates;
+        self.push(topic, self.partition, Some(&duplicate.user), |out| Protobuf::encode(&duplicate, out));
     }
 
     fn tiles(&mut self, tiles: EntityTiles) {
-        self.push_to(0, &self.names.entity_tiles, None, Protobuf::to_vec(&tiles));
+        self.push(&self.names.entity_tiles, 0, None, |out| Protobuf::encode(&tiles, out));
     }
 
     fn hours(&mut self, hours: EntityTiles) {

@@ -9,6 +9,7 @@ pub mod core;
 #[cfg(feature = "embedded-broker")]
 pub mod embedded;
 pub mod kafka;
+pub mod pages;
 pub mod processor;
 pub mod shutdown;
 pub mod snapshot;

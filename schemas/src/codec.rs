@@ -5,6 +5,7 @@
 
 use bytes::{Buf, Bytes};
 use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::{
     Aggregate, Control, Declaration, Duplicate, EntityTiles, EntityVersion, Entry, Event, FeatureVector,
@@ -145,7 +146,7 @@ impl<T: ProtobufRecord> Codec<T> for Protobuf {
 }
 
 /// Checks the version byte and gives what follows it.
-fn versioned<T: Record>(bytes: &Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn versioned<T: Record>(bytes: &Bytes) -> Result<Bytes, DecodeError> {
     let mut rest = bytes.clone();
     if rest.is_empty() {
         return Err(DecodeError::Empty { record: T::NAME });
@@ -274,6 +275,30 @@ impl Codec<Entry> for Protobuf {
                        shared entities with windows); upgrade it first, or begin with an empty topic",
             }),
         }
+    }
+}
+
+impl Entry {
+    /// Reads a record over this entry: an event over an event, whose texts keep their memory. As
+    /// [`Protobuf::decode`] does otherwise.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn read(&mut self, bytes: &Bytes) -> Result<(), DecodeError> {
+        let mut rest = versioned::<Self>(bytes)?;
+        let is_event = decode_key(&mut rest).is_ok_and(|key| key == (1, WireType::LengthDelimited))
+            && decode_varint(&mut rest).is_ok_and(|length| length == rest.len() as u64);
+        if let Self::Event(event) = self
+            && is_event
+        {
+            event.clear();
+            if event.merge(rest).is_ok() {
+                return Ok(());
+            }
+        }
+        // Of another kind, or not as we write it: prost says what is wrong with it.
+        *self = Protobuf::decode(bytes)?;
+        Ok(())
     }
 }
 

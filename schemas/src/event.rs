@@ -4,6 +4,8 @@
 //! whoever changes them. Whatever changes an output downstream and is not a customer's
 //! event is a [`Control`] record, so that all after ingest is a pure function of this log.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{EntityVersion, Place};
@@ -80,7 +82,15 @@ impl Origin {
     /// `topic:partition:offset:line`: the id of predictions and examples. Stable over retries, so
     /// that a consumer of at-least-once output can drop repeats by it.
     pub fn id(&self) -> String {
-        format!("{}:{}:{}:{}", self.topic, self.partition, self.offset, self.line)
+        let mut id = String::new();
+        self.write_id(&mut id);
+        id
+    }
+
+    /// Appends it.
+    pub fn write_id(&self, to: &mut String) {
+        // Writing to a text does not fail.
+        let _ = write!(to, "{}:{}:{}:{}", self.topic, self.partition, self.offset, self.line);
     }
 }
 

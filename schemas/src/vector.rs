@@ -1,5 +1,7 @@
 //! Feature vectors: what is scored and what is learned from, one per impression.
 
+mod read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Origin, Place};

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::dead_letter::{HEADER_CLASS, HEADER_TOPIC};
 use schemas::{
-    Codec, Control, DeadLetter, Declaration, DecodeError, Duplicate, EntityTiles, EntityVersion, Entry, Json,
-    Kind, Label, ModelAnnouncement, Prediction, Protobuf, RawEvent, Reason, SourceSet, TileBlock,
+    Codec, Control, DeadLetter, Declaration, DecodeError, Duplicate, EntityTiles, EntityVersion, Entry,
+    FeatureVector, Json, Kind, Label, ModelAnnouncement, Prediction, Protobuf, RawEvent, Reason, SourceSet,
+    TileBlock,
 };
 
 fn again<C: Codec<T>, T: schemas::Record>(record: &T) -> T {
@@ -41,6 +42,43 @@ proptest! {
         prop_assert_eq!(again::<Protobuf, _>(&tiles), tiles.clone());
         let json = serde_json::to_string(&tiles).unwrap();
         prop_assert_eq!(serde_json::from_str::<EntityTiles>(&json).unwrap(), tiles);
+    }
+
+    /// Whatever was there before, what is read over it is what was written.
+    #[test]
+    fn one_is_read_over_another(
+        before in common::vector(), vector in common::vector(), event in common::event(),
+        first in common::event(), control in common::control(), cut in any::<prop::sample::Index>(), to: u8,
+    ) {
+        let as_new = |over: &mut FeatureVector, bytes: &Bytes| {
+            let read = over.read(bytes).map_err(|error| error.to_string());
+            let new = <Protobuf as Codec<FeatureVector>>::decode(bytes).map_err(|error| error.to_string());
+            (read.map(|()| Protobuf::to_vec(over)), new.map(|new| Protobuf::to_vec(&new)))
+        };
+        let (mut over, mut bytes) = (before, Protobuf::to_vec(&vector));
+        let (read, new) = as_new(&mut over, &Bytes::from(bytes.clone()));
+        prop_assert_eq!(read, new);
+        // Damaged: refused alike, or read alike.
+        let at = cut.index(bytes.len());
+        bytes[at] = to;
+        let (read, new) = as_new(&mut over, &Bytes::from(bytes.clone()));
+        prop_assert_eq!(read, new);
+        bytes.truncate(at);
+        let (read, new) = as_new(&mut over, &Bytes::from(bytes));
+        prop_assert_eq!(read, new);
+
+        let mut over = Entry::Event(Box::new(first));
+        for entry in [Entry::Event(Box::new(event)), Entry::Control(control)] {
+            let mut bytes = Protobuf::to_vec(&entry);
+            over.read(&Bytes::from(bytes.clone())).unwrap();
+            prop_assert_eq!(Protobuf::to_vec(&over), Protobuf::to_vec(&entry));
+            let at = cut.index(bytes.len());
+            bytes[at] = to;
+            let damaged = Bytes::from(bytes);
+            let read = over.read(&damaged).map_err(|error| error.to_string());
+            let new = <Protobuf as Codec<Entry>>::decode(&damaged).map_err(|error| error.to_string());
+            prop_assert_eq!(read.map(|()| Protobuf::to_vec(&over)), new.map(|new| Protobuf::to_vec(&new)));
+        }
     }
 
     /// Finite numbers come back to the bit from decimal text.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use runtime::pages::Pages;
 use runtime::processor::{
     InRecord, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
 };
-use schemas::{Codec, FeatureVector, Json, Prediction, Protobuf, VectorSchema};
+use schemas::{Codec, FeatureVector, Json, Prediction, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::Fallback;
@@ -60,6 +60,9 @@ impl ProcessorFactory for Factory {
             lookup: Arc::clone(&self.lookup),
             slot: self.slot.clone(),
             predictions: Arc::clone(&self.predictions),
+            vectors: Vec::new(),
+            made: Vec::new(),
+            pages: Pages::default(),
         }))
     }
 }
@@ -70,32 +73,49 @@ struct Partition {
     lookup: Lookup,
     slot: Slot,
     predictions: Arc<str>,
+    /// Those of the last batch, or of a larger one, and what was made of it.
+    vectors: Vec<FeatureVector>,
+    made: Vec<Prediction>,
+    pages: Pages,
 }
 
 impl Processor for Partition {
     fn step(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), StepError> {
         let Input::Records { records, now_ms } = input else { return Ok(()) };
-        let vectors = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        telemetry::batch(vectors.len());
-        for vector in &vectors {
-            self.learn(vector.fingerprint)?;
-        }
+        telemetry::batch(records.len());
         // One model for the whole step: a swap in between serves the next.
         let model = self.slot.get();
-        let predictions = self.scorer.score(model.as_deref(), &vectors, now_ms);
-        count(&predictions);
-        out.records.extend(predictions.iter().map(|prediction| OutRecord {
-            topic: Arc::clone(&self.predictions),
-            partition: None,
-            key: Some(Bytes::copy_from_slice(prediction.campaign.as_bytes())),
-            value: Some(Json::to_vec(prediction).into()),
-            headers: Vec::new(),
-        }));
+        // A batch at a time: its vectors are still in the cache when its predictions are written.
+        for batch in records.chunks(self.scorer.micro_batch()) {
+            self.read(batch)?;
+            let Self { scorer, vectors, made, pages, predictions, .. } = &mut *self;
+            scorer.score_over(model.as_deref(), &vectors[..batch.len()], now_ms, made);
+            count(made);
+            out.records.extend(made.iter().map(|prediction| OutRecord {
+                topic: Arc::clone(predictions),
+                partition: None,
+                key: Some(pages.put(prediction.campaign.as_bytes())),
+                value: Some(pages.write(|out| Json::encode(prediction, out))),
+                headers: Vec::new(),
+            }));
+        }
         Ok(())
     }
 }
 
 impl Partition {
+    /// Reads vectors over those of the last batch, and learns their schemas.
+    fn read(&mut self, records: &[InRecord]) -> Result<(), StepError> {
+        if self.vectors.len() < records.len() {
+            self.vectors.resize_with(records.len(), FeatureVector::default);
+        }
+        for (at, record) in records.iter().enumerate() {
+            read(record, &mut self.vectors[at])?;
+            self.learn(self.vectors[at].fingerprint)?;
+        }
+        Ok(())
+    }
+
     /// Looks up the schema of vectors where it has not met it yet.
     fn learn(&mut self, fingerprint: u64) -> Result<(), StepError> {
         if self.scorer.knows(fingerprint) {
@@ -111,14 +131,14 @@ impl Partition {
     }
 }
 
-fn decode(record: &InRecord) -> Result<FeatureVector, StepError> {
+fn read(record: &InRecord, into: &mut FeatureVector) -> Result<(), StepError> {
     let at = || format!("{} offset {}", record.topic_partition(), record.record.offset);
     let value = record
         .record
         .value
         .as_ref()
         .ok_or_else(|| StepError::new(format_args!("{}: a tombstone is no feature vector", at())))?;
-    Protobuf::decode(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))
+    into.read(value).map_err(|error| StepError::new(format_args!("{}: {error}", at())))
 }
 
 fn count(predictions: &[Prediction]) {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use runtime::pages::Pages;
 use runtime::processor::{
     InRecord, Input, OutRecord, Outputs, Position, Processor, StepError, TopicPartition,
 };
@@ -64,6 +65,8 @@ struct Ingest {
     last_tick_ms: Option<i64>,
     last_counted_poll_ms: Option<i64>,
     counts: Counts,
+    /// Where events lie until they are sent.
+    pages: Pages,
 }
 
 impl Ingest {
@@ -85,6 +88,7 @@ impl Ingest {
             last_tick_ms: None,
             last_counted_poll_ms: None,
             counts: Counts::default(),
+            pages: Pages::default(),
             shared,
         }
     }
@@ -178,7 +182,7 @@ impl Ingest {
             let value_bytes = record.record.value.as_ref().map_or(0, Bytes::len);
             let (time_ms, events_held, what) = match events {
                 Ok(events) => (Some(events.time_ms()), events.count(), What::Events(events)),
-                Err(refusal) => (None, 1, What::Refused(Box::new((record.clone(), refusal)))),
+                Err(refusal) => (None, 1, What::Refused(Box::new((apart(record), refusal)))),
             };
             let bytes = value_bytes + events_held * HELD_OVERHEAD_BYTES;
             self.merge.push(lane, time_ms, bytes, Taken { offset, what });
@@ -270,7 +274,7 @@ impl Ingest {
                             out.records.push(late_record(&self.shared, &late));
                         } else {
                             self.counts.events += 1;
-                            out.records.push(event_record(&self.shared, event));
+                            out.records.push(event_record(&self.shared, &mut self.pages, event));
                         }
                     };
                     match events {
@@ -369,13 +373,22 @@ fn passed(last_ms: Option<i64>, now_ms: i64, interval_ms: i64) -> bool {
     last_ms.is_none_or(|last| !(0..interval_ms).contains(&now_ms.saturating_sub(last)))
 }
 
-fn event_record(shared: &Shared, event: Box<Event>) -> OutRecord {
-    let key = Bytes::copy_from_slice(event.user.as_bytes());
+/// The record in memory of its own: it may be held for long, and not all that came with it.
+fn apart(record: &InRecord) -> InRecord {
+    let mut record = record.clone();
+    for bytes in [&mut record.record.key, &mut record.record.value].into_iter().flatten() {
+        *bytes = Bytes::copy_from_slice(bytes);
+    }
+    record
+}
+
+fn event_record(shared: &Shared, pages: &mut Pages, event: Box<Event>) -> OutRecord {
+    let key = pages.put(event.user.as_bytes());
     OutRecord {
         topic: Arc::clone(&shared.names.events),
         partition: Some(partition_of(&key, shared.events_partitions)),
         key: Some(key),
-        value: Some(Protobuf::to_vec(&Entry::Event(event)).into()),
+        value: Some(pages.write(|out| Protobuf::encode(&Entry::Event(event), out))),
         headers: Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ use super::client::{self, Plain, PlainConsumer, Read};
 use super::error::{code_of, transient};
 use super::{KafkaError, Result};
 use crate::config::Kafka;
+use crate::pages::Pages;
 use crate::processor::{InRecord, TopicPartition};
 
 /// What a reader sees of transactions.
@@ -45,6 +46,7 @@ pub struct Reader {
     /// Partition numbers that stood at their end in the last fetch. librdkafka names no topic with
     /// it, so this is of use only where one topic is assigned.
     ended: BTreeSet<i32>,
+    pages: Pages,
 }
 
 impl Reader {
@@ -63,6 +65,7 @@ impl Reader {
             topics: BTreeMap::new(),
             next: BTreeMap::new(),
             ended: BTreeSet::new(),
+            pages: Pages::default(),
         })
     }
 
@@ -103,7 +106,7 @@ impl Reader {
             match polled {
                 Ok(message) => {
                     let Some(topic) = self.topics.get(message.topic()) else { continue };
-                    let record = client::in_record(&message, Arc::clone(topic));
+                    let record = client::in_record(&message, Arc::clone(topic), &mut self.pages);
                     self.next.insert(record.topic_partition(), record.record.offset + 1);
                     self.ended.remove(&record.record.partition);
                     records.push(record);

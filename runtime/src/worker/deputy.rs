@@ -20,6 +20,7 @@ use super::members::members;
 use crate::config::Kafka;
 use crate::core::Standing;
 use crate::kafka::client::{self, Plain, PlainConsumer, Read, in_record};
+use crate::pages::Pages;
 use crate::processor::{Position, StandIn, TopicPartition};
 
 /// In front of the name of the group that stands in, in the text of an offset.
@@ -157,7 +158,7 @@ impl Deputy {
             match self.committed.poll(POLL) {
                 Some(Ok(message)) if open.remove(&message.partition()) => {
                     // The first one tells: those behind it were made later, of later records.
-                    let record = in_record(&message, Arc::clone(topic));
+                    let record = in_record(&message, Arc::clone(topic), &mut Pages::default());
                     let done = from.get(&message.partition()).map_or(0, |(_, standing)| {
                         standing.committed.as_ref().map_or(standing.low, |(offset, _)| *offset)
                     });

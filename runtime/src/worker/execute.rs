@@ -24,8 +24,8 @@ use crate::store::Store;
 
 /// How long one call may take before it is made again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often to look whether everything has been delivered.
-const LOOK: Duration = Duration::from_micros(200);
+/// How often reports of deliveries are taken while they are waited for.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a client may not know a partition that there is.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// How long to wait for room in the producer's queue before partitions are paused.
@@ -300,8 +300,8 @@ impl Hands {
         Ok(())
     }
 
-    /// Waits until everything that was produced has been answered. The client's own `flush` looks
-    /// only every 100 ms, since deliveries that succeed are not reported one by one.
+    /// Sends what lingers, and waits until everything that was produced has been answered. The client's own `flush`
+    /// looks only every 100 ms, since deliveries that succeed are not reported one by one.
     #[expect(clippy::disallowed_methods, reason = "how long to wait for deliveries")]
     fn deliver(&self, patience: Duration) -> Result<(), KafkaError> {
         let until = Instant::now() + patience;
@@ -313,7 +313,7 @@ impl Hands {
             if Instant::now() >= until {
                 return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             }
-            std::thread::sleep(LOOK);
+            client::send_now(&self.producer, LOOK);
         }
     }
 

@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{Asked, GroupContext, GroupEvent, LoopConsumer, Wake};
 use crate::kafka::client::in_record;
+use crate::pages::Pages;
 use crate::processor::{InRecord, TopicPartition};
 
 /// How long a question to the broker may take.
@@ -38,6 +39,7 @@ pub(super) struct Input {
     consumer: Arc<LoopConsumer>,
     wake: Arc<Wake>,
     fresh: bool,
+    pages: Pages,
 }
 
 struct Queue {
@@ -51,11 +53,11 @@ struct Queue {
 }
 
 impl Queue {
-    fn take(&mut self, message: &BorrowedMessage<'_>) -> InRecord {
+    fn take(&mut self, message: &BorrowedMessage<'_>, pages: &mut Pages) -> InRecord {
         self.next = message.offset() + 1;
         self.at_end = false;
         self.end = None;
-        in_record(message, Arc::clone(&self.partition.topic))
+        in_record(message, Arc::clone(&self.partition.topic), pages)
     }
 
     fn ended(&mut self) {
@@ -66,7 +68,7 @@ impl Queue {
 
 impl Input {
     pub(super) fn new(consumer: Arc<LoopConsumer>, wake: Arc<Wake>) -> Self {
-        Self { queues: Vec::new(), next: 0, consumer, wake, fresh: false }
+        Self { queues: Vec::new(), next: 0, consumer, wake, fresh: false, pages: Pages::default() }
     }
 
     /// Reads exactly these partitions from these offsets; also the answer to what the group gave
@@ -221,7 +223,7 @@ impl Input {
                         queue.partition.partition == message.partition()
                             && *queue.partition.topic == *message.topic()
                     });
-                    records.extend(of.map(|queue| queue.take(&message)));
+                    records.extend(of.map(|queue| queue.take(&message, &mut self.pages)));
                 }
                 Err(KafkaError::PartitionEOF(partition)) => self.ended_somewhere(partition)?,
                 Err(error) => tell(error)?,
@@ -262,7 +264,7 @@ impl Input {
                     None => break,
                     Some(Ok(message)) => {
                         // The message borrows the queue, and says all that is needed of it.
-                        let record = in_record(&message, Arc::clone(&queue.partition.topic));
+                        let record = in_record(&message, Arc::clone(&queue.partition.topic), &mut self.pages);
                         drop(message);
                         queue.next = record.record.offset + 1;
                         queue.at_end = false;
