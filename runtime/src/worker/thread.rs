@@ -18,7 +18,7 @@ use super::saver::Saver;
 use super::settle::Settler;
 use super::standby::Pool;
 use super::{Settings, Stop, WorkerError, measure, stop_all};
-use crate::config::GroupProtocol;
+use crate::config::{Delivery, GroupProtocol};
 use crate::core::{Clock, Core, CoreError, Counters, Event, Failure, Rules};
 use crate::processor::{Positions, ProcessorFactory};
 
@@ -38,6 +38,9 @@ const CONFIRM_AT_MOST: Duration = Duration::from_millis(5);
 const LAG: Duration = Duration::from_secs(5);
 /// Outputs at which a commit is due at once.
 const MOST_PENDING: usize = 50_000;
+/// So many times the interval is the time between two commits at least once: nobody waits for one, and each takes the
+/// time of records that wait meanwhile.
+const UNSEEN: u64 = 20;
 /// How long after a commit the next transaction begins at the earliest, ms: the coordinator writes the last one's
 /// markers meanwhile. librdkafka asks again only after 20 ms where it comes too early (`CONCURRENT_TRANSACTIONS`).
 const REST_MS: u64 = 4;
@@ -158,9 +161,10 @@ impl<'a> Worker<'a> {
         };
         let saver = Saver::start(&seat.service, store.clone(), service.snapshots_kept).map_err(thread)?;
         let settler = Settler::start(&seat.service, Arc::clone(&producer)).map_err(thread)?;
+        let unseen = if service.delivery == Delivery::AtLeastOnce { UNSEEN } else { 1 };
         let rules = Rules {
             delivery: service.delivery,
-            commit_interval_ms: service.commit_interval.0.unsigned_abs(),
+            commit_interval_ms: service.commit_interval.0.unsigned_abs() * unseen,
             idle_commit: service.idle_commit,
             snapshot_interval_ms: service.snapshot_interval.0.unsigned_abs(),
             most_pending: MOST_PENDING,
@@ -280,8 +284,10 @@ impl<'a> Worker<'a> {
     }
 
     fn poll(&mut self) -> Result<Event, WorkerError> {
+        // A processor that merges holds records back until it is said that the other partitions have no more.
+        let holds = self.counts_polls && !self.hands.input.all_at_end();
         let time = match () {
-            () if self.core.is_in_a_hurry() || self.core.is_writing() => DRY,
+            () if self.core.is_in_a_hurry() || self.core.is_writing() || holds => DRY,
             () if self.core.is_dirty() => PAUSE,
             () => IDLE,
         };
