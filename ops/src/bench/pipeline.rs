@@ -28,8 +28,8 @@ pub const PRESET: &str = include_str!("../../presets/bench.toml");
 
 /// How long either half may take.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How often to look how far the pipeline is.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often to look how far the pipeline is: each look takes the time of a broker and of a core.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long after the last prediction to ask whether there will be more.
 const QUIET: Duration = Duration::from_millis(500);
 
