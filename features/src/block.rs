@@ -213,6 +213,9 @@ impl<'a> Block<'a> {
         if self.last_ms() <= time_ms {
             return self.len();
         }
+        if self.first_ms() > time_ms {
+            return 0;
+        }
         let base_ms = self.base_ms();
         self.times().partition_point(|time| base_ms + i64::from(*time) <= time_ms)
     }
@@ -226,14 +229,25 @@ impl<'a> Block<'a> {
     /// The masks. What lies behind the planes is read with them and cut off.
     #[inline(always)]
     pub(crate) fn planes(self) -> Planes {
+        self.first_planes(PLANES)
+    }
+
+    /// The masks without those of tags that nobody asks for: of categories where `campaigns` alone are.
+    #[inline(always)]
+    pub(crate) fn planes_for(self, campaigns: bool, categories: bool) -> Planes {
+        if categories { self.planes() } else { self.first_planes(if campaigns { TAGS[1] } else { TAGS[0] }) }
+    }
+
+    #[inline(always)]
+    fn first_planes(self, count: usize) -> Planes {
         let (room, valid) = (self.room(), low(self.len()));
         let words = &self.0[HEAD..];
-        let planes = std::array::from_fn(|plane| {
+        let mut planes = [0; PLANES];
+        for (plane, mask) in planes.iter_mut().enumerate().take(count) {
             let (at, shift) = (plane * room / 32, plane * room % 32);
-            let (first, second) = (u64::from(words[at]), u64::from(words[at + 1]));
-            let third = u64::from(words[at + 2]);
-            ((first | second << 32) >> shift | third << 1 << (63 - shift)) & valid
-        });
+            let [first, second, third] = [words[at], words[at + 1], words[at + 2]].map(u64::from);
+            *mask = ((first | second << 32) >> shift | third << 1 << (63 - shift)) & valid;
+        }
         Planes { planes, valid }
     }
 

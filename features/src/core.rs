@@ -41,6 +41,25 @@ const SWEPT_PER_TICK: usize = 64;
 /// Entries that are looked at before they are folded.
 pub const AHEAD: usize = 16;
 
+/// Users and subjects of the entries that were looked at last, as far as their hashes told; [`EMPTY`] where
+/// they told nothing. Not part of the state: whoever takes one up compares.
+#[derive(Debug, Default)]
+struct Ahead {
+    users: [u32; AHEAD],
+    subjects: [u32; AHEAD],
+    next: usize,
+}
+
+impl Ahead {
+    /// Those of the next entry that is no control record.
+    fn next(&mut self) -> (u32, u32) {
+        let at = self.next;
+        self.next += 1;
+        let of = |numbers: &[u32; AHEAD]| numbers.get(at).copied().unwrap_or(EMPTY);
+        (of(&self.users), of(&self.subjects))
+    }
+}
+
 /// The fold of one partition.
 #[derive(Debug)]
 pub struct Core {
@@ -69,6 +88,7 @@ pub struct Core {
     /// How far the version lay behind the last vector that read one, ms. Not part of the state.
     version_behind_ms: Option<i64>,
     build: Build,
+    ahead: Ahead,
     /// Scratch of a read.
     pub(crate) totals: Totals,
     numbers: Numbers,
@@ -104,6 +124,7 @@ impl Core {
             counts: Counts::default(),
             version_behind_ms: None,
             build: Build::fastest(),
+            ahead: Ahead::default(),
             totals: Totals::default(),
             numbers: Numbers::default(),
             shared_numbers: Vec::new(),
@@ -188,15 +209,16 @@ impl Core {
             + self.versions.bytes()
     }
 
-    /// Reads what folding these entries will read first. Changes nothing; but a state is larger than
+    /// Reads what folding these entries will read first. Changes nothing of the state; but it is larger than
     /// any cache, and so the entries wait for memory together and not one after the other.
-    pub fn look_ahead(&self, entries: &[Entry; AHEAD]) {
+    pub fn look_ahead(&mut self, entries: &[Entry; AHEAD]) {
         let event = entries.each_ref().map(|entry| match entry {
             Entry::Event(event) => Some(&**event),
             Entry::Control(_) => None,
         });
         let users = self.names.look_ahead(event.map(|event| event.map_or("", |event| event.user.as_str())));
         self.users.look_ahead(users);
+        let mut subjects = [EMPTY; AHEAD];
         let about = event.map(|event| {
             event.map_or([""; 3], |event| [&event.item, &event.campaign, &event.category].map(String::as_str))
         });
@@ -204,8 +226,15 @@ impl Core {
             let ids = [0, 1, 2].map(|which: usize| self.texts.look_ahead(about.map(|texts| texts[which])));
             std::array::from_fn(|at| ids.map(|ids| ids[at]))
         } else {
-            self.subjects.look_ahead(about, &self.texts)
+            let ids;
+            (subjects, ids) = self.subjects.look_ahead(about, &self.texts);
+            ids
         };
+        self.ahead = Ahead::default();
+        let events = (0..AHEAD).filter(|at| event[*at].is_some());
+        for (to, at) in events.enumerate() {
+            (self.ahead.users[to], self.ahead.subjects[to]) = (users[at], subjects[at]);
+        }
         self.versions.look_ahead((entries, ids), &self.plan, &self.texts);
     }
 
@@ -252,13 +281,14 @@ impl Core {
     }
 
     fn event<S: Sink>(&mut self, event: &Event, place: Place, out: &mut S) {
+        let (user, subject) = self.ahead.next();
         let kind = event.kind_or_unknown();
         let Some(index) = kind_index(kind) else {
             self.counts.unknown_kind += 1;
             return;
         };
         let now = self.now();
-        let user = self.user(&event.user);
+        let user = self.user(&event.user, user);
 
         let horizon = self.plan.config.dedupe_horizon.0;
         if let Some(identity) = Identity::of(event, self.plan.config.dedupe_by_content) {
@@ -288,7 +318,7 @@ impl Core {
 
         let texts = [&event.item, &event.campaign, &event.category].map(String::as_str);
         let also = self.plan.also(event);
-        let number = self.subjects.intern(texts, also, &mut self.texts);
+        let number = self.subjects.intern_like(subject, texts, also, &mut self.texts);
         let subject = self.subjects.get(number);
         let about = [subject.item, subject.campaign, subject.category];
         let keys = Keys::of(event, about, &self.plan, &mut self.texts);
@@ -321,13 +351,16 @@ impl Core {
         // Ids make room for others in order of arrival: the one that is first now may expire before the
         // one that was.
         let ids_until = users.extra(user).map_or(i64::MAX, |extra| extra.seen.quiet_until_ms(horizon));
-        let quiet = event.event_time_ms.saturating_add(self.plan.forgets_first_ms);
+        // Of a view only the history is forgotten; what else there may be says so where it is made.
+        let kept_ms =
+            if kind == Kind::View { self.plan.retention_ms() - 1 } else { self.plan.forgets_first_ms };
+        let quiet = event.event_time_ms.saturating_add(kept_ms);
         users.keep_quiet_until(user, quiet.min(ids_until));
     }
 
-    /// The number of a user who is about to change; a new user's is made.
-    fn user(&mut self, name: &str) -> u32 {
-        let found = self.names.find(name);
+    /// The number of a user who is about to change, perhaps this one; a new user's is made.
+    fn user(&mut self, name: &str, perhaps: u32) -> u32 {
+        let found = self.names.find_like(perhaps, name);
         self.touch(u64::from(found.unwrap_or(self.names.next())));
         if let Some(user) = found {
             self.warm(user);

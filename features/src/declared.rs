@@ -307,7 +307,7 @@ impl Declared {
     }
 
     /// [`Core::look_ahead`] of the core in force.
-    pub fn look_ahead(&self, entries: &[Entry; crate::core::AHEAD]) {
+    pub fn look_ahead(&mut self, entries: &[Entry; crate::core::AHEAD]) {
         self.core.look_ahead(entries);
     }
 }

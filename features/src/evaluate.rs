@@ -1,13 +1,21 @@
-//! The numbers of a view by the plan: fields that differ only in their window are made together.
+//! The numbers of a view by the plan: fields that differ only in their window are made together, a vector
+//! register of them at a time.
+//!
+//! The same code is compiled for AVX-512, for AVX2 and for any processor, and does the same in each.
+
+#![expect(
+    clippy::inline_always,
+    reason = "what makes the numbers is compiled once for each processor, with all that it calls"
+)]
 
 use schemas::Event;
 
 use crate::history::NEVER;
 use crate::plan::{Context, Counted, ENTITIES, Field, KindSet, PLAIN, Plan, SHARED, SHARED_ENTITIES};
 use crate::rates::Rates;
-use crate::scan::Needs;
+use crate::scan::{Build, Needs};
 use crate::shared::windows::SharedRow;
-use crate::totals::{Lanes, Totals};
+use crate::totals::{LANES, Lanes, Totals};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -52,6 +60,13 @@ enum What {
     },
     Context(Context),
     Number(usize),
+}
+
+impl Group {
+    /// How many numbers it makes.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
 }
 
 impl What {
@@ -143,90 +158,193 @@ pub(crate) struct Others<'a> {
     pub(crate) numbers: &'a [f64],
 }
 
-/// The numbers of a view: of its user's windows and of the shared entities'. `known` says per entity whether
-/// the view names it and it can be read.
-pub(crate) fn evaluate(
-    plan: &Plan,
-    totals: &Totals,
-    others: Others<'_>,
-    event: &Event,
-    known: [bool; ENTITIES.len()],
-    rates: &mut Vec<f64>,
-    out: &mut Vec<f32>,
-) {
-    let lanes = |entity: usize| match entity {
-        ..PLAIN => totals.of(entity),
-        // Nothing is counted of them by kind.
-        PLAIN..SHARED => Lanes::NONE,
-        SHARED.. => others.shared[entity - SHARED].lanes(),
-    };
-    let numbers = |entity: usize| if entity < SHARED { others.summaries } else { others.numbers };
-    plan.rates.evaluate(
-        |entity, window| match plan.summaries.rate(entity, window) {
-            _ if !known[entity] => (0, 0),
-            Some([views, clicks]) => (others.summaries[views] as u64, others.summaries[clicks] as u64),
-            None => {
-                let count = |kinds| u64::from(lanes(entity).counts(kinds)[window]);
-                (count(KindSet::View), count(KindSet::Click))
-            }
-        },
-        rates,
-    );
-    out.clear();
-    for group in &plan.groups {
-        match group.what.entity() {
-            Some(entity) if !known[entity] => out.extend(std::iter::repeat_n(f32::NAN, group.count)),
-            Some(entity) => of_entity(group, lanes(entity), event, (rates, numbers(entity)), out),
-            None => out.push(match group.what {
-                What::Context(context) => context_number(context, event),
-                What::Number(at) => plain(event.numbers.get(at).copied().unwrap_or(f32::NAN)),
-                _ => f32::NAN,
-            }),
+/// What a view's numbers are made of: its user's windows and the shared entities'.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) totals: &'a Totals,
+    pub(crate) others: Others<'a>,
+    pub(crate) event: &'a Event,
+    /// Per entity whether the view names it and it can be read.
+    pub(crate) known: [bool; ENTITIES.len()],
+}
+
+impl Build {
+    /// Makes the numbers of a view: how many. Behind them in `out` lies anything.
+    pub(crate) fn evaluate(self, view: &View<'_>, rates: &mut Vec<f64>, out: &mut Vec<f32>) -> usize {
+        match self {
+            Self::Any => body(view, rates, out),
+            // SAFETY: only `all` makes these, for a processor that has the features.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a function compiled for other processors than the caller")]
+            Self::Avx2 => unsafe { avx2(view, rates, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a function compiled for other processors than the caller")]
+            Self::Avx512 => unsafe { avx512(view, rates, out) },
         }
     }
 }
 
-#[inline]
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn avx2(view: &View<'_>, rates: &mut Vec<f64>, out: &mut Vec<f32>) -> usize {
+    body(view, rates, out)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi2,lzcnt,popcnt")]
+fn avx512(view: &View<'_>, rates: &mut Vec<f64>, out: &mut Vec<f32>) -> usize {
+    body(view, rates, out)
+}
+
+impl<'a> View<'a> {
+    #[inline(always)]
+    fn lanes(&self, entity: usize) -> Lanes<'a> {
+        match entity {
+            ..PLAIN => self.totals.of(entity),
+            // Nothing is counted of them by kind.
+            PLAIN..SHARED => Lanes::NONE,
+            SHARED.. => self.others.shared[entity - SHARED].lanes(),
+        }
+    }
+
+    /// The plan's rates.
+    #[inline(always)]
+    fn rates(&self, rates: &mut Vec<f64>) {
+        let Self { plan, others, known, .. } = *self;
+        if let Some(runs) = plan.rates.runs().filter(|_| plan.summaries.rated.is_empty()) {
+            for run in runs {
+                let Some(out) = rates.get_mut(run.at..) else { continue };
+                let (from, to) = (run.window, run.count.next_multiple_of(LANES));
+                let (drawn, weight) = (run.prior * run.weight, run.weight);
+                if !known[run.entity] {
+                    out[..run.count].fill((0.0 + drawn) / (0.0 + weight));
+                    continue;
+                }
+                let lanes = self.lanes(run.entity);
+                let views = &lanes.counts(KindSet::View)[from..];
+                let clicks = &lanes.counts(KindSet::Click)[from..];
+                let (views, clicks) = (views.as_chunks::<LANES>().0, clicks.as_chunks::<LANES>().0);
+                for ((out, views), clicks) in out[..to].as_chunks_mut().0.iter_mut().zip(views).zip(clicks) {
+                    // Over copies: what is written does not change what is read.
+                    let (views, clicks, mut rates) = (*views, *clicks, [0.0; LANES]);
+                    for lane in 0..LANES {
+                        rates[lane] = (f64::from(clicks[lane]) + drawn) / (f64::from(views[lane]) + weight);
+                    }
+                    *out = rates;
+                }
+            }
+            return;
+        }
+        plan.rates.evaluate(
+            |entity, window| match plan.summaries.rate(entity, window) {
+                _ if !known[entity] => (0, 0),
+                Some([views, clicks]) => (others.summaries[views] as u64, others.summaries[clicks] as u64),
+                None => {
+                    let count = |kinds| u64::from(self.lanes(entity).counts(kinds)[window]);
+                    (count(KindSet::View), count(KindSet::Click))
+                }
+            },
+            rates,
+        );
+    }
+}
+
+/// Writes so many numbers, made of what lies behind one another, [`LANES`] at a time. There are as many of both,
+/// rounded up to them.
+#[inline(always)]
+fn each<T: Copy>(from: &[T], count: usize, out: &mut [f32], number: impl Fn(T) -> f32) {
+    let to = &mut out[..count.next_multiple_of(LANES)];
+    for (to, from) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(from.as_chunks::<LANES>().0) {
+        // Over copies: what is written does not change what is read.
+        let (from, mut numbers) = (*from, [0.0; LANES]);
+        for lane in 0..LANES {
+            numbers[lane] = number(from[lane]);
+        }
+        *to = numbers;
+    }
+}
+
+#[inline(always)]
+fn body(view: &View<'_>, rates: &mut Vec<f64>, out: &mut Vec<f32>) -> usize {
+    let plan = view.plan;
+    if out.len() < plan.numbers_of_groups + LANES {
+        out.resize(plan.numbers_of_groups + LANES, 0.0);
+        rates.resize(plan.rates.len() + LANES, 0.0);
+    }
+    view.rates(rates);
+    let mut end = 0;
+    for group in &plan.groups {
+        let begin = end;
+        end += group.count;
+        let out = &mut out[begin..];
+        match group.what.entity() {
+            Some(entity) if !view.known[entity] => out[..group.count].fill(f32::NAN),
+            Some(entity) => {
+                let others = &view.others;
+                let numbers = if entity < SHARED { others.summaries } else { others.numbers };
+                of_entity(group, view.lanes(entity), view.event, (rates, numbers), out);
+            }
+            None => {
+                out[0] = match group.what {
+                    What::Context(context) => context_number(context, view.event),
+                    What::Number(at) => plain(view.event.numbers.get(at).copied().unwrap_or(f32::NAN)),
+                    _ => f32::NAN,
+                }
+            }
+        }
+    }
+    end
+}
+
+#[inline(always)]
 fn of_entity(
     group: &Group,
     lanes: Lanes<'_>,
     event: &Event,
     (rates, numbers): (&[f64], &[f64]),
-    out: &mut Vec<f32>,
+    out: &mut [f32],
 ) {
-    let windows = group.first..group.first + group.count;
+    let (from, count) = (group.first, group.count);
     match group.what {
-        What::Count { kinds, .. } => {
-            out.extend(lanes.counts(kinds)[windows].iter().map(|count| *count as f32));
-        }
-        What::Sum { kinds, .. } => {
-            out.extend(lanes.sums(kinds)[windows].iter().map(|sum| plain(*sum as f32)));
-        }
+        What::Count { kinds, .. } => each(&lanes.counts(kinds)[from..], count, out, |count| count as f32),
+        What::Sum { kinds, .. } => each(&lanes.sums(kinds)[from..], count, out, |sum| plain(sum as f32)),
         What::Mean { kinds, .. } => {
-            let sums = &lanes.sums(kinds)[windows.clone()];
-            out.extend(lanes.counts(kinds)[windows].iter().zip(sums).map(|(count, sum)| match count {
-                0 => f32::NAN,
-                n => plain((sum / f64::from(*n)) as f32),
-            }));
+            let sums = &lanes.sums(kinds)[from..];
+            let counts = lanes.counts(kinds)[from..].iter().zip(sums);
+            for (to, (count, sum)) in out[..count].iter_mut().zip(counts) {
+                *to = match count {
+                    0 => f32::NAN,
+                    n => plain((sum / f64::from(*n)) as f32),
+                };
+            }
         }
-        What::Rate { .. } => out.extend(rates[windows].iter().map(|rate| *rate as f32)),
-        What::Since { kinds, .. } => out.push(match lanes.last_ms[kinds as usize] {
-            NEVER => f32::NAN,
-            last_ms => ((event.event_time_ms - last_ms) as f64 / 1_000.0) as f32,
-        }),
+        What::Rate { .. } => each(&rates[from..], count, out, |rate| rate as f32),
+        What::Since { kinds, .. } => {
+            out[0] = match lanes.last_ms[kinds as usize] {
+                NEVER => f32::NAN,
+                last_ms => ((event.event_time_ms - last_ms) as f64 / 1_000.0) as f32,
+            }
+        }
         What::Trend { short, long, share, .. } => {
             let count = |counted| match counted {
                 Counted::Kinds(kinds, window) => f64::from(lanes.counts(kinds)[window]),
                 Counted::Summary(at) => numbers[at],
             };
-            out.push(((count(short) + 1.0) / (count(long) * share + 1.0)) as f32);
+            out[0] = ((count(short) + 1.0) / (count(long) * share + 1.0)) as f32;
         }
-        What::Summary { .. } => out.extend(numbers[windows].iter().map(|number| plain(*number as f32))),
+        What::Summary { .. } => {
+            for (to, number) in out.iter_mut().zip(&numbers[from..from + count]) {
+                *to = plain(*number as f32);
+            }
+        }
         What::Context(_) | What::Number(_) => {}
     }
 }
 
 /// One NaN stands for "missing", whatever its payload was.
+#[inline(always)]
 fn plain(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value }
 }

@@ -4,9 +4,9 @@
 //! Knows nothing of labels and of repeats. Every event is in exactly one of blocks and tiles. How events
 //! are spread over blocks is not part of the state.
 
-use crate::block::{Block, BlockMut, Logged, MOST, PAST, room_for, tag, words_for};
+use crate::block::{Block, BlockMut, Logged, MOST, PAST, low, room_for, tag, words_for};
 use crate::interner::Interner;
-use crate::plan::{KINDS, Plan};
+use crate::plan::{KINDS, Plan, VIEW};
 use crate::scan::{Build, Scan};
 use crate::slab::{MOST_WORDS, NONE};
 use crate::subjects::Subjects;
@@ -72,6 +72,34 @@ impl Users {
     }
 
     /// Events that are held one by one.
+    /// Whether the user has viewed, from one time up to another, what `is_it` says of a subject's number; `None`
+    /// where the history does not tell: what it has forgotten, or what lies in tiles, may be it.
+    pub(crate) fn has_viewed(
+        &self,
+        user: u32,
+        (from_ms, to_ms): (i64, i64),
+        clock_ms: i64,
+        plan: &Plan,
+        is_it: impl Fn(u32) -> bool,
+    ) -> Option<bool> {
+        let in_tiles = self.extra(user).is_some_and(|extra| extra.hot.is_some());
+        if in_tiles || self.is_cold(user) || from_ms <= clock_ms.saturating_sub(plan.retention_ms()) {
+            return None;
+        }
+        for block in self.blocks_of(user).take_while(|block| block.last_ms() >= from_ms) {
+            let within = low(block.end(to_ms)) & !low(block.end(from_ms - 1));
+            let (mut left, numbers) = (block.planes().kinds()[VIEW] & within, block.numbers());
+            while left > 0 {
+                let at = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if is_it(numbers[at]) {
+                    return Some(true);
+                }
+            }
+        }
+        Some(false)
+    }
+
     fn events(&self, user: u32) -> usize {
         let newest = self.blocks_of(user).next().map_or(0, Block::len);
         newest + self.extra(user).map_or(0, |extra| extra.older_events)
@@ -303,7 +331,7 @@ impl Users {
         totals: &mut Totals,
     ) {
         let count = plan.windows.len();
-        totals.reset(count);
+        totals.reset(count, &plan.needs);
         let oldest = read.horizon(plan.retention_ms());
         let mut after_ms = [i64::MAX; MOST_WINDOWS];
         for (after, window) in after_ms.iter_mut().zip(&plan.windows) {

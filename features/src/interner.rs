@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::ahead::ask_for;
 use crate::image::{Chunks, Image, Marks, Part};
 use crate::text::{Text, mix};
 use crate::wire::{Reader, SnapshotError, Writer, are_all_free};
@@ -62,6 +63,12 @@ impl Interner {
         self.slots[id as usize].text.as_bytes()
     }
 
+    /// Whether the number is this text's.
+    #[inline]
+    pub(crate) fn is(&self, id: u32, text: &str) -> bool {
+        self.slots[id as usize].text.is(text)
+    }
+
     /// The text's number, if it has one; counts no use.
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
         if text.is_empty() {
@@ -94,7 +101,7 @@ impl Interner {
 
     /// Reads these texts.
     pub(crate) fn look_at<const N: usize>(&self, ids: [u32; N]) {
-        std::hint::black_box(ids.map(|id| self.slots[id as usize].hash));
+        ids.iter().for_each(|id| ask_for(&self.slots[*id as usize]));
     }
 
     /// The text's number, with one use more.
@@ -170,7 +177,7 @@ impl Interner {
                 return Err(position);
             }
             let slot = &self.slots[id as usize];
-            if slot.hash == hash && slot.text.as_bytes() == text.as_bytes() {
+            if slot.hash == hash && slot.text.is(text) {
                 return Ok(id);
             }
             position = (position + 1) & mask;

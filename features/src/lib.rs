@@ -5,6 +5,7 @@
 //! the loop. What users share is merged by [`Merge`] and [`Aggregates`] behind [`merge_factory`]. What is computed is declared in the config ([`Config`]) and compiled to a [`Plan`].
 //! Knows no model, no lake and no broker.
 
+mod ahead;
 mod answers;
 mod block;
 mod by_click;

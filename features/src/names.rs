@@ -4,8 +4,10 @@
 //! Numbers are handed out in a fixed order (last freed first), so they are part of the fold; the hash
 //! table is not, and is rebuilt from the names.
 
+use crate::ahead::ask_for;
 use crate::interner::EMPTY;
 use crate::table::Table;
+use crate::text::are_same;
 use crate::users::grow;
 use crate::wire::{Reader, SnapshotError, Writer, are_all_free};
 
@@ -92,19 +94,38 @@ impl Names {
         self.table.find(hash(key), |number| self.is_it(number, key))
     }
 
+    /// As [`Self::find`], where the number is perhaps this one.
+    pub(crate) fn find_like(&self, perhaps: u32, name: &str) -> Option<u32> {
+        if perhaps != EMPTY && self.is_named(perhaps, name) { Some(perhaps) } else { self.find(name) }
+    }
+
+    /// Whether a number is that of this name. To write digits is less than to read them.
+    fn is_named(&self, number: u32, name: &str) -> bool {
+        match self.slots[number as usize] {
+            [FREE, ..] => false,
+            [OTHER, at, ..] => are_same(self.others[at as usize].as_bytes(), name.as_bytes()),
+            [prefix, bits @ ..] => {
+                let prefix = self.prefixes[prefix as usize].as_bytes();
+                name.as_bytes().split_last_chunk::<DIGITS>().is_some_and(|(begin, digits)| {
+                    are_same(begin, prefix) && are_same(bits.map(hex).as_flattened(), digits)
+                })
+            }
+        }
+    }
+
     /// The numbers of these names as far as their hashes tell; 0 where there is none. All
     /// that [`Self::find`] will read is in the cache, or on its way to it.
     pub(crate) fn look_ahead<const N: usize>(&self, names: [&str; N]) -> [u32; N] {
         // Step by step for all of them: what one step reads does not depend on the others' reads, so
         // that they wait for memory together.
         let numbers = names.map(|name| self.table.first(hash(self.key(name))));
-        std::hint::black_box(numbers.map(|number| self.slots[number as usize][0]));
+        self.look_at(numbers);
         numbers
     }
 
     /// Reads these names.
     pub(crate) fn look_at<const N: usize>(&self, numbers: [u32; N]) {
-        std::hint::black_box(numbers.map(|number| self.slots[number as usize][0]));
+        numbers.iter().for_each(|number| ask_for(&self.slots[*number as usize]));
     }
 
     /// The number that the next new name gets.

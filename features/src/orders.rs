@@ -7,7 +7,6 @@ use crate::by_item::ByItem;
 use crate::history::{Ids, NEVER};
 use crate::labels::{Context, Labels};
 use crate::outcomes::Bought;
-use crate::plan::Plan;
 use crate::timers::{Rank, Timer};
 use crate::users::Users;
 use crate::views::OpenView;
@@ -29,7 +28,7 @@ impl Labels {
         let user = timer.user;
         let order = users.extra_mut(user)?.answers.take_order(timer.offset)?;
         let written = if timer.rank == Rank::Purchase {
-            self.nearest_view(user, &order, users, ids, context.plan).and_then(|(number, view)| {
+            self.nearest_view(user, &order, users, ids, context).and_then(|(number, view)| {
                 self.credit(number, &view, &order, users, ids);
                 view.decided.then(|| {
                     let view = self.views.get(number).unwrap_or(view);
@@ -92,11 +91,19 @@ impl Labels {
         order: &Order,
         users: &mut Users,
         ids: &Ids<'_>,
-        plan: &Plan,
+        context: &Context<'_>,
     ) -> Option<(u64, OpenView)> {
+        let plan = context.plan;
         let oldest = order.time_ms.saturating_sub(plan.config.purchase_window.0);
         let item_of = |view: &OpenView| ids.subjects.get(view.subject).item;
         let item = ids.subjects.get(order.subject).item;
+        // Most have not seen what they buy, or not lately: the history tells so in one place, where a way through
+        // the open views goes all over the queue.
+        let is_it = |number: u32| number == order.subject || ids.subjects.get(number).item == item;
+        let within = (oldest, order.time_ms);
+        if users.has_viewed(user, within, context.clock_ms, plan, is_it) == Some(false) {
+            return None;
+        }
         let is_before = |view: &OpenView| view.time_ms <= order.time_ms;
         let newest = users.head(user).views;
         let mut looked = 0;

@@ -176,6 +176,8 @@ pub struct Plan {
     pub(crate) fields: Vec<Field>,
     /// The same, as they are made.
     pub(crate) groups: Vec<Group>,
+    /// How many numbers they make.
+    pub(crate) numbers_of_groups: usize,
     /// What they read of the user's entities.
     pub(crate) needs: Needs,
     /// Nothing of an event is forgotten before it is so old, ms.
@@ -299,6 +301,7 @@ impl Plan {
             .into_iter()
             .min()
             .unwrap_or(0),
+            numbers_of_groups: groups.iter().map(Group::len).sum(),
             groups,
             levels,
             level_of,

@@ -28,10 +28,24 @@ pub(crate) struct Declared<'a> {
     pub(crate) kept: &'a [Window],
 }
 
+/// Rates of one entity over neighbouring windows, without a parent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) entity: usize,
+    /// Its first window, and the place of its first rate.
+    pub(crate) window: usize,
+    pub(crate) at: usize,
+    pub(crate) count: usize,
+    pub(crate) prior: f64,
+    pub(crate) weight: f64,
+}
+
 /// All rates that a vector needs, parents before their children.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rates {
     rates: Vec<Rate>,
+    /// The same in runs, where none has a parent.
+    runs: Option<Vec<Run>>,
 }
 
 impl Rates {
@@ -47,7 +61,18 @@ impl Rates {
                 rates.add(one, &parents, window);
             }
         }
+        rates.runs = runs(&rates.rates);
         Ok(rates)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rates.len()
+    }
+
+    /// All of them in runs; `None` where one has a parent.
+    pub(crate) fn runs(&self) -> Option<&[Run]> {
+        self.runs.as_deref()
     }
 
     /// Place of the entity's rate over a window in what [`Self::evaluate`] gives.
@@ -97,14 +122,32 @@ impl Rates {
     }
 
     /// All rates of a view, by how many views and clicks there were of each entity in each window.
-    pub(crate) fn evaluate(&self, counted: impl Fn(usize, usize) -> (u64, u64), out: &mut Vec<f64>) {
-        out.clear();
-        for rate in &self.rates {
+    pub(crate) fn evaluate(&self, counted: impl Fn(usize, usize) -> (u64, u64), out: &mut [f64]) {
+        for (at, rate) in self.rates.iter().enumerate() {
             let (views, clicks) = counted(rate.entity, rate.window);
             let prior = rate.parent.map_or(rate.prior, |parent| out[parent]);
-            out.push((clicks as f64 + prior * rate.weight) / (views as f64 + rate.weight));
+            out[at] = (clicks as f64 + prior * rate.weight) / (views as f64 + rate.weight);
         }
     }
+}
+
+fn runs(rates: &[Rate]) -> Option<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, &Rate { entity, window, prior, weight, parent }) in rates.iter().enumerate() {
+        if parent.is_some() {
+            return None;
+        }
+        match runs.last_mut() {
+            Some(run)
+                if (run.entity, run.prior, run.weight) == (entity, prior, weight)
+                    && run.window + run.count == window =>
+            {
+                run.count += 1;
+            }
+            _ => runs.push(Run { entity, window, at, count: 1, prior, weight }),
+        }
+    }
+    Some(runs)
 }
 
 /// The place of the window itself, or else of the shortest trailing one that reaches as far back, or of

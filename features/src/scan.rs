@@ -112,7 +112,8 @@ fn avx512(block: Block<'_>, scan: &Scan<'_>, subjects: &Subjects, totals: &mut T
 #[inline(always)]
 fn body(block: Block<'_>, scan: &Scan<'_>, subjects: &Subjects, totals: &mut Totals) {
     let times = block.times();
-    let planes = block.planes();
+    let needs = scan.needs;
+    let planes = block.planes_for(needs.entities[USER_CAMPAIGN], needs.entities[USER_CATEGORY]);
     let now = low(block.end(scan.at_ms));
     let inside = now & !low(block.end(scan.oldest_ms));
     if inside == 0 {
@@ -121,7 +122,6 @@ fn body(block: Block<'_>, scan: &Scan<'_>, subjects: &Subjects, totals: &mut Tot
     let kinds = planes.kinds();
     let mut sets = kinds;
     sets[CLICK] |= kinds[CART];
-    let needs = scan.needs;
     let entities = [
         inside,
         if needs.entities[USER_CAMPAIGN] {
@@ -261,7 +261,7 @@ mod tests {
             let mut all = Vec::new();
             for build in Build::all() {
                 let mut totals = Totals::default();
-                totals.reset(windows.len());
+                totals.reset(windows.len(), &needs);
                 build.scan(Block(&words), &scan, &subjects, &mut totals);
                 all.push(totals);
             }

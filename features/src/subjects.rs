@@ -131,20 +131,52 @@ impl Subjects {
         self.kept(number).filters
     }
 
-    /// Item, campaign and category of these names' numbers as far as hashes tell, where nothing else is kept of
-    /// them; 0 where there is none. All that [`Self::intern`] will read is in the cache, or on its way to it.
+    /// The numbers of these names as far as hashes tell, where nothing else is kept of them, and their items,
+    /// campaigns and categories; 0 where there is none. All that [`Self::intern`] will read is in the cache, or
+    /// on its way to it.
     pub(crate) fn look_ahead<const N: usize>(
         &self,
         names: [[&str; 3]; N],
         texts: &Interner,
-    ) -> [[u32; 3]; N] {
+    ) -> ([u32; N], [[u32; 3]; N]) {
         // Step by step for all of them, so that they wait for memory together.
         let hashes = names.map(|names| hash(names, None));
         let numbers = hashes.map(|hash| self.table.first(hash));
         let ids = numbers.map(|number| self.all[number as usize].texts());
         texts.look_at(ids.map(|[item, ..]| item));
         texts.look_at(ids.map(|[_, campaign, _]| campaign));
-        ids
+        (numbers, ids)
+    }
+
+    /// Whether a number is of these names, and of what else is kept.
+    #[inline]
+    fn is_of(&self, number: u32, names: [&str; 3], also: Option<Also<'_>>, texts: &Interner) -> bool {
+        let [item, campaign, category] = self.all[number as usize].texts();
+        let [of_item, of_campaign, of_category] = names;
+        texts.is(item, of_item)
+            && texts.is(campaign, of_campaign)
+            && texts.is(category, of_category)
+            && also.is_none_or(|also| {
+                let kept = self.kept(number);
+                kept.filters == also.filters
+                    && kept.texts.iter().zip(also.texts).all(|(id, name)| texts.is(*id, name))
+            })
+    }
+
+    /// As [`Self::intern`], where the number is perhaps this one.
+    pub(crate) fn intern_like(
+        &mut self,
+        perhaps: u32,
+        names: [&str; 3],
+        also: Option<Also<'_>>,
+        texts: &mut Interner,
+    ) -> u32 {
+        // A number that is free has no texts: it is not that of any names but of none.
+        if perhaps != EMPTY && !names[0].is_empty() && self.is_of(perhaps, names, also, texts) {
+            self.subject_mut(perhaps).uses += 1;
+            return perhaps;
+        }
+        self.intern(names, also, texts)
     }
 
     /// The number of item, campaign and category, and of what else is kept, with one use more.
@@ -153,16 +185,7 @@ impl Subjects {
             return EMPTY;
         }
         let hash = hash(names, also);
-        let is_it = |number: u32| {
-            let held = self.all[number as usize].texts();
-            held.iter().zip(names).all(|(id, name)| texts.bytes_of(*id) == name.as_bytes())
-                && also.is_none_or(|also| {
-                    let kept = self.kept(number);
-                    let same = |(id, name): (&u32, &str)| texts.bytes_of(*id) == name.as_bytes();
-                    kept.filters == also.filters && kept.texts.iter().zip(also.texts).all(same)
-                })
-        };
-        if let Some(number) = self.table.find(hash, is_it) {
+        if let Some(number) = self.table.find(hash, |number| self.is_of(number, names, also, texts)) {
             self.subject_mut(number).uses += 1;
             return number;
         }
@@ -315,9 +338,13 @@ impl Chunks for Subjects {
 
 fn hash(texts: [&str; 3], also: Option<Also<'_>>) -> u32 {
     // An empty text has a hash, too: each has its place.
+    let [item, campaign, category] = texts;
     let filters = also.map_or(0, |also| u64::from(also.filters));
-    let also = also.into_iter().flat_map(|also| also.texts);
-    (texts.into_iter().chain(also).fold(filters, mix) >> 32) as u32
+    let mut hash = mix(mix(mix(filters, item), campaign), category);
+    if let Some(also) = also {
+        hash = also.texts.into_iter().fold(hash, mix);
+    }
+    (hash >> 32) as u32
 }
 
 #[cfg(test)]

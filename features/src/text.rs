@@ -51,6 +51,12 @@ impl Text {
         }
     }
 
+    /// Whether it is this one.
+    #[inline]
+    pub(crate) fn is(&self, text: &str) -> bool {
+        are_same(self.as_bytes(), text.as_bytes())
+    }
+
     /// Bytes held beside its own.
     pub(crate) fn more_bytes(&self) -> usize {
         match self {
@@ -58,6 +64,22 @@ impl Text {
             Self::Long(text) => text.len(),
         }
     }
+}
+
+/// Whether these are the same bytes. Ids are so short that a call costs more than to compare them.
+#[inline]
+pub(crate) fn are_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The last eight, or four, may be some of the others once more.
+    if let (Some(last), Some(other)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        return last == other && a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0).all(|(a, b)| a == b);
+    }
+    if let (Some(last), Some(other)) = (a.last_chunk::<4>(), b.last_chunk::<4>()) {
+        return last == other && a.first_chunk::<4>() == b.first_chunk::<4>();
+    }
+    a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 /// Mixes a text into a hash. For tables in memory alone: no state and no output depends on it.
@@ -99,6 +121,12 @@ mod tests {
             let held = Text::from(text.as_str());
             assert_eq!((held.as_str(), held.as_bytes()), (text.as_str(), text.as_bytes()));
             assert_eq!(held.more_bytes() > 0, text.len() > SHORT);
+            assert!(held.is(&text));
+            for at in 0..text.len() {
+                let mut other = text.clone().into_bytes();
+                other[at] ^= 1;
+                assert!(!are_same(held.as_bytes(), &other) && !are_same(&text.as_bytes()[..at], &other));
+            }
         }
         assert_eq!(Text::default().as_str(), "");
     }

@@ -4,6 +4,7 @@
 //! and less than one tile more. A tile that holds something later than the time of a read is
 //! left out of it: rounding never shows the future.
 
+use crate::ahead::ask_for;
 use crate::block::Logged;
 use crate::history::{Ids, NEVER, Read};
 use crate::interner::Interner;
@@ -386,8 +387,8 @@ impl Hot {
 
     /// Reads a little of what a read of the windows will go through.
     pub(crate) fn look_ahead(&self) {
-        let tiles = self.user.levels.iter().map(|tiles| tiles.last().map_or(0, |tile| tile.start_ms));
-        std::hint::black_box((tiles.fold(0, |sum, start| sum ^ start), self.campaigns.ids.first()));
+        self.user.levels.iter().filter_map(|tiles| tiles.last()).for_each(ask_for);
+        self.campaigns.ids.first().iter().for_each(|id| ask_for(*id));
     }
 
     pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {

@@ -7,6 +7,7 @@
 
 use crate::history::NEVER;
 use crate::plan::{CART, CLICK, KINDS, KindSet, PURCHASE, REFUND, USER, USER_CAMPAIGN, USER_CATEGORY, VIEW};
+use crate::scan::Needs;
 
 /// Windows that are counted at a time.
 pub(crate) const LANES: usize = 8;
@@ -52,7 +53,7 @@ impl Total {
 }
 
 /// What was read of one entity: per kinds, as declarations have them, a count and a sum per window, and the
-/// last time.
+/// last time. Behind the last window is room for as many more as are read at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lanes<'a> {
     pub(crate) stride: usize,
@@ -65,16 +66,16 @@ impl<'a> Lanes<'a> {
     /// Of an entity of which there are none.
     pub(crate) const NONE: Self = Self { stride: 0, counts: &[], sums: &[], last_ms: &[NEVER; KINDS] };
 
-    /// Counts by window.
-    #[inline]
+    /// Counts by window, and anything behind them.
+    #[inline(always)]
     pub(crate) fn counts(self, kinds: KindSet) -> &'a [u32] {
-        &self.counts[kinds as usize * self.stride..][..self.stride]
+        &self.counts[kinds as usize * self.stride..]
     }
 
-    /// Sums by window.
-    #[inline]
+    /// Sums by window, and anything behind them.
+    #[inline(always)]
     pub(crate) fn sums(self, kinds: KindSet) -> &'a [f64] {
-        &self.sums[kinds as usize * self.stride..][..self.stride]
+        &self.sums[kinds as usize * self.stride..]
     }
 }
 
@@ -90,14 +91,24 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Empty totals for as many windows.
-    pub(crate) fn reset(&mut self, windows: usize) {
-        self.stride = windows.next_multiple_of(LANES);
-        self.counts.clear();
-        self.counts.resize(ENTITIES * KINDS * self.stride, 0);
-        self.sums.clear();
-        self.sums.resize(ENTITIES * KINDS * self.stride, 0.0);
+    /// Empty totals for as many windows, of what is needed; what is not holds anything.
+    pub(crate) fn reset(&mut self, windows: usize, needs: &Needs) {
         self.last_ms = [[NEVER; KINDS]; ENTITIES];
+        let stride = windows.next_multiple_of(LANES);
+        if self.stride != stride {
+            self.stride = stride;
+            self.counts = vec![0; ENTITIES * KINDS * stride + LANES];
+            self.sums = vec![0.0; ENTITIES * KINDS * stride + LANES];
+            return;
+        }
+        for &(entity, set) in &needs.counts {
+            let at = self.at(entity, set);
+            self.counts[at..at + stride].fill(0);
+        }
+        for &(entity, set) in &needs.sums {
+            let at = self.at(entity, set);
+            self.sums[at..at + stride].fill(0.0);
+        }
     }
 
     fn at(&self, entity: usize, set: usize) -> usize {
@@ -129,12 +140,13 @@ impl Totals {
     }
 
     /// What was read of an entity.
+    #[inline(always)]
     pub(crate) fn of(&self, entity: usize) -> Lanes<'_> {
-        let all = entity * KINDS * self.stride..(entity + 1) * KINDS * self.stride;
+        let from = entity * KINDS * self.stride;
         Lanes {
             stride: self.stride,
-            counts: &self.counts[all.clone()],
-            sums: &self.sums[all],
+            counts: &self.counts[from..],
+            sums: &self.sums[from..],
             last_ms: &self.last_ms[entity],
         }
     }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::ahead::{ask_for, ask_for_all};
 use crate::answers::Answers;
 use crate::block::Block;
 use crate::by_item::ByItem;
@@ -12,8 +13,6 @@ use crate::slab::{Moved, NONE, Slabs};
 use crate::tiles::Hot;
 use crate::views::Link;
 
-/// Words of a cache line.
-const LINE_WORDS: usize = 16;
 /// Older blocks of a user that are looked at ahead.
 const MOST_AHEAD: usize = 4;
 
@@ -124,14 +123,16 @@ impl Users {
     pub(crate) fn look_ahead<const N: usize>(&self, users: [u32; N]) {
         let heads = users.map(|user| *self.heads.get(user as usize).unwrap_or(&EMPTY_HEAD));
         let logs = heads.map(|head| if head.log >= COLD { &[][..] } else { self.blocks.get(head.log) });
-        // One word of each cache line.
-        let lines = |block: &[u32]| block.chunks(LINE_WORDS).fold(0, |sum, line| sum ^ line[0]);
-        std::hint::black_box(logs.map(lines));
         let extras = heads.map(|head| self.extras.get(head.extra as usize));
-        std::hint::black_box(extras.map(|extra| extra.map(|extra| extra.older.front())));
+        for extra in extras.into_iter().flatten() {
+            ask_for(extra);
+            ask_for(&extra.answers);
+            ask_for(&extra.by_item);
+        }
+        logs.iter().for_each(|log| ask_for_all(log));
         for extra in extras.into_iter().flatten() {
             for handle in extra.older.iter().rev().take(MOST_AHEAD) {
-                std::hint::black_box(lines(self.blocks.get(*handle)));
+                ask_for_all(self.blocks.get(*handle));
             }
             if let Some(hot) = &extra.hot {
                 hot.look_ahead();

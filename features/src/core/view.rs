@@ -3,7 +3,7 @@
 use schemas::{Event, Place};
 
 use super::Core;
-use crate::evaluate::{Others, evaluate};
+use crate::evaluate::{self, Others};
 use crate::history::Read;
 use crate::interner::EMPTY;
 use crate::out::Sink;
@@ -42,7 +42,7 @@ impl Core {
         if !self.plan.cells.is_empty() {
             self.versions.summarise(keys, event, &self.plan, &mut self.shared_numbers);
         }
-        let shared = self.versions.read(keys, &self.plan);
+        let shared = self.versions.read(keys, &self.plan, self.build);
         let known = std::array::from_fn(|entity| match entity {
             USER => true,
             USER_CAMPAIGN => campaign != EMPTY,
@@ -53,14 +53,15 @@ impl Core {
             _ => version_ms.is_some() && keys.has(entity - SHARED),
         });
         let others = Others { shared, summaries: &self.numbers.values, numbers: &self.shared_numbers };
-        evaluate(&self.plan, &self.totals, others, event, known, &mut self.rates, &mut self.values);
+        let view = evaluate::View { plan: &self.plan, totals: &self.totals, others, event, known };
+        let count = self.build.evaluate(&view, &mut self.rates, &mut self.values);
         self.counts.vectors += 1;
         out.vector(&VectorView {
             place,
             event,
             clock_ms: now,
             fingerprint: self.plan.schema_fingerprint(),
-            values: &self.values,
+            values: &self.values[..count],
             version_ms,
             recent: self.users.recent(user, &read, &self.plan),
             subjects: &self.subjects,

@@ -4,7 +4,7 @@
 //! Knows no other partition, and not what was sent before: the merge adds up. So an event of an hour
 //! that has passed is counted as any other, and a key takes memory for a minute.
 
-use schemas::entity::{EntitySums, HourBlock, HourKey, HourRows};
+use schemas::entity::{EntitySums, HourBlock, HourRows};
 use schemas::{EntityTiles, Event};
 
 use super::parts::RECORD_BYTES;
@@ -190,10 +190,8 @@ fn records(cells: &[Cell], ids: &Ids<'_>) -> Vec<Vec<HourBlock>> {
         };
         for cell in cells {
             let subject = ids.subjects.get(cell.subject);
-            let [campaign, category, item, currency] =
-                [subject.campaign, subject.category, subject.item, cell.currency]
-                    .map(|id| ids.texts.text(id));
-            HourRows::push(&mut rows, &HourKey { campaign, category, item, currency }, &cell.sums);
+            let key = [subject.campaign, subject.category, subject.item, cell.currency];
+            HourRows::push_bytes(&mut rows, key.map(|id| ids.texts.bytes_of(id)), &cell.sums);
             if bytes + rows.len() >= RECORD_BYTES {
                 close(&mut rows, &mut blocks);
                 records.push(std::mem::take(&mut blocks));

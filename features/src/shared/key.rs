@@ -228,6 +228,16 @@ impl<'a> Key<'a> {
     }
 }
 
+/// The sums of a key with these words, each with its windows, and anything behind them.
+pub(crate) fn sums<'a>(words: &'a [u64], plan: &SharedPlan) -> &'a [u64] {
+    &words[1 + plan.windows.len()..]
+}
+
+/// Ends of the last tiles with an event of a key with these words; 0 for never.
+pub(crate) fn lasts<'a>(words: &'a [u64], plan: &SharedPlan) -> &'a [u64] {
+    &words[1 + plan.windows.len() * (1 + plan.sums)..]
+}
+
 /// The number of the text of a key with these words.
 pub(crate) fn text(words: &[u64]) -> u32 {
     words[0] as u32

@@ -189,7 +189,7 @@ impl OpenTiles {
             for (entity, text, at) in rows {
                 let entity = SharedEntity::ALL[entity as usize] as i32;
                 let summary = tile.summary(at, plan, &mut packed);
-                packer.row((tile.tile_ms, entity), texts.text(text), &tile.cells[at].sums, summary);
+                packer.row((tile.tile_ms, entity), texts.bytes_of(text), &tile.cells[at].sums, summary);
             }
             for cell in &tile.cells {
                 texts.release(cell.text);

@@ -31,7 +31,7 @@ impl Packer {
     pub(crate) fn row(
         &mut self,
         (tile_ms, entity): (i64, i32),
-        key: &str,
+        key: impl AsRef<[u8]>,
         sums: &EntitySums,
         summary: Option<&[u8]>,
     ) {

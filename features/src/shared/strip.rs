@@ -91,6 +91,13 @@ pub(crate) fn widen(
     } else if wide == narrow {
         return end;
     } else {
+        push_start(scratch, wide);
+        if scratch.len() == sums_at - at {
+            // Nearly always: the tile stays where it is.
+            strip[at..sums_at].copy_from_slice(scratch);
+            return end;
+        }
+        scratch.clear();
         push(scratch, wide, &strip[sums_at..end - 1]);
     }
     replace(strip, begin, end, scratch);

@@ -18,6 +18,7 @@ use crate::core::AHEAD;
 use crate::image::{Chunks as _, Image};
 use crate::interner::Interner;
 use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::scan::Build;
 use crate::uses::Uses;
 use crate::wire::{Reader, SnapshotError, Writer};
 
@@ -58,8 +59,11 @@ impl Versions {
                 let mut rows = Rows::new(&block.rows);
                 loop {
                     let some: [Option<Row<'_>>; AHEAD] = std::array::from_fn(|_| rows.next());
-                    table.look_ahead(texts.look_ahead(some.map(|row| row.map_or("", |row| row.key))), plan);
-                    some.iter().flatten().for_each(|row| table.add(block.tile_ms, row, plan, texts));
+                    let perhaps = texts.look_ahead(some.map(|row| row.map_or("", |row| row.key)));
+                    table.look_ahead(perhaps, plan);
+                    for row in some.iter().zip(perhaps).filter_map(|(row, id)| Some((row.as_ref()?, id))) {
+                        table.add(block.tile_ms, row, plan, texts);
+                    }
                     if some[AHEAD - 1].is_none() {
                         break;
                     }
@@ -95,14 +99,14 @@ impl Versions {
 
     /// The windows of these keys at the version in force, by entity; of an entity of which nothing has come
     /// they are empty.
-    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan) -> &[SharedRow; SHARED_ENTITIES] {
+    pub(crate) fn read(&mut self, keys: &Keys, plan: &Plan, build: Build) -> &[SharedRow; SHARED_ENTITIES] {
         let version_ms = self.version_ms.unwrap_or(0);
         let entities = self.tables.iter_mut().zip(&mut self.rows).zip(&plan.shared).zip(keys.0);
         for (((tables, row), plans), key) in entities.filter(|((_, plans), _)| !plans.is_empty()) {
             row.start(plans.iter().map(|plan| plan.windows.len()).sum());
             let mut at = 0;
             for (table, plan) in tables.iter_mut().zip(plans) {
-                table.read(key, version_ms.div_euclid(plan.tile_ms), plan, (row, at));
+                table.read(key, version_ms.div_euclid(plan.tile_ms), plan, (build, row, at));
                 at += plan.windows.len();
             }
         }

@@ -2,19 +2,24 @@
 //!
 //! Knows of a key's tiles and windows only that [`Key`] keeps them.
 
-use std::hint::black_box;
+#![expect(
+    clippy::inline_always,
+    reason = "what fills a row is compiled once for each processor, with all that it calls"
+)]
 
 use schemas::entity::{Row, VALUE_PARTS};
 
 use super::image::InChunks;
 use super::key::{self, Key};
 use super::plan::SharedPlan;
+use crate::ahead::{ask_for, ask_for_all};
 use crate::core::AHEAD;
 use crate::history::NEVER;
 use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::plan::{CART, CLICK, KINDS, PURCHASE, REFUND, VIEW};
-use crate::totals::{Lanes, value_slot};
+use crate::scan::Build;
+use crate::totals::{LANES, Lanes, value_slot};
 
 /// Keys that are looked at per version for whether anything is left of them, beside two for each that
 /// has come: more than one, so that the sweep outruns the growth.
@@ -48,15 +53,103 @@ impl SharedRow {
     pub(crate) fn start(&mut self, windows: usize) {
         if self.windows != windows {
             *self = Self { windows, ..Self::default() };
-            self.counts.resize(KINDS * windows, 0);
-            self.sums.resize(KINDS * windows, 0.0);
+            self.counts.resize(KINDS * windows + LANES, 0);
+            self.sums.resize(KINDS * windows + LANES, 0.0);
         }
         self.last_ms = [NEVER; KINDS];
     }
 
+    #[inline]
     pub(crate) fn lanes(&self) -> Lanes<'_> {
         Lanes { stride: self.windows, counts: &self.counts, sums: &self.sums, last_ms: &self.last_ms }
     }
+}
+
+impl Build {
+    /// Fills a row from this place on with a key's sums; with nothing where there are none.
+    fn fill(self, sums: Option<&[u64]>, plan: &SharedPlan, to: (&mut SharedRow, usize)) {
+        match self {
+            Self::Any => fill(sums, plan, to),
+            // SAFETY: only `all` makes these, for a processor that has the features.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a function compiled for other processors than the caller")]
+            Self::Avx2 => unsafe { fill_avx2(sums, plan, to) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a function compiled for other processors than the caller")]
+            Self::Avx512 => unsafe { fill_avx512(sums, plan, to) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn fill_avx2(sums: Option<&[u64]>, plan: &SharedPlan, to: (&mut SharedRow, usize)) {
+    fill(sums, plan, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,bmi2,lzcnt,popcnt")]
+fn fill_avx512(sums: Option<&[u64]>, plan: &SharedPlan, to: (&mut SharedRow, usize)) {
+    fill(sums, plan, to);
+}
+
+#[inline(always)]
+fn fill(sums: Option<&[u64]>, plan: &SharedPlan, (row, at): (&mut SharedRow, usize)) {
+    let (windows, stride) = (plan.windows.len(), row.windows);
+    // Kinds come one behind the other, so that what is written behind one's windows is the next one's to write;
+    // not so where others' windows stand there.
+    let is_alone = windows == stride;
+    let mut next = 0;
+    for (number, sum) in plan.sum_of.iter().enumerate() {
+        // Carts that are kept with other clicks have no sum of their own.
+        if *sum != Some(next) {
+            continue;
+        }
+        let from = usize::from(next) * windows;
+        next += 1;
+        for first in (0..windows).step_by(LANES) {
+            let count = (windows - first).min(LANES);
+            let lanes = sums.map_or([0; LANES], |sums| lanes(&sums[from + first..], count));
+            match number.checked_sub(KINDS) {
+                None => {
+                    let mut counts = [0; LANES];
+                    for lane in 0..LANES {
+                        counts[lane] = lanes[lane].min(u64::from(u32::MAX)) as u32;
+                    }
+                    let to = &mut row.counts[number * stride + at + first..];
+                    if is_alone {
+                        to[..LANES].copy_from_slice(&counts);
+                    } else {
+                        to[..count].copy_from_slice(&counts[..count]);
+                    }
+                }
+                Some(slot) => {
+                    let mut values = [0.0; LANES];
+                    for lane in 0..LANES {
+                        values[lane] = lanes[lane] as i64 as f64 / VALUE_PARTS;
+                    }
+                    let to = &mut row.sums[VALUED[slot] * stride + at + first..];
+                    if is_alone {
+                        to[..LANES].copy_from_slice(&values);
+                    } else {
+                        to[..count].copy_from_slice(&values[..count]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first numbers of these, of which so many count.
+#[inline(always)]
+fn lanes(from: &[u64], count: usize) -> [u64; LANES] {
+    if let Some(lanes) = from.first_chunk() {
+        return *lanes;
+    }
+    let mut lanes = [0; LANES];
+    lanes[..count].copy_from_slice(&from[..count]);
+    lanes
 }
 
 /// All keys of one entity, each at a place.
@@ -115,9 +208,11 @@ impl Table {
         (key, &mut self.strips[place], &mut self.scratch)
     }
 
-    /// The key's place; a new key's is made.
-    fn place(&mut self, key: &str, plan: &SharedPlan, texts: &mut Interner) -> usize {
-        if let Some(place) = texts.find(key).and_then(|text| self.find(text)) {
+    /// The key's place, of which this is perhaps the text; a new key's is made.
+    fn place(&mut self, key: &str, perhaps: u32, plan: &SharedPlan, texts: &mut Interner) -> usize {
+        let is_it = perhaps != EMPTY && texts.is(perhaps, key);
+        let text = if is_it { Some(perhaps) } else { texts.find(key) };
+        if let Some(place) = text.and_then(|text| self.find(text)) {
             self.touch(place, plan);
             return place;
         }
@@ -167,19 +262,26 @@ impl Table {
         }
         let places = texts.map(|text| self.find(text).unwrap_or(0));
         let keys = places.map(|place| (self.words(place, plan), &self.strips[place]));
-        // A word of each cache line.
-        let lines = |words: &[u64]| words.iter().step_by(8).fold(0, |all, word| all ^ word);
-        black_box(keys.map(|(words, tiles)| (lines(words), tiles.len())));
-        black_box(keys.map(|(words, tiles)| {
-            let begins = key::begins(words, plan).map(|at| tiles.get(at).copied().unwrap_or(0));
-            (begins.fold(0, |all, byte| all ^ byte), tiles.last().copied())
-        }));
+        keys.iter().for_each(|(words, tiles)| {
+            ask_for_all(words);
+            ask_for(*tiles);
+        });
+        for (words, tiles) in keys {
+            key::begins(words, plan).filter_map(|at| tiles.get(at)).for_each(ask_for);
+            tiles.last().iter().for_each(|last| ask_for(*last));
+        }
     }
 
-    /// Adds a closed tile of a key. Tiles come by time.
-    pub(crate) fn add(&mut self, tile_ms: i64, row: &Row<'_>, plan: &SharedPlan, texts: &mut Interner) {
+    /// Adds a closed tile of a key, of which this is perhaps the text. Tiles come by time.
+    pub(crate) fn add(
+        &mut self,
+        tile_ms: i64,
+        (row, perhaps): (&Row<'_>, u32),
+        plan: &SharedPlan,
+        texts: &mut Interner,
+    ) {
         if !row.key.is_empty() {
-            let place = self.place(row.key, plan, texts);
+            let place = self.place(row.key, perhaps, plan, texts);
             let (mut key, tiles, _) = self.key(place, plan);
             key.add(tiles, tile_ms.div_euclid(plan.tile_ms), row.bytes, plan);
         }
@@ -192,42 +294,15 @@ impl Table {
         text: u32,
         version: i64,
         plan: &SharedPlan,
-        (row, at): (&mut SharedRow, usize),
+        (build, row, at): (Build, &mut SharedRow, usize),
     ) {
         let (windows, stride) = (plan.windows.len(), row.windows);
         let place = self.find(text);
         let known = place.map(|place| {
             self.settle(place, version, plan);
-            self.key(place, plan).0
+            self.words(place, plan)
         });
-        let mut next = 0;
-        for (number, sum) in plan.sum_of.iter().enumerate() {
-            // Carts that are kept with other clicks have no sum of their own.
-            if *sum != Some(next) {
-                continue;
-            }
-            let sums = known.as_ref().map(|key| &key.sums()[usize::from(next) * windows..][..windows]);
-            next += 1;
-            match (number.checked_sub(KINDS), sums) {
-                (None, Some(sums)) => {
-                    let counts = &mut row.counts[number * stride + at..][..windows];
-                    for (count, sum) in counts.iter_mut().zip(sums) {
-                        *count = u32::try_from(*sum).unwrap_or(u32::MAX);
-                    }
-                }
-                (None, None) => row.counts[number * stride + at..][..windows].fill(0),
-                (Some(slot), sums) => {
-                    let values = &mut row.sums[VALUED[slot] * stride + at..][..windows];
-                    match sums {
-                        Some(sums) => values
-                            .iter_mut()
-                            .zip(sums)
-                            .for_each(|(value, sum)| *value = *sum as i64 as f64 / VALUE_PARTS),
-                        None => values.fill(0.0),
-                    }
-                }
-            }
-        }
+        build.fill(known.map(|words| key::sums(words, plan)), plan, (row, at));
         let apart = plan.sum_of[CLICK].zip(plan.sum_of[CART]).is_some_and(|(clicks, carts)| clicks != carts);
         if apart {
             for window in at..at + windows {
@@ -236,9 +311,10 @@ impl Table {
                 *clicks = clicks.saturating_add(carts);
             }
         }
-        let Some(key) = known else { return };
+        let Some(words) = known else { return };
+        let lasts = key::lasts(words, plan);
         for (kind, last) in plan.last_of.iter().enumerate() {
-            let last = last.map_or(0, |last| key.lasts[usize::from(last)]);
+            let last = last.map_or(0, |last| lasts[usize::from(last)]);
             let last = i64::try_from(last).unwrap_or(i64::MAX);
             if last != 0 && plan.forgets(last) > version {
                 row.last_ms[kind] = last.saturating_mul(plan.tile_ms);

@@ -47,9 +47,15 @@ impl<'a> HourRows<'a> {
 
     /// Appends a row to a block's bytes.
     pub fn push(block: &mut Vec<u8>, key: &HourKey<'_>, sums: &EntitySums) {
-        for text in [key.campaign, key.category, key.item, key.currency] {
+        let HourKey { campaign, category, item, currency } = *key;
+        Self::push_bytes(block, [campaign, category, item, currency].map(str::as_bytes), sums);
+    }
+
+    /// The same of the bytes of campaign, category, item and currency, which are UTF-8.
+    pub fn push_bytes(block: &mut Vec<u8>, key: [&[u8]; 4], sums: &EntitySums) {
+        for text in key {
             prost::encoding::encode_varint(text.len() as u64, block);
-            block.extend_from_slice(text.as_bytes());
+            block.extend_from_slice(text);
         }
         sums.write(block);
     }
@@ -66,12 +72,21 @@ impl<'a> Iterator for HourRows<'a> {
     type Item = (HourKey<'a>, EntitySums);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut rest = self.0;
-        let mut text = || {
+        let (mut rest, mut places) = (self.0, [0..0, 0..0, 0..0, 0..0]);
+        for place in &mut places {
             let len = usize::try_from(varint(&mut rest)?).ok()?;
-            std::str::from_utf8(rest.split_off(..len)?).ok()
+            let begin = self.0.len() - rest.len();
+            rest.split_off(..len)?;
+            *place = begin..begin + len;
+        }
+        // Lengths below 128 are ASCII: so the four texts are nearly always checked as one.
+        let whole = std::str::from_utf8(&self.0[..self.0.len() - rest.len()]).ok();
+        let text = |place: std::ops::Range<usize>| match whole {
+            Some(whole) => whole.get(place),
+            None => std::str::from_utf8(&self.0[place]).ok(),
         };
-        let key = HourKey { campaign: text()?, category: text()?, item: text()?, currency: text()? };
+        let [campaign, category, item, currency] = places.map(text);
+        let key = HourKey { campaign: campaign?, category: category?, item: item?, currency: currency? };
         let sums = EntitySums::read(&mut rest)?;
         self.0 = rest;
         Some((key, sums))

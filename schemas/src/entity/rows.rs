@@ -128,9 +128,10 @@ impl<'a> Rows<'a> {
     }
 
     /// Appends a row to a block's bytes.
-    pub fn push(block: &mut Vec<u8>, key: &str, sums: &EntitySums) {
+    pub fn push(block: &mut Vec<u8>, key: impl AsRef<[u8]>, sums: &EntitySums) {
+        let key = key.as_ref();
         prost::encoding::encode_varint(key.len() as u64, block);
-        block.extend_from_slice(key.as_bytes());
+        block.extend_from_slice(key);
         sums.write(block);
     }
 

@@ -95,6 +95,7 @@ proptest! {
         let plan = &plans[part % plans.len()];
         let mut texts = Interner::new();
         let (mut table, mut version) = (Table::default(), 29_000_000);
+        let builds: Vec<Build> = Build::all().collect();
         let mut row = SharedRow::default();
         let mut all = Vec::new();
         for ((gap, rows), (read, restart)) in steps.iter().zip(&reads) {
@@ -108,7 +109,8 @@ proptest! {
                 let mut block = Vec::new();
                 Rows::push(&mut block, &format!("k{key}"), sums);
                 for row in Rows::new(&block) {
-                    table.add(tile * TILE_MS, &row, plan, &mut texts);
+                    let perhaps = texts.find(row.key).unwrap_or(EMPTY);
+                    table.add(tile * TILE_MS, (&row, perhaps), plan, &mut texts);
                 }
             }
             all.extend(rows);
@@ -123,7 +125,7 @@ proptest! {
             for key in (0..KEYS).filter(|key| read >> key & 1 == 1) {
                 let text = texts.find(&format!("k{key}")).unwrap_or(EMPTY);
                 row.start(plan.declared.len() + 2);
-                table.read(text, version, plan, (&mut row, 1));
+                table.read(text, version, plan, (builds[usize::from(*read) % builds.len()], &mut row, 1));
                 let got = row.lanes();
                 for (at, (window, size)) in (1..).zip(plan.declared.iter().zip(&plan.sizes)) {
                     let want = naive(&all, key, *window, *size, version);
@@ -193,7 +195,7 @@ fn damaged_bytes_are_refused_or_read() {
             Rows::push(&mut block, key, &sums);
         }
         for row in Rows::new(&block) {
-            table.add((29_000_000 + tile as i64) * TILE_MS, &row, &plan, &mut texts);
+            table.add((29_000_000 + tile as i64) * TILE_MS, (&row, EMPTY), &plan, &mut texts);
         }
     }
     let version = 29_000_200;
@@ -210,7 +212,7 @@ fn damaged_bytes_are_refused_or_read() {
             let mut row = SharedRow::default();
             row.start(plan.windows.len());
             for text in 0..texts.slots() as u32 {
-                back.read(text, version + 2_000, &plan, (&mut row, 0));
+                back.read(text, version + 2_000, &plan, (Build::fastest(), &mut row, 0));
             }
             written(&back, version + 4_000, &plan);
         }
