@@ -354,8 +354,14 @@ impl BlockMut<'_> {
         self.0[times_at + room..][..len].copy_from_slice(other.numbers());
         let values = other.values_len();
         self.0[values_at..values_at + values].copy_from_slice(&other.0[other.values_at()..][..values]);
+        // An empty block's planes are 0, and so is what a mask has above its last event.
+        let words = &mut self.0[HEAD..];
         for (plane, mask) in other.planes().planes.iter().enumerate() {
-            self.set_plane(plane, *mask);
+            let (at, shift) = (plane * room / 32, plane * room % 32);
+            let wide = u128::from(*mask) << shift;
+            for (word, shift) in words[at..at + 3].iter_mut().zip([0, 32, 64]) {
+                *word |= (wide >> shift) as u32;
+            }
         }
         self.set_meta(len, room, values);
     }

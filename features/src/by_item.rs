@@ -7,11 +7,58 @@ use std::collections::VecDeque;
 use crate::spread::ByNumber;
 use crate::views::{Link, OpenView, Views};
 
+/// Links to the views of one item, by time, then place. Of most items there is one.
+#[derive(Debug, Clone)]
+#[expect(clippy::box_collection, reason = "a list in place would make each entry of the map twice as large")]
+enum Links {
+    One(Link),
+    Many(Box<VecDeque<Link>>),
+}
+
+impl Links {
+    fn insert_by(&mut self, link: Link, is_before: impl Fn(&Link) -> bool) {
+        if let Self::One(one) = *self {
+            *self = Self::Many(Box::new(VecDeque::from([one])));
+        }
+        if let Self::Many(many) = self {
+            let at = many.partition_point(is_before);
+            many.insert(at, link);
+        }
+    }
+
+    /// Takes a link out; whether none is left.
+    fn remove(&mut self, link: Link) -> bool {
+        match self {
+            Self::One(one) => *one == link,
+            Self::Many(many) => {
+                if let Some(at) = many.iter().position(|other| *other == link) {
+                    many.remove(at);
+                }
+                many.is_empty()
+            }
+        }
+    }
+
+    fn latest_first(&self) -> impl Iterator<Item = Link> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(*one), None),
+            Self::Many(many) => (None, Some(many)),
+        };
+        one.into_iter().chain(many.into_iter().flat_map(|many| many.iter().rev().copied()))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Many(many) => size_of::<VecDeque<Link>>() + many.capacity() * size_of::<Link>(),
+        }
+    }
+}
+
 /// Links to the open views of each item.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ByItem {
-    /// By time, then place.
-    all: ByNumber<u32, VecDeque<Link>>,
+    all: ByNumber<u32, Links>,
     /// Those that a purchase was credited to, by the last one.
     bought: ByNumber<u32, Vec<Link>>,
 }
@@ -25,7 +72,10 @@ impl ByItem {
         let mut by_item = Self::default();
         let mut bought = Vec::new();
         for (number, item, last) in chain {
-            by_item.all.entry(item).or_default().push_front(Link::to(number));
+            let link = Link::to(number);
+            // Before all that have come.
+            let insert = |links: &mut Links| links.insert_by(link, |_| false);
+            by_item.all.entry(item).and_modify(insert).or_insert(Links::One(link));
             bought.extend(last.map(|last| (last, item, Link::to(number))));
         }
         bought.sort_unstable_by_key(|(last, ..)| *last);
@@ -41,10 +91,11 @@ impl ByItem {
 
     /// A view has come.
     pub(crate) fn add(&mut self, number: u64, view: &OpenView, item: u32, views: &Views) {
-        let links = self.all.entry(item).or_default();
-        let is_before = |link: &Link| views.at(*link).is_none_or(|(_, other)| other.key() < view.key());
-        let at = if view.late { links.partition_point(is_before) } else { links.len() };
-        links.insert(at, Link::to(number));
+        let link = Link::to(number);
+        let is_before =
+            |link: &Link| !view.late || views.at(*link).is_none_or(|(_, other)| other.key() < view.key());
+        let insert = |links: &mut Links| links.insert_by(link, is_before);
+        self.all.entry(item).and_modify(insert).or_insert(Links::One(link));
     }
 
     /// A purchase was credited to a view; `is_later` is whether another's last came after its own.
@@ -60,13 +111,8 @@ impl ByItem {
     /// A view goes.
     pub(crate) fn remove(&mut self, number: u64, item: u32) {
         let is_it = |link: &Link| *link == Link::to(number);
-        if let Some(links) = self.all.get_mut(&item) {
-            if let Some(at) = links.iter().position(is_it) {
-                links.remove(at);
-            }
-            if links.is_empty() {
-                self.all.remove(&item);
-            }
+        if self.all.get_mut(&item).is_some_and(|links| links.remove(Link::to(number))) {
+            self.all.remove(&item);
         }
         if let Some(links) = self.bought.get_mut(&item) {
             if let Some(at) = links.iter().position(is_it) {
@@ -84,11 +130,8 @@ impl ByItem {
         item: u32,
         views: &'a Views,
     ) -> impl Iterator<Item = (u64, OpenView)> + 'a {
-        self.all
-            .get(&item)
-            .into_iter()
-            .flat_map(|links| links.iter().rev())
-            .filter_map(|link| views.at(*link))
+        let links = self.all.get(&item).into_iter().flat_map(Links::latest_first);
+        links.filter_map(|link| views.at(link))
     }
 
     /// Those of them that a purchase was credited to, the last one first.
@@ -105,10 +148,10 @@ impl ByItem {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let all: usize = self.all.values().map(VecDeque::capacity).sum();
+        let all: usize = self.all.values().map(Links::bytes).sum();
         let bought: usize = self.bought.values().map(Vec::capacity).sum();
-        (all + bought) * size_of::<Link>()
-            + self.all.capacity() * size_of::<(u32, VecDeque<Link>)>()
+        all + bought * size_of::<Link>()
+            + self.all.capacity() * size_of::<(u32, Links)>()
             + self.bought.capacity() * size_of::<(u32, Vec<Link>)>()
     }
 }

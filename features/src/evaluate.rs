@@ -211,7 +211,7 @@ impl<'a> View<'a> {
 
     /// The plan's rates.
     #[inline(always)]
-    fn rates(&self, rates: &mut Vec<f64>) {
+    fn rates(&self, rates: &mut [f64]) {
         let Self { plan, others, known, .. } = *self;
         if let Some(runs) = plan.rates.runs().filter(|_| plan.summaries.rated.is_empty()) {
             for run in runs {

@@ -4,11 +4,11 @@
 //! Knows nothing of labels and of repeats. Every event is in exactly one of blocks and tiles. How events
 //! are spread over blocks is not part of the state.
 
-use crate::block::{Block, BlockMut, Logged, MOST, PAST, low, room_for, tag, words_for};
+use crate::block::{Block, BlockMut, Logged, MOST, PAST, room_for, tag, words_for};
 use crate::interner::Interner;
-use crate::plan::{KINDS, Plan, VIEW};
+use crate::plan::{KINDS, Plan};
 use crate::scan::{Build, Scan};
-use crate::slab::{MOST_WORDS, NONE};
+use crate::slab::NONE;
 use crate::subjects::Subjects;
 use crate::tiles::Hot;
 use crate::totals::Totals;
@@ -72,34 +72,6 @@ impl Users {
     }
 
     /// Events that are held one by one.
-    /// Whether the user has viewed, from one time up to another, what `is_it` says of a subject's number; `None`
-    /// where the history does not tell: what it has forgotten, or what lies in tiles, may be it.
-    pub(crate) fn has_viewed(
-        &self,
-        user: u32,
-        (from_ms, to_ms): (i64, i64),
-        clock_ms: i64,
-        plan: &Plan,
-        is_it: impl Fn(u32) -> bool,
-    ) -> Option<bool> {
-        let in_tiles = self.extra(user).is_some_and(|extra| extra.hot.is_some());
-        if in_tiles || self.is_cold(user) || from_ms <= clock_ms.saturating_sub(plan.retention_ms()) {
-            return None;
-        }
-        for block in self.blocks_of(user).take_while(|block| block.last_ms() >= from_ms) {
-            let within = low(block.end(to_ms)) & !low(block.end(from_ms - 1));
-            let (mut left, numbers) = (block.planes().kinds()[VIEW] & within, block.numbers());
-            while left > 0 {
-                let at = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if is_it(numbers[at]) {
-                    return Some(true);
-                }
-            }
-        }
-        Some(false)
-    }
-
     fn events(&self, user: u32) -> usize {
         let newest = self.blocks_of(user).next().map_or(0, Block::len);
         newest + self.extra(user).map_or(0, |extra| extra.older_events)
@@ -210,16 +182,16 @@ impl Users {
 
     /// Copies a block into one with other room. Where it was pointed to is for the caller to mend.
     fn rebuild(&mut self, user: u32, handle: u32, room: usize, values: usize) -> u32 {
-        let mut copy = [0; MOST_WORDS];
-        let words = self.blocks.get(handle);
-        let copy = &mut copy[..words.len()];
-        copy.copy_from_slice(words);
-        let base_ms = Block(copy).base_ms();
+        let words = words_for(room, values);
+        debug_assert!(words != self.blocks.get(handle).len(), "a block of that size would do as it is");
+        let fresh = self.blocks.alloc(words);
+        if let Some((from, to)) = self.blocks.get_both(handle, fresh) {
+            let mut block = BlockMut(to);
+            block.start(user, Block(from).base_ms(), room);
+            block.copy_from(Block(from));
+        }
+        // Of the other size: the new block stays where it is.
         self.free_block(handle);
-        let fresh = self.blocks.alloc(words_for(room, values));
-        let mut block = BlockMut(self.blocks.get_mut(fresh));
-        block.start(user, base_ms, room);
-        block.copy_from(Block(copy));
         fresh
     }
 

@@ -101,7 +101,9 @@ impl Interner {
 
     /// Reads these texts.
     pub(crate) fn look_at<const N: usize>(&self, ids: [u32; N]) {
-        ids.iter().for_each(|id| ask_for(&self.slots[*id as usize]));
+        for id in ids {
+            ask_for(&self.slots[id as usize]);
+        }
     }
 
     /// The text's number, with one use more.

@@ -125,7 +125,9 @@ impl Names {
 
     /// Reads these names.
     pub(crate) fn look_at<const N: usize>(&self, numbers: [u32; N]) {
-        numbers.iter().for_each(|number| ask_for(&self.slots[*number as usize]));
+        for number in numbers {
+            ask_for(&self.slots[number as usize]);
+        }
     }
 
     /// The number that the next new name gets.

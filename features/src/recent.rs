@@ -1,8 +1,8 @@
-//! A user's last behaviours as of a time.
+//! A user's last behaviours as of a time, and what is among them.
 
-use crate::block::{Block, Logged, Planes};
+use crate::block::{Block, Logged, Planes, low};
 use crate::history::Read;
-use crate::plan::Plan;
+use crate::plan::{Plan, VIEW};
 use crate::users::Users;
 
 impl Users {
@@ -22,6 +22,34 @@ impl Users {
             }
         }
         recent
+    }
+
+    /// Whether the user has viewed, from one time up to another, what `is_it` says of a subject's number; `None`
+    /// where the history does not tell: what it has forgotten, or what lies in tiles, may be it.
+    pub(crate) fn has_viewed(
+        &self,
+        user: u32,
+        (from_ms, to_ms): (i64, i64),
+        clock_ms: i64,
+        plan: &Plan,
+        is_it: impl Fn(u32) -> bool,
+    ) -> Option<bool> {
+        let in_tiles = self.extra(user).is_some_and(|extra| extra.hot.is_some());
+        if in_tiles || self.is_cold(user) || from_ms <= clock_ms.saturating_sub(plan.retention_ms()) {
+            return None;
+        }
+        for block in self.blocks_of(user).take_while(|block| block.last_ms() >= from_ms) {
+            let within = low(block.end(to_ms)) & !low(block.end(from_ms - 1));
+            let (mut left, numbers) = (block.planes().kinds()[VIEW] & within, block.numbers());
+            while left > 0 {
+                let at = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if is_it(numbers[at]) {
+                    return Some(true);
+                }
+            }
+        }
+        Some(false)
     }
 }
 

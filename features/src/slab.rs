@@ -69,11 +69,14 @@ impl Slabs {
         let blocks = &mut self.classes[class];
         let last = blocks.used - 1;
         if slot != last {
-            let (from, to) = (blocks.place(last), blocks.place(slot));
-            let mut words = [0; MOST_WORDS];
-            let words = &mut words[..blocks.words];
-            words.copy_from_slice(&blocks.pages[from.0][from.1..][..blocks.words]);
-            blocks.pages[to.0][to.1..][..blocks.words].copy_from_slice(words);
+            let (from, to, words) = (blocks.place(last), blocks.place(slot), blocks.words);
+            if from.0 == to.0 {
+                blocks.pages[from.0].copy_within(from.1..from.1 + words, to.1);
+            } else {
+                // The last block lies in the last page.
+                let (before, behind) = blocks.pages.split_at_mut(from.0);
+                before[to.0][to.1..][..words].copy_from_slice(&behind[0][from.1..][..words]);
+            }
         }
         let before = blocks.page_words();
         blocks.pop();
@@ -91,6 +94,17 @@ impl Slabs {
         let blocks = &self.classes[class];
         let (page, at) = blocks.place(slot);
         &blocks.pages[page][at..at + blocks.words]
+    }
+
+    /// One block to be read, and one of another size to be written.
+    pub(crate) fn get_both(&mut self, read: u32, write: u32) -> Option<(&[u32], &mut [u32])> {
+        let ((class, slot), (other_class, other)) = (split(read), split(write));
+        let [read, write] = self.classes.get_disjoint_mut([class, other_class]).ok()?;
+        let ((page, at), (other_page, other_at)) = (read.place(slot), write.place(other));
+        Some((
+            &read.pages[page][at..at + read.words],
+            &mut write.pages[other_page][other_at..other_at + write.words],
+        ))
     }
 
     pub(crate) fn get_mut(&mut self, handle: u32) -> &mut [u32] {

@@ -100,6 +100,10 @@ impl TileSet {
                 _ => tiles.len(),
             };
             if tiles.get(at).is_none_or(|tile| tile.start_ms != start_ms) {
+                if tiles.len() == tiles.capacity() {
+                    // Of most campaigns of a user there are one or two.
+                    tiles.reserve_exact(tiles.len() / 2 + 1);
+                }
                 tiles.insert(at, Tile { start_ms, last_ms: time, total: Total::default() });
             }
             let tile = &mut tiles[at];
@@ -388,7 +392,9 @@ impl Hot {
     /// Reads a little of what a read of the windows will go through.
     pub(crate) fn look_ahead(&self) {
         self.user.levels.iter().filter_map(|tiles| tiles.last()).for_each(ask_for);
-        self.campaigns.ids.first().iter().for_each(|id| ask_for(*id));
+        if let Some(first) = self.campaigns.ids.first() {
+            ask_for(first);
+        }
     }
 
     pub(crate) fn read(&mut self, read: &Read, plan: &Plan, totals: &mut Totals) {

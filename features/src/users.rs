@@ -129,7 +129,9 @@ impl Users {
             ask_for(&extra.answers);
             ask_for(&extra.by_item);
         }
-        logs.iter().for_each(|log| ask_for_all(log));
+        for log in logs {
+            ask_for_all(log);
+        }
         for extra in extras.into_iter().flatten() {
             for handle in extra.older.iter().rev().take(MOST_AHEAD) {
                 ask_for_all(self.blocks.get(*handle));

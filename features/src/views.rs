@@ -179,7 +179,9 @@ impl Views {
     }
 
     fn push_chunk(&mut self, (base_ms, base_offset): (i64, i64)) {
-        let (views, ids) = (Vec::new(), Vec::new());
+        // Who has filled a chunk fills the next one: it need not grow step by step.
+        let room = if self.chunks.is_empty() { 0 } else { CHUNK as usize };
+        let (views, ids) = (Vec::with_capacity(room), Vec::new());
         self.chunks.push_back(Chunk { base_ms, base_offset, live: 0, views, ids });
     }
 

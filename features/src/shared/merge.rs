@@ -120,11 +120,11 @@ impl Merge {
                 blocks.drain(..).for_each(|block| packer.block(block));
             } else if let Some(cells) = self.plan.cells.of_number(entity) {
                 summarised(&blocks, cells, |key, sums, summary| {
-                    packer.row((tile_ms, entity), key, sums, Some(summary));
+                    packer.row((tile_ms, entity), key.as_bytes(), sums, Some(summary));
                 });
             } else {
                 for (key, sums) in summed(&blocks) {
-                    packer.row((tile_ms, entity), key, &sums, None);
+                    packer.row((tile_ms, entity), key.as_bytes(), &sums, None);
                 }
             }
         }

@@ -31,7 +31,7 @@ impl Packer {
     pub(crate) fn row(
         &mut self,
         (tile_ms, entity): (i64, i32),
-        key: impl AsRef<[u8]>,
+        key: &[u8],
         sums: &EntitySums,
         summary: Option<&[u8]>,
     ) {
@@ -40,7 +40,7 @@ impl Packer {
             self.close();
             self.open = Some((tile_ms, entity));
         }
-        Rows::push(&mut self.rows, key, sums);
+        Rows::push_bytes(&mut self.rows, key, sums);
         if let Some(summary) = summary {
             RowSummaries::push(&mut self.summaries, summary);
         }
@@ -207,8 +207,8 @@ mod tests {
         let mut packer = Packer::default();
         let sums = EntitySums { counts: [1, 0, 0, 0, 0], values: [0; 3] };
         let key = |at: i32| format!("{at:06}{}", "x".repeat(1_000));
-        (0..600).for_each(|at| packer.row((60, 1), &key(at), &sums, None));
-        packer.row((60, 2), "last", &sums, None);
+        (0..600).for_each(|at| packer.row((60, 1), key(at).as_bytes(), &sums, None));
+        packer.row((60, 2), b"last", &sums, None);
         let records: Vec<_> = packer.finish().collect();
         assert_eq!(
             records.iter().map(|(part, last, _)| (*part, *last)).collect::<Vec<_>>(),

@@ -84,8 +84,8 @@ pub(crate) fn widen(
     scratch.clear();
     if let Some(before) = before {
         let mut sums = EntitySums::default();
-        for at in [before, at] {
-            sums.merge(&tile(strip, at).map_or_else(EntitySums::default, |tile| tile.sums));
+        for sums_at in [start(strip, before).map_or(at, |(_, sums_at)| sums_at), sums_at] {
+            each(strip, sums_at, |number, more| sums.add(number, more));
         }
         push_sums(scratch, wide, &sums);
     } else if wide == narrow {

@@ -262,13 +262,15 @@ impl Table {
         }
         let places = texts.map(|text| self.find(text).unwrap_or(0));
         let keys = places.map(|place| (self.words(place, plan), &self.strips[place]));
-        keys.iter().for_each(|(words, tiles)| {
+        for (words, tiles) in keys {
             ask_for_all(words);
-            ask_for(*tiles);
-        });
+            ask_for(tiles);
+        }
         for (words, tiles) in keys {
             key::begins(words, plan).filter_map(|at| tiles.get(at)).for_each(ask_for);
-            tiles.last().iter().for_each(|last| ask_for(*last));
+            if let Some(last) = tiles.last() {
+                ask_for(last);
+            }
         }
     }
 

@@ -30,6 +30,15 @@ impl EntitySums {
         [views, clicks, carts, purchases, refunds, view_value, purchase_value, refund_value]
     }
 
+    /// Adds to the number of this place among [`Self::numbers`].
+    #[inline]
+    pub fn add(&mut self, at: usize, more: u64) {
+        match at.checked_sub(COUNTS) {
+            None => self.counts[at] = self.counts[at].wrapping_add(more),
+            Some(at) => self.values[at] = self.values[at].wrapping_add(more as i64),
+        }
+    }
+
     /// Adds another's.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
@@ -128,8 +137,12 @@ impl<'a> Rows<'a> {
     }
 
     /// Appends a row to a block's bytes.
-    pub fn push(block: &mut Vec<u8>, key: impl AsRef<[u8]>, sums: &EntitySums) {
-        let key = key.as_ref();
+    pub fn push(block: &mut Vec<u8>, key: &str, sums: &EntitySums) {
+        Self::push_bytes(block, key.as_bytes(), sums);
+    }
+
+    /// The same of the key's bytes, which are UTF-8.
+    pub fn push_bytes(block: &mut Vec<u8>, key: &[u8], sums: &EntitySums) {
         prost::encoding::encode_varint(key.len() as u64, block);
         block.extend_from_slice(key);
         sums.write(block);
