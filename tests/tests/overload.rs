@@ -1,4 +1,4 @@
-//! More than the pipeline can take: records lie ready faster than they are read, and the lake stands still.
+//! More than the pipeline can take: records lie ready for it, and the lake stands still.
 //! Memory stays bounded, lag grows and is shown, predictions wait for nobody but the load, nothing is lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed setup is a failed test")]
 
@@ -26,7 +26,7 @@ users = 500
 garbage = 0.001
 "#;
 
-/// Raw records, sent as fast as the broker takes them: several times as fast as they are read.
+/// Raw records that lie ready.
 const RECORDS: &str = "80000";
 /// Most memory that a service may hold, MiB. What is read ahead is bounded by what a step may take and by the
 /// client's queues, not by the backlog.
@@ -50,7 +50,10 @@ fn under_more_than_it_can_take_memory_is_bounded_and_a_lake_that_stands_still_ho
     });
     lake.signal("STOP");
 
+    // All lies there before any is read: no stage is slower than what comes from the one before it otherwise.
+    services[0].signal("STOP");
     let counts = deployment.json(&["simulate", "--records", RECORDS, "--seed", "3"]);
+    services[0].signal("CONT");
     let wanted = |name: &str| counts[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {counts}"));
     let mut peaks = BTreeMap::new();
     let mut lags = Vec::new();
