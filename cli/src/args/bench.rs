@@ -11,7 +11,7 @@ pub(crate) enum BenchCommand {
     /// of `SALIENCE_KAFKA_BOOTSTRAP` or `--bootstrap`, else an embedded broker.
     Pipeline {
         /// Raw records.
-        #[arg(long, default_value_t = 150_000)]
+        #[arg(long, default_value_t = 400_000)]
         events: u64,
         /// Measures it with features and scorer chained (`run.chain`), too.
         #[arg(long)]
