@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Origin, Place};
 
 /// How a prediction came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// By a trained model.
     Scored,
     /// By smoothed base rates: there was no model yet.
+    #[default]
     Fallback,
 }
 
@@ -47,8 +48,8 @@ pub struct BehaviourAttention {
     pub weight: f32,
 }
 
-/// One per impression.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One per impression. The default is one to be written over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Prediction {
     /// Format of this record.
     pub version: u32,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use model::explain::Method;
 use model::{EncodeError, Explain, Scored, Values};
 use schemas::prediction::{BehaviourAttention, FieldAttention, Status};
-use schemas::{FeatureVector, Kind, Origin, Place, Prediction, VectorSchema};
+use schemas::{FeatureVector, Kind, Origin, Prediction, VectorSchema};
 
 use crate::config::Config;
 use crate::fallback::{self, Fallback};
@@ -80,7 +80,7 @@ impl Scorer {
         now_ms: i64,
         predictions: &mut Vec<Prediction>,
     ) {
-        predictions.resize_with(vectors.len(), empty);
+        predictions.resize_with(vectors.len(), Prediction::default);
         let size = self.micro_batch;
         for (batch, predictions) in vectors.chunks(size).zip(predictions.chunks_mut(size)) {
             for (vector, prediction) in batch.iter().zip(&mut *predictions) {
@@ -268,42 +268,6 @@ impl Scorer {
         (*place, *vector_offset, *entity_version) = (vector.place, None, vector.entity_version);
         (*event_time_ms, *clock_ms) = (vector.event_time_ms, vector.clock_ms);
         (*received_ms, *scored_ms) = (vector.received_ms, now_ms);
-    }
-}
-
-/// A prediction to be written over.
-fn empty() -> Prediction {
-    Prediction {
-        version: 0,
-        prediction_id: String::new(),
-        event_id: String::new(),
-        user: String::new(),
-        item: String::new(),
-        campaign: String::new(),
-        placement: String::new(),
-        request_id: String::new(),
-        context: String::new(),
-        p_click: 0.0,
-        p_purchase: 0.0,
-        expected_value: 0.0,
-        currency: String::new(),
-        attention: Vec::new(),
-        behaviours: Vec::new(),
-        valid_until_ms: 0,
-        status: Status::Fallback,
-        model_version: String::new(),
-        model_checksum: String::new(),
-        kernel: String::new(),
-        explanation_method: String::new(),
-        fingerprint: String::new(),
-        origin: Origin::default(),
-        place: Place::default(),
-        vector_offset: None,
-        entity_version: 0,
-        event_time_ms: 0,
-        clock_ms: 0,
-        received_ms: 0,
-        scored_ms: 0,
     }
 }
 
