@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::by_click::{ByClick, about};
 use crate::history::Ids;
 use crate::subjects::Subjects;
+use crate::timers::{Rank, Timer};
 use crate::uses::Used;
 use crate::views::OpenView;
 use crate::wire::{Reader, SnapshotError, Writer};
@@ -30,6 +31,8 @@ pub(crate) struct Order {
     pub(crate) subject: u32,
     pub(crate) currency: u32,
     pub(crate) value: f64,
+    /// It takes back what was bought.
+    pub(crate) refund: bool,
 }
 
 impl Click {
@@ -41,6 +44,12 @@ impl Click {
 }
 
 impl Order {
+    /// When it is decided.
+    pub(crate) fn timer(&self, user: u32) -> Timer {
+        let rank = if self.refund { Rank::Refund } else { Rank::Purchase };
+        Timer { due_ms: self.time_ms, rank, offset: self.offset, user }
+    }
+
     pub(crate) fn release(&self, ids: &mut Ids<'_>) {
         ids.release(self.subject);
         ids.texts.release(self.currency);
@@ -146,6 +155,7 @@ impl Answers {
             out.uint(u64::from(order.subject));
             out.uint(u64::from(order.currency));
             out.f64(order.value);
+            out.bool(order.refund);
         }
     }
 
@@ -167,6 +177,7 @@ impl Answers {
                 subject: input.used(&mut used.subjects)?,
                 currency: input.used(&mut used.texts)?,
                 value: input.f64()?,
+                refund: input.bool()?,
             });
         }
         Ok(answers)

@@ -23,9 +23,13 @@ pub(crate) enum Part {
     Keys,
     /// The same keys: what else is declared of them.
     Summed,
+    /// What has been counted by the hour and not been sent.
+    Hours,
+    /// Tiles of shared entities that have not closed.
+    Tiles,
 }
 
-const PARTS: usize = 8;
+const PARTS: usize = 10;
 /// Bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
@@ -73,6 +77,11 @@ impl Marks {
         let is_lacking = *lacking & bit > 0;
         *lacking &= !bit;
         is_lacking
+    }
+
+    /// What was written because it was about to change: it belongs into the image under way.
+    pub(crate) fn written_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.written
     }
 
     /// An image of these chunks begins.
@@ -157,6 +166,11 @@ pub(crate) trait Chunks {
                 self.write_record(number, out);
             }
         }
+    }
+
+    /// All chunks are about to go.
+    fn touch_all(&mut self) {
+        self.range().for_each(|number| self.touch(number));
     }
 
     /// Writes all chunks.

@@ -78,17 +78,17 @@ impl Labels {
             }
             kind @ (Kind::Purchase | Kind::Refund) => {
                 let currency = ids.texts.intern(&event.currency);
-                let order = Order { time_ms, offset, subject, currency, value: event.value };
+                let refund = kind == Kind::Refund;
+                let order = Order { time_ms, offset, subject, currency, value: event.value, refund };
+                self.push_order(order.timer(user));
                 users.extra_or_new(user).answers.orders.push(order);
-                let rank = if kind == Kind::Purchase { Rank::Purchase } else { Rank::Refund };
-                self.push_order(Timer { due_ms: time_ms, rank, offset, user });
             }
             Kind::Unknown => return,
         }
         ids.subjects.retain(subject);
     }
 
-    /// Sets the timer of a purchase or refund.
+    /// Sets the timer of a purchase or refund. Not part of the state: it follows from those of the users.
     pub(crate) fn push_order(&mut self, timer: Timer) {
         self.timers.push(timer);
         self.came(timer, None);

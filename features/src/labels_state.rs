@@ -6,7 +6,6 @@ use crate::image::{Chunks, Image, Marks, Part};
 use crate::labels::Labels;
 use crate::outcomes::Outcome;
 use crate::plan::Plan;
-use crate::timers::Timers;
 use crate::users::Users;
 use crate::uses::Used;
 use crate::views::{MOST_CHUNKS, Views};
@@ -17,7 +16,6 @@ impl Labels {
     pub(crate) fn write_head(&self, out: &mut Writer) {
         out.uint(self.views.range().start);
         out.len(self.views.chunks());
-        self.timers.write(out);
     }
 
     /// `head` is what [`Self::write_head`] wrote.
@@ -58,7 +56,16 @@ impl Labels {
             }
             input.end()?;
         }
-        Timers::read_from(head, users.len(), |timer| labels.push_order(timer))?;
+        let of = |user: u32| {
+            let extra = users.extra(user).into_iter();
+            extra.flat_map(move |extra| extra.answers.orders.iter().map(move |order| order.timer(user)))
+        };
+        let mut timers: Vec<_> = (0..users.len() as u32).flat_map(of).collect();
+        // In their order they wait in lines, and none in the heap.
+        timers.sort_unstable();
+        for timer in timers {
+            labels.push_order(timer);
+        }
         Ok(labels)
     }
 }

@@ -26,7 +26,7 @@ use crate::uses::Used;
 use crate::wire::{Reader, SnapshotError, Writer};
 
 /// Version of the format, and of what the fold makes of the same log.
-pub const FORMAT: u8 = 8;
+pub const FORMAT: u8 = 9;
 const MAGIC: u64 = u64::from_le_bytes(*b"salience");
 
 impl Core {
@@ -39,6 +39,8 @@ impl Core {
         self.write_all(&mut out);
         self.labels.views.write_all(&mut out);
         self.labels.write_all(&mut out);
+        self.hours.write_all(&mut out);
+        self.tiles.write_all(&self.plan, &mut out);
         self.versions.write_all(&self.plan, &mut out);
         out.0
     }
@@ -57,6 +59,8 @@ impl Core {
         self.begin(whole);
         self.labels.views.begin(whole);
         self.labels.begin(whole);
+        self.hours.begin(whole);
+        self.tiles.begin(whole, &self.plan);
         self.versions.begin(whole, &self.plan);
     }
 
@@ -68,6 +72,8 @@ impl Core {
         self.write_on(bytes, &mut out);
         self.labels.views.write_on(bytes, &mut out);
         self.labels.write_on(bytes, &mut out);
+        self.hours.write_on(bytes, &mut out);
+        self.tiles.write_on(bytes, &self.plan, &mut out);
         self.versions.write_on(bytes, &self.plan, &mut out);
         (!out.0.is_empty()).then_some(out.0)
     }
@@ -86,8 +92,8 @@ impl Core {
             self.subjects.write_head(out);
             self.names.write_head(out);
             self.labels.write_head(out);
-            self.hours.write(out);
-            self.tiles.write(&self.plan, out);
+            self.hours.write_head(out);
+            self.tiles.write_head(out);
             self.versions.write_head(&self.plan, out);
             out.len(self.hand);
         });
@@ -156,8 +162,8 @@ impl Core {
         core.names = names;
         let plan = Arc::clone(&core.plan);
         core.labels = Labels::read_from(&mut head, &image, &mut core.users, &mut used, &plan)?;
-        core.hours = OpenHours::read_from(&mut head, &mut used)?;
-        core.tiles = OpenTiles::read_from(&mut head, &mut used.texts, &plan)?;
+        core.hours = OpenHours::read_from(&mut head, &image, &mut used)?;
+        core.tiles = OpenTiles::read_from(&mut head, &image, &mut used.texts, &plan)?;
         core.versions = Versions::read_from(&mut head, &image, &mut used.texts, &plan)?;
         core.hand = head.uint()? as usize;
         let is_somebody = |user: u32| core.names.is_used(user) || core.users.is_empty(user);

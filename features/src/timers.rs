@@ -4,8 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::wire::{Reader, SnapshotError, Writer};
-
 /// What a timer decides. Of one instant, purchases come before refunds, and both before the
 /// closing of windows that still include that instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,37 +76,6 @@ impl Timers {
     pub(crate) fn bytes(&self) -> usize {
         let capacity = self.heap.capacity() + self.lines.iter().map(VecDeque::capacity).sum::<usize>();
         capacity * size_of::<Timer>()
-    }
-
-    pub(crate) fn write(&self, out: &mut Writer) {
-        let in_heap = self.heap.iter().map(|Reverse(timer)| *timer);
-        let mut all: Vec<Timer> = self.lines.iter().flatten().copied().chain(in_heap).collect();
-        all.sort_unstable();
-        out.len(all.len());
-        for timer in all {
-            out.int(timer.due_ms);
-            out.byte(timer.rank as u8);
-            out.int(timer.offset);
-            out.uint(u64::from(timer.user));
-        }
-    }
-
-    /// Reads what was written, timer by timer.
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
-        users: usize,
-        mut each: impl FnMut(Timer),
-    ) -> Result<(), SnapshotError> {
-        for _ in 0..input.len()? {
-            let due_ms = input.time()?;
-            let rank = match input.byte()? {
-                0 => Rank::Purchase,
-                1 => Rank::Refund,
-                _ => return Err(input.damaged()),
-            };
-            each(Timer { due_ms, rank, offset: input.int()?, user: input.id_below(users)? });
-        }
-        Ok(())
     }
 }
 

@@ -4,11 +4,14 @@
 //! Knows no other partition, and not what was sent before: the merge adds up. So an event of an hour
 //! that has passed is counted as any other, and a key takes memory for a minute.
 
+use std::ops::Range;
+
 use schemas::entity::{EntitySums, HourBlock, HourRows};
 use schemas::{EntityTiles, Event};
 
 use super::parts::RECORD_BYTES;
 use crate::history::{Ids, NEVER};
+use crate::image::{Chunks, Image, Marks, Part};
 use crate::out::Sink;
 use crate::plan::VIEW;
 use crate::table::Table;
@@ -20,6 +23,8 @@ pub(crate) const HOUR_MS: i64 = 3_600_000;
 /// Sums are sent when the clock has passed so much: often enough that no hour comes in one piece. Not
 /// declared: what is sent and what is not must not depend on other declarations than were in force.
 const SENT_MS: i64 = 60_000;
+/// Cells in a chunk of a snapshot.
+const CHUNK: usize = 64;
 
 /// The hour of a time.
 fn hour_of(at_ms: i64) -> i64 {
@@ -50,11 +55,12 @@ pub(crate) struct OpenHours {
     table: Table,
     /// The clock had passed this time when it was last sent; [`NEVER`] before that.
     closed_ms: i64,
+    marks: Marks,
 }
 
 impl Default for OpenHours {
     fn default() -> Self {
-        Self { cells: Vec::new(), table: Table::with_room(0), closed_ms: NEVER }
+        Self { cells: Vec::new(), table: Table::with_room(0), closed_ms: NEVER, marks: Marks::default() }
     }
 }
 
@@ -82,32 +88,34 @@ impl OpenHours {
             return false;
         }
         let currency = ids.texts.intern(&event.currency);
-        let (cell, was_there) = self.cell(hour_ms, subject, currency);
-        // What was shown is no revenue.
-        super::add(&mut cell.sums, kind, if kind == VIEW { 0.0 } else { event.value });
-        if was_there {
-            ids.texts.release(currency);
-        } else {
+        let found = self.find(hour_ms, subject, currency);
+        let place = found.unwrap_or(self.cells.len());
+        self.touch((place / CHUNK) as u64);
+        if let Err(hash) = found {
+            self.push(Cell { hour_ms, subject, currency, sums: EntitySums::default() }, hash);
             ids.subjects.retain(subject);
+        } else {
+            ids.texts.release(currency);
         }
+        // What was shown is no revenue.
+        super::add(&mut self.cells[place].sums, kind, if kind == VIEW { 0.0 } else { event.value });
         true
     }
 
-    /// The cell of a key, and whether it was there before.
-    fn cell(&mut self, hour_ms: i64, subject: u32, currency: u32) -> (&mut Cell, bool) {
+    /// The place of a key's cell; of one that there is not yet, the hash.
+    fn find(&self, hour_ms: i64, subject: u32, currency: u32) -> Result<usize, u32> {
         let hash = hash(hour_ms, subject, currency);
-        let cells = &self.cells;
         let found = self.table.find(hash, |place| {
-            let cell = &cells[place as usize - 1];
+            let cell = &self.cells[place as usize - 1];
             (cell.hour_ms, cell.subject, cell.currency) == (hour_ms, subject, currency)
         });
-        let place = found.unwrap_or_else(|| {
-            self.cells.push(Cell { hour_ms, subject, currency, sums: EntitySums::default() });
-            let place = self.cells.len() as u32;
-            self.table.insert(hash, place);
-            place
-        });
-        (&mut self.cells[place as usize - 1], found.is_some())
+        found.map(|place| place as usize - 1).ok_or(hash)
+    }
+
+    /// Adds a key's cell, which there is not yet.
+    fn push(&mut self, cell: Cell, hash: u32) {
+        self.cells.push(cell);
+        self.table.insert(hash, self.cells.len() as u32);
     }
 
     /// The clock has moved: puts out what was counted, if a minute has passed. How many records.
@@ -127,6 +135,7 @@ impl OpenHours {
         if self.cells.is_empty() && !passed_an_hour {
             return 0;
         }
+        self.touch_all();
         // Stable: keys of an hour stay in the order in which they came. So are they given back, whoever looks.
         if !self.cells.is_sorted_by_key(|cell| cell.hour_ms) {
             self.cells.sort_by_key(|cell| cell.hour_ms);
@@ -150,35 +159,70 @@ impl OpenHours {
         self.cells.capacity() * size_of::<Cell>() + self.table.bytes()
     }
 
-    pub(crate) fn write(&self, out: &mut Writer) {
+    /// Writes what is not in chunks.
+    pub(crate) fn write_head(&self, out: &mut Writer) {
         out.int(self.closed_ms);
         out.len(self.cells.len());
-        for cell in &self.cells {
+    }
+
+    /// `head` is what [`Self::write_head`] wrote.
+    pub(crate) fn read_from(
+        head: &mut Reader<'_>,
+        image: &Image<'_>,
+        used: &mut Used,
+    ) -> Result<Self, SnapshotError> {
+        let mut hours = Self { closed_ms: head.time_or_never()?, ..Self::default() };
+        let count = head.uint()?;
+        for chunk in image.chunks(Part::Hours, 0..count.div_ceil(CHUNK as u64)) {
+            let (_, mut input) = chunk?;
+            for _ in 0..(count as usize - hours.cells.len()).min(CHUNK) {
+                hours.read_cell(&mut input, used)?;
+            }
+            input.end()?;
+        }
+        Ok(hours)
+    }
+
+    fn read_cell(&mut self, input: &mut Reader<'_>, used: &mut Used) -> Result<(), SnapshotError> {
+        let hour_ms = input.time()?;
+        let (subject, currency) = (input.used(&mut used.subjects)?, input.used(&mut used.texts)?);
+        let Err(hash) = self.find(hour_ms, subject, currency) else { return Err(input.damaged()) };
+        let mut sums = EntitySums::default();
+        for count in &mut sums.counts {
+            *count = input.uint()?;
+        }
+        for value in &mut sums.values {
+            *value = input.int()?;
+        }
+        self.push(Cell { hour_ms, subject, currency, sums }, hash);
+        Ok(())
+    }
+}
+
+impl Chunks for OpenHours {
+    const PART: Part = Part::Hours;
+
+    fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    fn range(&self) -> Range<u64> {
+        0..self.cells.len().div_ceil(CHUNK) as u64
+    }
+
+    fn write_chunk(&self, number: u64, out: &mut Writer) {
+        let Some(cells) = self.cells.chunks(CHUNK).nth(number as usize) else { return };
+        for cell in cells {
             out.int(cell.hour_ms);
             out.uint(u64::from(cell.subject));
             out.uint(u64::from(cell.currency));
             cell.sums.counts.iter().for_each(|count| out.uint(*count));
             cell.sums.values.iter().for_each(|value| out.int(*value));
         }
-    }
-
-    pub(crate) fn read_from(input: &mut Reader<'_>, used: &mut Used) -> Result<Self, SnapshotError> {
-        let mut hours = Self { closed_ms: input.time_or_never()?, ..Self::default() };
-        for _ in 0..input.len()? {
-            let hour_ms = input.time()?;
-            let (subject, currency) = (input.used(&mut used.subjects)?, input.used(&mut used.texts)?);
-            let (cell, was_there) = hours.cell(hour_ms, subject, currency);
-            for count in &mut cell.sums.counts {
-                *count = input.uint()?;
-            }
-            for value in &mut cell.sums.values {
-                *value = input.int()?;
-            }
-            if was_there {
-                return Err(input.damaged());
-            }
-        }
-        Ok(hours)
     }
 }
 

@@ -2,20 +2,22 @@
 //!
 //! Knows no other partition.
 
+mod state;
+
 use schemas::entity::EntitySums;
 use schemas::{EntityTiles, SharedEntity};
 
+use self::state::InChunks;
 use super::Keys;
 use super::cells::Taken;
 use super::parts::Packer;
 use crate::history::NEVER;
+use crate::image::{Chunks as _, Marks};
 use crate::interner::{EMPTY, Interner};
 use crate::out::Sink;
-use crate::plan::{Plan, SHARED_ENTITIES};
+use crate::plan::Plan;
 use crate::summary::Part;
-use crate::summary::packed::{merge, pack, unpack};
-use crate::uses::Uses;
-use crate::wire::{Reader, SnapshotError, Writer};
+use crate::summary::packed::pack;
 
 /// What was counted of one key in an open tile. It has a use of the key's text.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +32,15 @@ struct Cell {
 #[derive(Debug, Clone, Default)]
 struct OpenTile {
     tile_ms: i64,
+    /// How many had been opened before.
+    serial: u64,
     /// In the order in which keys came.
     cells: Vec<Cell>,
     /// Per cell its summary, up to the last that has one: of entities of which more is declared.
     summaries: Vec<Vec<Part>>,
     /// Open addressing, linear probing: a cell's place counted from 1, 0 for none. Not part of the state.
     table: Vec<u32>,
+    marks: Marks,
 }
 
 impl OpenTile {
@@ -54,18 +59,20 @@ impl OpenTile {
         slot
     }
 
-    /// The place of a key's cell, and whether it was there before.
-    fn cell(&mut self, entity: u32, text: u32) -> (usize, bool) {
+    /// Where a key's cell stands in the table, or would stand, and its place.
+    fn find(&mut self, entity: u32, text: u32) -> (usize, usize) {
         if self.cells.len() * 2 >= self.table.len() {
             self.rebuild((self.cells.len() * 4).next_power_of_two().max(64));
         }
         let slot = self.slot(entity, text);
-        let was_there = self.table[slot] != 0;
-        if !was_there {
-            self.cells.push(Cell { entity, text, sums: EntitySums::default() });
-            self.table[slot] = self.cells.len() as u32;
-        }
-        (self.table[slot] as usize - 1, was_there)
+        let place = self.table[slot].checked_sub(1).map_or(self.cells.len(), |place| place as usize);
+        (slot, place)
+    }
+
+    /// Adds a key's cell, which would stand there in the table.
+    fn push(&mut self, slot: usize, entity: u32, text: u32) {
+        self.cells.push(Cell { entity, text, sums: EntitySums::default() });
+        self.table[slot] = self.cells.len() as u32;
     }
 
     /// The parts of a cell's summary; those of one that has none yet are made.
@@ -108,6 +115,7 @@ impl OpenTile {
         self.cells.clear();
         self.summaries.clear();
         self.table.fill(0);
+        self.marks = Marks::default();
     }
 }
 
@@ -118,13 +126,18 @@ pub(crate) struct OpenTiles {
     tiles: Vec<OpenTile>,
     /// Every tile that ends at this time or before is closed; [`NEVER`] before the first has.
     closed_ms: i64,
+    /// How many have been opened.
+    opened: u64,
+    /// Chunks of tiles that have closed, for the image under way. Not part of the state.
+    written: Vec<u8>,
     /// A tile that has closed, for its memory.
     spare: OpenTile,
 }
 
 impl Default for OpenTiles {
     fn default() -> Self {
-        Self { tiles: Vec::new(), closed_ms: NEVER, spare: OpenTile::default() }
+        let (opened, written, spare) = (0, Vec::new(), OpenTile::default());
+        Self { tiles: Vec::new(), closed_ms: NEVER, opened, written, spare }
     }
 }
 
@@ -147,16 +160,20 @@ impl OpenTiles {
         let at = self.tiles.partition_point(|tile| tile.tile_ms < tile_ms);
         if self.tiles.get(at).is_none_or(|tile| tile.tile_ms != tile_ms) {
             let mut tile = std::mem::take(&mut self.spare);
-            tile.tile_ms = tile_ms;
+            (tile.tile_ms, tile.serial) = (tile_ms, self.opened);
+            tile.marks = Marks::starting_at(state::first(tile.serial));
+            self.opened += 1;
             self.tiles.insert(at, tile);
         }
         let tile = &mut self.tiles[at];
         for (entity, text) in (0..).zip(keys.0).filter(|(_, text)| *text != EMPTY) {
-            let (place, was_there) = tile.cell(entity, text);
-            super::add(&mut tile.cells[place].sums, kind, value);
-            if !was_there {
+            let (slot, place) = tile.find(entity, text);
+            InChunks { tile: &mut *tile, plan }.touch_cell(place);
+            if place == tile.cells.len() {
+                tile.push(slot, entity, text);
                 texts.retain(text);
             }
+            super::add(&mut tile.cells[place].sums, kind, value);
             if let Some(taken) = taken {
                 let cells = plan.cells.of(entity as usize);
                 if !cells.is_empty() {
@@ -194,6 +211,9 @@ impl OpenTiles {
             for cell in &tile.cells {
                 texts.release(cell.text);
             }
+            let mut chunks = InChunks { tile: &mut tile, plan };
+            chunks.touch_all();
+            self.written.append(chunks.marks_mut().written_mut());
             tile.clear();
             self.spare = tile;
         }
@@ -218,61 +238,6 @@ impl OpenTiles {
             tile.cells.capacity() * size_of::<Cell>() + tile.table.len() * 4 + summaries
         };
         tiles.map(of_tile).sum()
-    }
-
-    pub(crate) fn write(&self, plan: &Plan, out: &mut Writer) {
-        let mut packed = Vec::new();
-        out.int(self.closed_ms);
-        out.len(self.tiles.len());
-        for tile in &self.tiles {
-            out.int(tile.tile_ms);
-            out.len(tile.cells.len());
-            for (place, cell) in tile.cells.iter().enumerate() {
-                out.uint(u64::from(cell.entity));
-                out.uint(u64::from(cell.text));
-                cell.sums.counts.iter().for_each(|count| out.uint(*count));
-                cell.sums.values.iter().for_each(|value| out.int(*value));
-                if let Some(summary) = tile.summary(place, plan, &mut packed) {
-                    out.bytes(summary);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn read_from(
-        input: &mut Reader<'_>,
-        texts: &mut Uses,
-        plan: &Plan,
-    ) -> Result<Self, SnapshotError> {
-        let mut tiles = Self { closed_ms: input.time_or_never()?, ..Self::default() };
-        for _ in 0..input.len()? {
-            let mut tile = OpenTile { tile_ms: input.time()?, ..OpenTile::default() };
-            if tiles.tiles.last().is_some_and(|before| before.tile_ms >= tile.tile_ms) {
-                return Err(input.damaged());
-            }
-            for _ in 0..input.len()? {
-                let (entity, text) = (input.id_below(SHARED_ENTITIES)?, input.used(texts)?);
-                let (place, was_there) = tile.cell(entity, text);
-                let sums = &mut tile.cells[place].sums;
-                for count in &mut sums.counts {
-                    *count = input.uint()?;
-                }
-                for value in &mut sums.values {
-                    *value = input.int()?;
-                }
-                if was_there {
-                    return Err(input.damaged());
-                }
-                let cells = plan.cells.of(entity as usize);
-                if !cells.is_empty() {
-                    let parts = unpack(&cells.packed, tile.tile_ms, input.bytes()?);
-                    let parts = parts.ok_or_else(|| input.damaged())?;
-                    merge(tile.parts(place, plan), &parts);
-                }
-            }
-            tiles.tiles.push(tile);
-        }
-        Ok(tiles)
     }
 }
 
