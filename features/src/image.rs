@@ -27,9 +27,11 @@ pub(crate) enum Part {
     Hours,
     /// Tiles of shared entities that have not closed.
     Tiles,
+    /// Hourly sums of all partitions.
+    Sums,
 }
 
-const PARTS: usize = 10;
+const PARTS: usize = 11;
 /// Bits of a word.
 const WORD: u64 = u64::BITS as u64;
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime::processor::{
-    Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
+    self, Input, OutRecord, Outputs, Processor, ProcessorFactory, StepError, TopicPartition, UnitId,
 };
 use schemas::topic::Names;
 use schemas::{Aggregate, Codec, Control, EntityTiles, EntityVersion, Entry, Protobuf};
 
 use crate::config::Config;
+use crate::image::{Image, Part, record};
 use crate::plan::{DeclarationError, Plan};
 use crate::shared::aggregates::{self, AggregateCounts, Aggregates};
 use crate::shared::merge::{self, Merge, MergeCounts};
@@ -42,10 +43,14 @@ pub fn merge_factory(
 
 impl MergeFactory {
     fn restore(&self, bytes: &[u8]) -> Result<(Merge, Aggregates), SnapshotError> {
-        let mut input = Reader::new(bytes);
-        let merge = Merge::restore(Arc::clone(&self.plan), self.events_partitions, input.bytes()?)?;
-        let aggregates = Aggregates::restore(&self.plan, self.events_partitions, input.bytes()?)?;
-        if input.at_end() { Ok((merge, aggregates)) } else { Err(input.damaged()) }
+        let image = Image::read(bytes, |head| Reader::new(head).bool())?;
+        let format = SnapshotError::Format { known: aggregates::FORMAT };
+        let mut head = Reader::new(image.head().ok_or(format)?);
+        let _whole = head.bool()?;
+        let (plan, partitions) = (&self.plan, self.events_partitions);
+        let merge = Merge::restore(Arc::clone(plan), partitions, head.bytes()?)?;
+        let aggregates = Aggregates::read_from(&mut head, &image, plan, partitions)?;
+        if head.at_end() { Ok((merge, aggregates)) } else { Err(head.damaged()) }
     }
 }
 
@@ -87,6 +92,8 @@ impl ProcessorFactory for MergeFactory {
             told: (MergeCounts::default(), AggregateCounts::default()),
             held_back: vec![false; partitions],
             first_closed_ms: None,
+            head: Vec::new(),
+            written: 0,
         }))
     }
 }
@@ -101,6 +108,10 @@ struct Merger {
     held_back: Vec<bool>,
     /// The first time that a partition was seen to have closed.
     first_closed_ms: Option<i64>,
+    /// Where the image under way begins, until it has been given.
+    head: Vec<u8>,
+    /// Bytes of it that have been given.
+    written: usize,
 }
 
 impl Processor for Merger {
@@ -133,12 +144,33 @@ impl Processor for Merger {
         Ok(())
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        let mut out = Writer(Vec::new());
-        out.bytes(&self.merge.snapshot());
-        out.bytes(&self.aggregates.snapshot());
-        telemetry::merge_snapshot_taken(self.merge.pending_bytes(), &self.aggregates, out.0.len());
-        Some(out.0)
+    fn image(&mut self) -> Option<&mut dyn processor::Image> {
+        Some(self)
+    }
+}
+
+/// Hourly sums are written piece by piece; what waits for other partitions at once.
+impl processor::Image for Merger {
+    fn begin(&mut self, whole: bool) {
+        let mut head = Writer(Vec::new());
+        record(Part::Head, 0, &mut head, |out| {
+            out.bool(whole);
+            out.bytes(&self.merge.snapshot());
+            self.aggregates.write_head(out);
+        });
+        (self.head, self.written) = (head.0, 0);
+        self.aggregates.begin(whole);
+    }
+
+    fn next_part(&mut self, bytes: usize) -> Result<Option<Vec<u8>>, StepError> {
+        let mut out = Writer(std::mem::take(&mut self.head));
+        self.aggregates.write_on(bytes, &mut out);
+        if out.0.is_empty() {
+            telemetry::merge_snapshot_taken(self.merge.pending_bytes(), &self.aggregates, self.written);
+            return Ok(None);
+        }
+        self.written += out.0.len();
+        Ok(Some(out.0))
     }
 }
 

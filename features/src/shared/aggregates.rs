@@ -13,6 +13,7 @@ use schemas::{Aggregate, EntityTiles};
 use super::hours::{HOUR_MS, is_past};
 use crate::core::AHEAD;
 use crate::history::NEVER;
+use crate::image::{Chunks as _, Marks};
 use crate::interner::Interner;
 use crate::plan::{CART, CLICK, PURCHASE, Plan, REFUND, VIEW};
 use crate::subjects::Subjects;
@@ -21,7 +22,7 @@ use crate::table::Table;
 mod state;
 
 /// Version of the format, and of what the fold makes of the same log.
-pub(crate) const FORMAT: u8 = 2;
+pub(crate) const FORMAT: u8 = 3;
 /// So many rows are written per record, at most, so that an hour of many keys is no transaction too long;
 /// the rest follow with the next records. More than a record may well hold, so that they never fall behind.
 const WRITTEN_AT_ONCE: usize = 16_384;
@@ -73,11 +74,22 @@ struct Hour {
     written: usize,
     /// Of these, places of those that have changed since.
     changed: VecDeque<u32>,
+    /// Number of its first chunk.
+    first: u64,
+    marks: Marks,
 }
 
 impl Hour {
-    fn new() -> Self {
-        Self { cells: Vec::new(), table: Table::with_room(0), written: 0, changed: VecDeque::new() }
+    fn new(hour_ms: i64) -> Self {
+        let first = state::first(hour_ms);
+        Self {
+            cells: Vec::new(),
+            table: Table::with_room(0),
+            written: 0,
+            changed: VecDeque::new(),
+            first,
+            marks: Marks::starting_at(first),
+        }
     }
 
     /// The place of a key's cell, and whether it was there before.
@@ -90,6 +102,7 @@ impl Hour {
             (cell.subject, cell.currency) == (subject, currency)
         });
         if found.is_none() {
+            self.touch_cell(self.cells.len());
             self.cells.push(Cell { subject, currency, ..Cell::default() });
             self.table.insert(hash, self.cells.len() as u32);
         }
@@ -97,6 +110,7 @@ impl Hour {
     }
 
     fn add(&mut self, place: usize, sums: &EntitySums) {
+        self.touch_cell(place);
         let cell = &mut self.cells[place];
         for (count, more) in cell.counts.iter_mut().zip(sums.counts) {
             *count = count.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
@@ -119,6 +133,7 @@ impl Hour {
             }
             None => return None,
         };
+        self.touch_cell(place);
         let cell = &mut self.cells[place];
         cell.changed = false;
         cell.written += 1;
@@ -143,6 +158,8 @@ pub struct Aggregates {
     /// Whether rows of hours that have passed may be left to write.
     due: bool,
     counts: AggregateCounts,
+    /// Chunks of hours that have been forgotten, for the image under way. Not part of the state.
+    gone: Vec<u8>,
 }
 
 impl Aggregates {
@@ -157,6 +174,7 @@ impl Aggregates {
             complete_ms: NEVER,
             due: false,
             counts: AggregateCounts::default(),
+            gone: Vec::new(),
         }
     }
 
@@ -200,13 +218,14 @@ impl Aggregates {
         if last {
             partition.closed_ms = closed_ms;
         }
-        for block in &record.hours {
+        // None begins at another time, but in other bytes than a core's.
+        for block in record.hours.iter().filter(|block| block.hour_ms.rem_euclid(HOUR_MS) == 0) {
             if is_past(block.hour_ms, self.complete_ms, self.horizon_ms) {
                 let events = HourRows::new(&block.rows).flat_map(|(_, sums)| sums.counts);
                 self.counts.uncorrected = events.fold(self.counts.uncorrected, u64::wrapping_add);
                 continue;
             }
-            let hour = self.hours.entry(block.hour_ms).or_insert_with(Hour::new);
+            let hour = self.hours.entry(block.hour_ms).or_insert_with(|| Hour::new(block.hour_ms));
             let mut rows = HourRows::new(&block.rows);
             loop {
                 let some: [Option<(HourKey<'_>, EntitySums)>; AHEAD] = std::array::from_fn(|_| rows.next());
@@ -256,7 +275,10 @@ impl Aggregates {
             if !is_past(*hour.key(), self.complete_ms, self.horizon_ms) || !hour.get().is_written() {
                 break;
             }
-            for cell in hour.remove().cells {
+            let mut hour = hour.remove();
+            hour.touch_all();
+            self.gone.append(hour.marks.written_mut());
+            for cell in hour.cells {
                 self.subjects.release(cell.subject, &mut self.texts);
                 self.texts.release(cell.currency);
             }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use features::{Aggregates, Config, Core, Output, Plan};
+use features::{Aggregates, Config, Core, Output, Plan, merge_factory};
 use proptest::prelude::*;
+use runtime::processor::{InRecord, Input, Outputs, Processor, ProcessorFactory, TopicRecord, UnitId};
 use schemas::duration::Millis;
 use schemas::entity::{HourKey, HourRows, VALUE_PARTS};
+use schemas::topic::Names;
 use schemas::{Aggregate, Codec, EntitySums, EntityTiles, Entry, Event, HourBlock, Kind, Protobuf};
 
 use crate::cluster::*;
@@ -100,8 +102,59 @@ fn folded(plan: &Plan, records: &[EntityTiles]) -> Vec<Aggregate> {
     rows
 }
 
+/// Folds a record of `entity-tiles`.
+fn step(merge: &mut dyn Processor, offset: i64, tiles: &EntityTiles) {
+    let value = Some(Protobuf::to_vec(tiles).into());
+    let record = TopicRecord { partition: 0, offset, timestamp_ms: 0, key: None, value, headers: Vec::new() };
+    let records = [InRecord { topic: "t-entity-tiles".into(), record }];
+    merge.step(Input::Records { records: &records, now_ms: 0 }, &mut Outputs::default()).unwrap();
+}
+
+/// A snapshot, at once.
+fn state(merge: &mut dyn Processor) -> Vec<u8> {
+    let image = merge.image().unwrap();
+    image.begin(true);
+    std::iter::from_fn(|| image.next_part(usize::MAX).unwrap()).flatten().collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Images that are begun and written on while the merge folds: whole, and what has changed since.
+    #[test]
+    fn an_image_of_the_merge_is_of_the_moment_in_which_it_was_begun(
+        moves in moves(120), takes in proptest::collection::vec(0..PARTITIONS, 1..200),
+        draws in proptest::collection::vec((0..12_u8, 1..400_usize), 260),
+    ) {
+        let config = config_of(2);
+        let factory = merge_factory(&config, &Names::new("t-"), PARTITIONS).unwrap();
+        let create = |snapshot: Option<&[u8]>| factory.create(UnitId(0), snapshot).unwrap();
+        let (mut merge, mut twin) = (create(None), create(None));
+        let (mut whole, mut under_way) = (None::<Vec<u8>>, None::<(bool, Vec<u8>, Vec<u8>)>);
+        let (records, mut checked) = (interleaved(sent(&config, &with_late(&moves)), &takes), 0);
+        for ((offset, tiles), &(draw, bytes)) in (0..).zip(&records).zip(draws.iter().cycle()) {
+            step(&mut *merge, offset, tiles);
+            step(&mut *twin, offset, tiles);
+            if draw < 2 {
+                let is_whole = whole.is_none() || draw == 0;
+                merge.image().unwrap().begin(is_whole);
+                under_way = Some((is_whole, state(&mut *twin), Vec::new()));
+                // Changes are since the last whole one was begun, and that one may be given up.
+                whole = whole.filter(|_| !is_whole);
+            }
+            let Some((is_whole, want, image)) = &mut under_way else { continue };
+            if let Some(part) = merge.image().unwrap().next_part(bytes).unwrap() {
+                image.extend(part);
+                continue;
+            }
+            let image = if *is_whole { image.clone() } else { [whole.as_deref().unwrap(), image].concat() };
+            prop_assert!(state(&mut *create(Some(&image))) == *want, "at {}", offset);
+            checked += 1;
+            whole = if *is_whole { Some(image) } else { whole };
+            under_way = None;
+        }
+        prop_assume!(checked > 0 || records.len() < 100);
+    }
 
     #[test]
     fn the_last_revisions_count_all_partitions_events(
