@@ -145,15 +145,20 @@ impl<'a, S: Source> Keeper<'a, S> {
                     let ended = keeper.read();
                     // What was read before a failure is good: it is committed, and the failure then told.
                     let flushed = keeper.commit(ended.as_ref().err().is_none_or(Error::retry));
-                    if let Err(error) = flushed {
-                        return Err(ended.err().unwrap_or(error));
+                    match flushed {
+                        Ok(()) => ended,
+                        Err(error) => Err(ended.err().unwrap_or(error)),
                     }
-                    ended
                 }
                 Ok((false, _)) => return Ok(()),
                 Err(error) => Err(error),
             };
             match ended {
+                // What was read and not committed is read again by who keeps the table next.
+                Err(error) if error.retry() && place.stop.is_set() => {
+                    telemetry::left(&spec.table, &error);
+                    return Ok(());
+                }
                 Err(error) if error.retry() => {
                     telemetry::failed(&spec.table, "keep the table", &error, wait);
                     if place.stop.sleep(wait) {

@@ -39,6 +39,12 @@ pub(crate) fn standing(table: &str, status: &TableStatus) {
     gauge!("salience_lake_table_files", "table" => table.to_owned()).set(status.files as f64);
 }
 
+/// The service stops while the store or the cluster is away.
+pub(crate) fn left(table: &str, error: &crate::Error) {
+    tracing::warn!(table, %error, "stopped before all was committed: the rest is read again");
+    counter!("salience_lake_commit_failures_total", "table" => table.to_owned()).increment(1);
+}
+
 pub(crate) fn failed(table: &str, what: &str, error: &crate::Error, wait: Duration) {
     tracing::warn!(table, %error, wait_ms = wait.as_millis() as u64, "cannot {what}, trying again");
     counter!("salience_lake_commit_failures_total", "table" => table.to_owned()).increment(1);

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use common::{Things, day, expected, folder, places, record};
 use lake::{Config, Error, OnGap, Source, SourceError, Status, Table, TableSpec, app_id, run_on};
 use runtime::processor::{InRecord, TopicPartition};
 use runtime::shutdown::Shutdown;
+use schemas::DecodeError;
 use schemas::duration::Millis;
-use schemas::table::TopicRecord;
+use schemas::table::{RowEncoder, TopicRecord};
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -247,6 +250,59 @@ fn a_store_that_is_away_at_the_start_is_waited_for() {
     assert!(running.status.wait_reached("things", &[(0, 1)], WAIT));
     running.stop().unwrap();
     assert_eq!(stored(&root), [(0, 0)]);
+}
+
+/// Things, and how many records have been read.
+struct Counted(Things, Arc<AtomicUsize>);
+
+impl RowEncoder for Counted {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn append(&mut self, record: &TopicRecord) -> Result<bool, DecodeError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.append(record)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn finish(&mut self) -> RecordBatch {
+        self.0.finish()
+    }
+}
+
+#[test]
+fn a_service_that_is_told_to_stop_while_the_store_is_away_stops_in_peace() {
+    let (folder, root) = folder();
+    let topic = Topic::new(1);
+    topic.thing(0);
+    let read = Arc::new(AtomicUsize::new(0));
+    let encoder: lake::MakeEncoder = Box::new({
+        let read = Arc::clone(&read);
+        move || Ok(Box::new(Counted(Things::new(), Arc::clone(&read))))
+    });
+    let running = start_with(TableSpec { encoder, ..spec("things") }, &topic, &root, fast());
+    assert!(running.status.wait_reached("things", &[(0, 1)], WAIT));
+    let (tables, aside) = (folder.path().join("tables"), folder.path().join("aside"));
+    std::fs::rename(&tables, &aside).unwrap();
+    std::fs::write(&tables, "").unwrap();
+    topic.thing(0);
+    while read.load(Ordering::SeqCst) < 2 {
+        assert!(!running.thread.is_finished(), "{:?}", running.thread.join());
+        // Between two looks at what another thread counts.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.stop().unwrap();
+    std::fs::remove_file(&tables).unwrap();
+    std::fs::rename(&aside, &tables).unwrap();
+    assert_eq!(stored(&root), [(0, 0)]);
+    let running = start(&topic, &root, fast());
+    assert!(running.status.wait_reached("things", &[(0, 2)], WAIT));
+    running.stop().unwrap();
+    assert_eq!(stored(&root), [(0, 0), (0, 1)]);
 }
 
 #[test]
