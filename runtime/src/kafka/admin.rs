@@ -149,8 +149,17 @@ impl Admin {
         let mut list = TopicPartitionList::with_capacity(partitions as usize);
         list.add_partition_range(topic, 0, partitions - 1);
         let action = || format!("read the offsets of group {group} in {topic}");
-        let committed =
-            consumer.committed_offsets(list, PATIENCE).map_err(|error| self.refused(&action(), &error))?;
+        let mut left = PATIENCE.as_millis() / BETWEEN.as_millis();
+        let committed = loop {
+            match consumer.committed_offsets(list.clone(), PATIENCE) {
+                // Another broker has the group now, or will have it in a moment.
+                Err(error) if left > 0 && is_moving(code_of(&error)) => {
+                    left -= 1;
+                    std::thread::sleep(BETWEEN);
+                }
+                answer => break answer.map_err(|error| self.refused(&action(), &error))?,
+            }
+        };
         (0..partitions)
             .map(|partition| {
                 let Some(element) = committed.find_partition(topic, partition) else { return Ok(None) };
@@ -287,6 +296,12 @@ fn watermarks(
         // An election is under way, and nothing tells when it has ended.
         std::thread::sleep(BETWEEN);
     }
+}
+
+/// Whether a group's coordinator is just being another broker.
+fn is_moving(code: Option<Code>) -> bool {
+    use Code::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    matches!(code, Some(NotCoordinator | CoordinatorLoadInProgress | CoordinatorNotAvailable))
 }
 
 /// Waits for a future on this thread. rdkafka completes its own from a thread of its own, so
