@@ -17,6 +17,7 @@ mod settle;
 mod standby;
 mod thread;
 mod topics;
+mod transaction;
 
 pub use deputy::is_stood_in;
 

@@ -37,7 +37,9 @@ pub(super) fn classify(error: &KafkaError, fatal: Option<RDKafkaErrorCode>) -> F
         KafkaError::Transaction(error) if error.is_fatal() => Failure::Fatal,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Failure::Abortable,
         KafkaError::Transaction(error) if error.is_retriable() => Failure::Retriable,
-        KafkaError::ConsumerCommit(
+        // A record of the transaction was not delivered; or the group has gone on without us.
+        KafkaError::MessageProduction(_)
+        | KafkaError::ConsumerCommit(
             RDKafkaErrorCode::IllegalGeneration
             | RDKafkaErrorCode::UnknownMemberId
             | RDKafkaErrorCode::StaleMemberEpoch

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{LoopConsumer, LoopProducer};
@@ -16,7 +16,7 @@ use super::input::{Input, offsets};
 use super::saver::{self, Saver};
 use super::settle::Settler;
 use super::standby::Pool;
-use super::{errors, measure};
+use super::{errors, measure, transaction};
 use crate::core::{Command, Core, Event, Failure, Standing};
 use crate::kafka::client;
 use crate::processor::{OutRecord, Position, TopicPartition};
@@ -24,8 +24,6 @@ use crate::store::Store;
 
 /// How long one call may take before it is made again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often reports of deliveries are taken while they are waited for.
-const LOOK: Duration = Duration::from_millis(1);
 /// How long a client may not know a partition that there is.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// How long to wait for room in the producer's queue before partitions are paused.
@@ -124,7 +122,7 @@ impl Hands {
             Command::SendOffsets(positions) => return Ok(self.send_offsets(&positions)),
             Command::Commit => self.timed_commit(),
             Command::CommitOffsets(positions) => self.commit_offsets(&positions),
-            Command::Abort => self.abort(),
+            Command::Abort => transaction::abort(&self.producer, PATIENCE),
             Command::Leave => Ok(()),
         };
         Ok(match done {
@@ -273,7 +271,7 @@ impl Hands {
         }
         let Some(deputy) = &self.deputy else { return Ok(true) };
         // Where the other would stand is known when its records have been delivered.
-        self.deliver(PATIENCE)?;
+        transaction::deliver(&self.producer, PATIENCE)?;
         let (offsets, group) = deputy.offer(positions, &self.producer.context().ends())?;
         self.settler.settle(offsets, group, PATIENCE)
     }
@@ -291,8 +289,7 @@ impl Hands {
     #[expect(clippy::disallowed_methods, reason = "the metric of how long commits take")]
     fn timed_commit(&mut self) -> Result<(), KafkaError> {
         let begun = Instant::now();
-        self.deliver(PATIENCE)?;
-        self.producer.commit_transaction(PATIENCE)?;
+        transaction::commit(&self.producer, PATIENCE)?;
         if let Some(deputy) = &mut self.deputy {
             deputy.settle(self.producer.context().ends());
         }
@@ -300,35 +297,8 @@ impl Hands {
         Ok(())
     }
 
-    /// Sends what lingers, and waits until everything that was produced has been answered. The client's own `flush`
-    /// looks only every 100 ms, since deliveries that succeed are not reported one by one.
-    #[expect(clippy::disallowed_methods, reason = "how long to wait for deliveries")]
-    fn deliver(&self, patience: Duration) -> Result<(), KafkaError> {
-        let until = Instant::now() + patience;
-        loop {
-            self.producer.poll(Duration::ZERO);
-            if self.producer.in_flight_count() == 0 {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
-            }
-            client::send_now(&self.producer, LOOK);
-        }
-    }
-
-    fn abort(&self) -> Result<(), KafkaError> {
-        // The client waits until all reports have been taken, and takes none itself.
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-        if let Err(error) = self.deliver(Duration::from_secs(1)) {
-            tracing::debug!(service = self.service, %error, "reports are still missing at an abort");
-        }
-        let _purged = self.producer.context().take_failure();
-        self.producer.abort_transaction(PATIENCE)
-    }
-
     fn flush(&self) -> Event {
-        if let Err(error) = self.deliver(PATIENCE) {
+        if let Err(error) = transaction::deliver(&self.producer, PATIENCE) {
             return self.failed(&error);
         }
         match self.producer.context().take_failure() {
