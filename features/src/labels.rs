@@ -88,7 +88,7 @@ impl Labels {
         ids.subjects.retain(subject);
     }
 
-    /// Sets the timer of a purchase or refund. Not part of the state: it follows from those of the users.
+    /// Sets the timer of a purchase or refund. Not part of the state: it follows from the users' orders.
     pub(crate) fn push_order(&mut self, timer: Timer) {
         self.timers.push(timer);
         self.came(timer, None);

@@ -152,7 +152,7 @@ impl Admin {
         let mut left = PATIENCE.as_millis() / BETWEEN.as_millis();
         let committed = loop {
             match consumer.committed_offsets(list.clone(), PATIENCE) {
-                // Another broker has the group now, or will have it in a moment.
+                // Another broker has the group now, or will have it in a moment: nothing tells when.
                 Err(error) if left > 0 && is_moving(code_of(&error)) => {
                     left -= 1;
                     std::thread::sleep(BETWEEN);
@@ -298,7 +298,7 @@ fn watermarks(
     }
 }
 
-/// Whether a group's coordinator is just being another broker.
+/// Whether a group's coordinator is on its way to another broker.
 fn is_moving(code: Option<Code>) -> bool {
     use Code::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
     matches!(code, Some(NotCoordinator | CoordinatorLoadInProgress | CoordinatorNotAvailable))

@@ -80,7 +80,6 @@ mod tests {
         let broker = embedded::spawn().unwrap();
         let mut kafka = Kafka::at(broker.bootstrap());
         // Nothing leaves the queue before it is thrown away.
-        // Nothing leaves the queue before it is thrown away.
         kafka.producer.insert("linger.ms".into(), "5000".into());
         let name = "topic".into();
         let spec = TopicSpec { name, partitions: 1, replication_factor: -1, config: Vec::new() };

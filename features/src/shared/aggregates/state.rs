@@ -214,7 +214,7 @@ mod tests {
     use crate::uses::Uses;
 
     #[test]
-    fn no_hour_has_no_number() {
+    fn hours_have_numbers_in_their_order() {
         assert!(first(i64::MIN) < first(-1) && first(-1) < first(0) && first(0) < first(i64::MAX));
         assert_eq!(first(0) - first(-1), 1 << CHUNK_BITS);
         assert!(first(i64::MAX).checked_add(1 << CHUNK_BITS).is_some());
