@@ -13,6 +13,7 @@ mod measure;
 mod members;
 mod placement;
 mod saver;
+mod seat;
 mod settle;
 mod standby;
 mod thread;
@@ -119,7 +120,7 @@ pub fn run(
     let (standbys, keeper) = standby::start(name, &factory, settings, &stop).map_err(&failed)?.unzip();
     let threads: Result<Vec<_>, WorkerError> = (0..settings.service.workers.max(1))
         .map(|number| {
-            let worker = thread::Seat {
+            let worker = seat::Seat {
                 service: name.to_owned(),
                 number,
                 factory: Arc::clone(&factory),

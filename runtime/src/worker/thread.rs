@@ -2,7 +2,6 @@
 //!
 //! Knows when to poll and for how long; everything else the core decides.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,12 +14,12 @@ use super::execute::Hands;
 use super::input::{Input, Polled};
 use super::leave::leave;
 use super::saver::Saver;
+use super::seat::Seat;
 use super::settle::Settler;
-use super::standby::Pool;
-use super::{Settings, Stop, WorkerError, measure, stop_all};
+use super::{Settings, WorkerError, measure};
 use crate::config::{Delivery, GroupProtocol};
 use crate::core::{Clock, Core, CoreError, Counters, Event, Failure, Rules};
-use crate::processor::{Positions, ProcessorFactory};
+use crate::processor::Positions;
 
 /// How long input must be dry to count as drained.
 const DRY: Duration = Duration::from_millis(1);
@@ -46,79 +45,6 @@ const UNSEEN: u64 = 20;
 const REST_MS: u64 = 4;
 /// Within this time a member learns that another has taken its place: a heartbeat of up to 3 s, and the answer.
 const HEARTBEAT: Duration = Duration::from_millis(4_500);
-/// How often a worker is built anew without having committed anything in between.
-const REBUILDS: u32 = 5;
-/// How often a worker tries to join a group that still has a member of its name, how long it waits in between,
-/// and after how many it says so: longer than brokers let a session last.
-const HELD: u32 = 90;
-const HELD_PAUSE: Duration = Duration::from_secs(1);
-const WARN_HELD: u32 = 10;
-
-/// What a worker thread is started with.
-pub(super) struct Seat {
-    pub(super) service: String,
-    pub(super) number: usize,
-    pub(super) factory: Arc<dyn ProcessorFactory>,
-    pub(super) settings: Settings,
-    pub(super) stop: Arc<Stop>,
-    pub(super) standbys: Option<Arc<Pool>>,
-}
-
-impl Seat {
-    /// Works until stopped. Where the clients are of no more use, they are made anew: nothing is
-    /// retried in place after a fatal error.
-    pub(super) fn work(self) -> Result<(), WorkerError> {
-        let kafka = &self.settings.kafka;
-        let instance = self.settings.service.instance_name();
-        let names = Names::new(kafka, &self.service, &instance, self.number, self.factory.stands_in());
-        let result = catch_unwind(AssertUnwindSafe(|| self.work_as(&names))).unwrap_or_else(|_| {
-            Err(WorkerError::Thread { service: self.service.clone(), what: "panicked".to_owned() })
-        });
-        if result.is_err() {
-            stop_all(&self.stop);
-        }
-        result
-    }
-
-    fn work_as(&self, names: &Names) -> Result<(), WorkerError> {
-        let (mut in_a_row, mut held) = (0, 0);
-        loop {
-            let mut worker = Worker::new(self, names)?;
-            let mut result = worker.run().map_err(|error| worker.explain(error));
-            if let Err(WorkerError::Loop { source: CoreError::Fenced { .. }, .. }) = &result
-                && let Err(replaced) = worker.still_in_its_place()
-            {
-                result = Err(replaced);
-            }
-            if worker.core.counters().commits > 0 {
-                (in_a_row, held) = (0, 0);
-            }
-            drop(worker);
-            match result {
-                Err(WorkerError::Loop { source: CoreError::Held { what }, .. }) if held < HELD => {
-                    if held.is_multiple_of(WARN_HELD) {
-                        measure::held(&self.service, &names.id, &what);
-                    }
-                    held += 1;
-                    if self.stop.shutdown.sleep(HELD_PAUSE) || self.stop.is_set() {
-                        return Ok(());
-                    }
-                }
-                Err(WorkerError::Loop {
-                    source: CoreError::Client { what } | CoreError::Fenced { what },
-                    ..
-                }) if in_a_row < REBUILDS => {
-                    in_a_row += 1;
-                    measure::rebuilt(&self.service, &names.id, &what);
-                    if self.stop.shutdown.sleep(Duration::from_millis(200) * in_a_row) || self.stop.is_set() {
-                        return Ok(());
-                    }
-                }
-                result => return result,
-            }
-        }
-    }
-}
 
 impl Drop for Worker<'_> {
     /// The consumer waits, when it is dropped, until nothing is assigned to it; while unwinding too.
@@ -127,9 +53,9 @@ impl Drop for Worker<'_> {
     }
 }
 
-struct Worker<'a> {
+pub(super) struct Worker<'a> {
     seat: &'a Seat,
-    core: Core,
+    pub(super) core: Core,
     hands: Hands,
     started: Instant,
     asked_ends: Instant,
@@ -139,7 +65,7 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-    fn new(seat: &'a Seat, names: &Names) -> Result<Self, WorkerError> {
+    pub(super) fn new(seat: &'a Seat, names: &Names) -> Result<Self, WorkerError> {
         let Settings { kafka, service, store } = &seat.settings;
         let client = |source| WorkerError::Client { service: seat.service.clone(), source: Box::new(source) };
         let wake = Arc::new(Wake::default());
@@ -195,7 +121,7 @@ impl<'a> Worker<'a> {
         Ok(Self { seat, core, hands, started, asked_ends: started, counts_polls, told: Counters::default() })
     }
 
-    fn run(&mut self) -> Result<(), WorkerError> {
+    pub(super) fn run(&mut self) -> Result<(), WorkerError> {
         let mut stop_at: Option<Instant> = None;
         loop {
             self.obey()?;
@@ -229,7 +155,7 @@ impl<'a> Worker<'a> {
     }
 
     /// What an error means, where the consumer has one that it cannot go on after.
-    fn explain(&self, error: WorkerError) -> WorkerError {
+    pub(super) fn explain(&self, error: WorkerError) -> WorkerError {
         let WorkerError::Loop { service, source: CoreError::Client { what } } = error else { return error };
         let source = match self.hands.consumer.client().fatal_error().map(|(code, _)| code) {
             Some(RDKafkaErrorCode::UnreleasedInstanceId) => CoreError::Held { what },
@@ -349,9 +275,8 @@ impl<'a> Worker<'a> {
 
     /// Whoever takes a transactional id joins the group under the same name: the next heartbeat tells. Where
     /// none has, a transaction was open for too long.
-    #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-    fn still_in_its_place(&mut self) -> Result<(), WorkerError> {
-        let until = Instant::now() + HEARTBEAT;
+    pub(super) fn still_in_its_place(&mut self) -> Result<(), WorkerError> {
+        let until = in_the_future(HEARTBEAT);
         while !is_past(until) && !self.seat.stop.is_set() {
             // What comes is read again by whoever is built in this one's place.
             if let Err(error) = self.hands.input.poll(1, IDLE)
@@ -386,6 +311,11 @@ pub(super) fn clock(started: Instant) -> Clock {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-fn is_past(time: Instant) -> bool {
+pub(super) fn is_past(time: Instant) -> bool {
     Instant::now() >= time
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+pub(super) fn in_the_future(after: Duration) -> Instant {
+    Instant::now() + after
 }

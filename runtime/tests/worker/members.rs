@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use runtime::config::GroupProtocol;
 use runtime::kafka::{Admin, Sender};
 use runtime::shutdown::Shutdown;
@@ -178,4 +180,35 @@ fn of_two_workers_of_the_same_name_one_stops_and_says_why() {
     check(&place.read(fed as usize), fed / PARTITIONS as u64);
     shutdown.set();
     goes_on.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_worker_that_is_told_once_that_it_was_replaced_joins_again() {
+    let place = Place::new("told-once");
+    let sender = Sender::new(&place.kafka).unwrap();
+    let (shutdown, worker) = instance(&place, "one");
+    place.feed(&sender, 0..400);
+    check(&place.read(400), 100);
+    // What a worker sees whose own request to join was answered, and the answer lost: its name has another member.
+    let group = format!("{}salience-copy", place.kafka.prefix);
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &place.kafka.bootstrap)
+        .set("group.id", &group)
+        .set("group.instance.id", format!("{group}-one-0"))
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    other.subscribe(&[&place.topic("in")]).unwrap();
+    let begun = Instant::now();
+    while other.assignment().unwrap().count() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "the group takes nobody in under the worker's name");
+        other.poll(Duration::from_millis(50));
+    }
+    // It has a name: its membership stays when it goes.
+    drop(other);
+    place.feed(&sender, 400..800);
+    check(&place.read(800), 200);
+    assert!(!worker.is_finished(), "it has given up");
+    shutdown.set();
+    worker.join().unwrap().unwrap();
 }
