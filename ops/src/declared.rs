@@ -93,6 +93,16 @@ pub(crate) fn lookup(context: &Context) -> scorer::Lookup {
     })
 }
 
+/// Finds the schema of the vectors that are made now: the configuration's own before anything was declared.
+pub(crate) fn schema_in_force(context: &Arc<Context>) -> trainer::InForce {
+    let context = Arc::clone(context);
+    Arc::new(move || match in_force(&context) {
+        Ok(Some(found)) => Ok(found.declarations.plan().vector_schema()),
+        Ok(None) => Ok(context.vector_schema.clone()),
+        Err(error) => Err(format!("{error:#}")),
+    })
+}
+
 fn read(bytes: &[u8]) -> Result<Declarations> {
     Ok(Declarations::read(std::str::from_utf8(bytes)?)?)
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use runtime::shutdown::Shutdown;
 
 use crate::context::Context;
-use crate::{chain, declared, tables};
+use crate::{chain, declared, tables, train};
 
 /// At the end of an error that may pass.
 const RETRY: &str = "(retry)";
@@ -115,7 +115,7 @@ fn stopped_early(told: &Shutdown, service: Service, error: String) -> Result<(),
     Ok(())
 }
 
-fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -> Result<()> {
+fn run(service: Service, context: &Arc<Context>, views: &Views, shutdown: Shutdown) -> Result<()> {
     let config = &context.config;
     let settings = context.settings();
     match service {
@@ -156,10 +156,8 @@ fn run(service: Service, context: &Context, views: &Views, shutdown: Shutdown) -
             &shutdown,
         )?,
         Service::Trainer => context.tokio.block_on(trainer::run(
-            config.trainer.clone(),
-            config.model.clone(),
-            context.vector_schema.clone(),
-            context.store.clone(),
+            train::trainer(context)?,
+            declared::schema_in_force(context),
             &config.kafka,
             &context.names,
             views.trainer.clone(),

@@ -102,6 +102,9 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// Nobody knows which features are declared now.
+    #[error("the features in force cannot be looked up: {0} (retry)")]
+    InForce(String),
     /// A vector that its schema does not describe.
     #[error("{0} (fatal)")]
     Encode(#[from] model::EncodeError),
@@ -127,8 +130,10 @@ impl Error {
             | Self::LeaseLost { .. }
             | Self::Fingerprint { .. }
             | Self::Spill { .. }
+            | Self::InForce(_)
             | Self::Store(runtime::store::StoreError::Store { .. }) => true,
             Self::Lake(error) => error.retry(),
+            Self::Kafka(error) => error.is_retriable(),
             _ => false,
         }
     }

@@ -32,7 +32,7 @@ mod turn;
 pub use config::{Config, DEFAULTS, Drift, Explanation, Gate, Incremental, Split};
 pub use error::Error;
 pub use gate::Decision;
-pub use planner::Planner;
+pub use planner::{InForce, Planner};
 pub use registry::{Champion, Claim, Listed, Registry};
 pub use run::{Data, Parent, Run};
 pub use rundir::REVISION;

@@ -1,6 +1,10 @@
 //! Looks at the schedule, and trains when it is time and nobody else does. Knows no Kafka.
 
+use std::fmt;
+use std::sync::Arc;
+
 use runtime::shutdown::Shutdown;
+use schemas::VectorSchema;
 
 use crate::registry::Registry;
 use crate::run::Run;
@@ -10,21 +14,25 @@ use crate::trainer::{Ended, Trainer, wall_clock_ms};
 use crate::turn::Turn;
 use crate::{Error, telemetry};
 
+/// Finds the schema of the vectors that are made now. It may block.
+pub type InForce = Arc<dyn Fn() -> Result<VectorSchema, String> + Send + Sync>;
+
 /// Decides when a trainer trains; several of one registry take turns.
-#[derive(Debug)]
 pub struct Planner {
     trainer: Trainer,
+    in_force: InForce,
     registry: Registry,
     schedule: Schedule,
     status: Status,
 }
 
 impl Planner {
-    /// Plans the runs of `trainer` as its settings say.
+    /// Plans the runs of `trainer` as its settings say. What it reads are the vectors whose schema is in force
+    /// when a run is due: declarations change while a trainer runs.
     ///
     /// # Errors
     /// A cron expression that cannot be read, what the store says.
-    pub async fn new(trainer: Trainer, status: Status) -> Result<Self, Error> {
+    pub async fn new(trainer: Trainer, in_force: InForce, status: Status) -> Result<Self, Error> {
         let registry = trainer.registry();
         let schedule = Schedule::new(trainer.config())?;
         // The schedule counts from the first look that anyone took; a restart is no reason to train.
@@ -35,7 +43,7 @@ impl Planner {
             let first = last.as_ref().map_or(first, |run| Marks { drift_ms: now_ms, ..Marks::of(run) });
             registry.mark(&first, true).await?;
         }
-        Ok(Self { trainer, registry, schedule, status })
+        Ok(Self { trainer, in_force, registry, schedule, status })
     }
 
     /// One look; the run, if one was due and no other instance trains.
@@ -72,15 +80,16 @@ impl Planner {
             marks = marks.merge(Marks::of(&run));
         }
         let at = Now { now_ms: wall_clock_ms(), marks, labels };
+        let trainer = self.trainer_of_now().await?;
         let mut drift = None;
         if self.schedule.looks_for_drift(at) {
             // Noted first: a look that fails is not repeated at once.
             marks.drift_ms = at.now_ms;
             self.mark(turn, &marks).await?;
-            drift = self.trainer.drift(turn.stop()).await?;
+            drift = trainer.drift(turn.stop()).await?;
         }
         let Some(due) = self.schedule.due(at, drift.as_ref()) else { return Ok(None) };
-        let ended = self.trainer.train_due(&due, turn, &self.status).await;
+        let ended = trainer.train_due(&due, turn, &self.status).await;
         // Whatever comes of it, the next run waits for its own time: a table with too little to
         // learn from is not read at every look. But one that was cut short was no run.
         let used = match &ended {
@@ -94,9 +103,22 @@ impl Planner {
         ended.map(Some)
     }
 
+    /// The trainer, reading the vectors that are made now.
+    async fn trainer_of_now(&self) -> Result<Trainer, Error> {
+        let in_force = Arc::clone(&self.in_force);
+        let found = tokio::task::spawn_blocking(move || in_force()).await.map_err(|_| Error::Panicked)?;
+        Ok(self.trainer.reading(found.map_err(Error::InForce)?))
+    }
+
     async fn mark(&self, turn: &Turn, marks: &Marks) -> Result<(), Error> {
         turn.check().await?;
         self.registry.mark(marks, false).await
+    }
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner").field("trainer", &self.trainer).finish_non_exhaustive()
     }
 }
 

@@ -9,12 +9,10 @@ use runtime::config::Kafka;
 use runtime::kafka::Sender;
 use runtime::processor::OutRecord;
 use runtime::shutdown::Shutdown;
-use runtime::store::Store;
 use schemas::topic::Names;
-use schemas::{Codec, Json, VectorSchema};
+use schemas::{Codec, Json};
 
-use crate::config::Config;
-use crate::planner::Planner;
+use crate::planner::{InForce, Planner};
 use crate::registry::{Champion, Registry};
 use crate::status::Status;
 use crate::trainer::Trainer;
@@ -65,29 +63,22 @@ impl Announcer {
     }
 }
 
-/// Runs the trainer until it is asked to stop.
+/// Runs a trainer until it is asked to stop, each time on the vectors whose schema is `in_force`.
 ///
 /// # Errors
 /// What no later try mends.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one thing that the caller owns; a struct would only rename them"
-)]
 pub async fn run(
-    config: Config,
-    network: model::Config,
-    schema: VectorSchema,
-    store: Store,
+    trainer: Trainer,
+    in_force: InForce,
     kafka: &Kafka,
     names: &Names,
     status: Status,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
-    let interval = config.poll_interval.as_duration();
+    let interval = trainer.config().poll_interval.as_duration();
     let announcer = Announcer::new(kafka, names)?;
-    let trainer = Trainer::new(config, network, schema, store)?;
     let registry = trainer.registry();
-    let planner = Planner::new(trainer, status.clone()).await?;
+    let planner = Planner::new(trainer, in_force, status.clone()).await?;
     let mut service = Service { planner, registry, announcer, status, announced: None };
     while !shutdown.is_set() {
         match service.look(&shutdown).await {

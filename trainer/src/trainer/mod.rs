@@ -65,6 +65,11 @@ impl Trainer {
         Ok(Self { config, network, schema, store })
     }
 
+    /// The same, reading vectors of this schema.
+    pub(crate) fn reading(&self, schema: VectorSchema) -> Self {
+        Self { schema, ..self.clone() }
+    }
+
     /// Its settings.
     pub const fn config(&self) -> &Config {
         &self.config
@@ -236,7 +241,7 @@ impl Trainer {
             due: Some(due),
             started_ms,
             finished_ms: wall_clock_ms(),
-            fingerprint: format!("{:016x}", self.schema.fingerprint()),
+            fingerprint: format!("{:016x}", plan.schema.fingerprint()),
             config: plan.config,
             network: plan.network,
             schema: plan.schema,

@@ -1,6 +1,8 @@
 //! A small world of impressions with known click probabilities, written into real tables.
 #![allow(unreachable_pub)]
 
+use std::sync::Arc;
+
 use lake::{Config as Lake, Progress, Table, app_id};
 use runtime::store::Store;
 use schemas::duration::Millis;
@@ -8,14 +10,24 @@ use schemas::table::{self, RowEncoder, TopicRecord, features, labels};
 use schemas::vector::{Scale, VectorField};
 use schemas::{Codec, FeatureVector, Label, Origin, Place, Protobuf, VectorSchema};
 use serde::de::DeserializeOwned;
-use trainer::Config;
+use trainer::{Config, InForce};
 
 pub const PARTITIONS: i32 = 2;
 pub const MINUTE: i64 = 60_000;
 
 pub fn schema() -> VectorSchema {
-    let field = |name: &str| VectorField { name: name.into(), scale: Scale::Linear, doc: "test".into() };
-    VectorSchema { fields: ["taste", "noise"].map(field).to_vec() }
+    schema_of(&["taste", "noise"])
+}
+
+/// Fields after the first two are zero in every vector.
+pub fn schema_of(names: &[&str]) -> VectorSchema {
+    let field = |name: &&str| VectorField { name: (*name).into(), scale: Scale::Linear, doc: "test".into() };
+    VectorSchema { fields: names.iter().map(field).collect() }
+}
+
+/// What is in force, where that never changes.
+pub fn always(schema: VectorSchema) -> InForce {
+    Arc::new(move || Ok(schema.clone()))
 }
 
 fn section<T: DeserializeOwned>(text: &str, name: &str) -> T {
@@ -84,6 +96,8 @@ pub struct World {
     pub labels: Vec<Label>,
     /// What becomes of tastes from now on: they all are high.
     pub drifted: bool,
+    /// All that were in force; new vectors follow the last one.
+    pub schemas: Vec<VectorSchema>,
     offsets: [i64; PARTITIONS as usize],
     made: i64,
     random: Option<Random>,
@@ -100,13 +114,14 @@ struct Written {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        Self { random: Some(Random::new(seed)), ..Self::default() }
+        Self { random: Some(Random::new(seed)), schemas: vec![schema()], ..Self::default() }
     }
 
     /// More impressions, a minute of event time apart: clicks follow `taste`, purchases some clicks.
     pub fn grow(&mut self, rows: usize) {
         let mut random = self.random.take().unwrap();
-        let schema = schema();
+        let schema = self.schemas.last().unwrap().clone();
+        let zeros = vec![0.0_f32; schema.fields.len() - 2];
         for _ in 0..rows {
             let partition = (random.unit() * f64::from(PARTITIONS)) as i32;
             // Control records lie between.
@@ -132,7 +147,12 @@ impl World {
                 price: 10.0,
                 currency: "EUR".into(),
                 fingerprint: schema.fingerprint(),
-                values: [taste, noise].iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>().into(),
+                values: [taste, noise]
+                    .iter()
+                    .chain(&zeros)
+                    .flat_map(|n| n.to_le_bytes())
+                    .collect::<Vec<u8>>()
+                    .into(),
                 ..FeatureVector::default()
             });
             let label = Label {
@@ -180,7 +200,7 @@ impl World {
         };
         self.written.vectors = self.vectors.len();
         self.written.labels = self.labels.len();
-        append(store, features::NAME, table::features::encoder(&[schema()]), &vectors, commits).await;
+        append(store, features::NAME, table::features::encoder(&self.schemas), &vectors, commits).await;
         append(store, labels::NAME, table::labels::encoder(), &labels, commits).await;
     }
 }

@@ -1,10 +1,12 @@
 //! Drift in real tables, runs that learn on, and one at a time.
 
+use std::sync::{Arc, Mutex};
+
 use runtime::shutdown::Shutdown;
 use schemas::duration::Millis;
-use trainer::{Error, Mode, Planner, Status, Trainer, Trigger, retrain};
+use trainer::{Error, InForce, Mode, Planner, Status, Trainer, Trigger, retrain};
 
-use crate::common::{MINUTE, World, config, folder, network, schema};
+use crate::common::{MINUTE, World, always, config, folder, network, schema, schema_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_is_found_and_a_run_learns_on_from_the_latest_hours() {
@@ -53,7 +55,7 @@ async fn drift_is_found_and_a_run_learns_on_from_the_latest_hours() {
     sensitive.min_new_labels = 0;
     sensitive.drift.interval = Millis(1);
     let trainer = Trainer::new(sensitive, network(), schema(), store.clone()).unwrap();
-    let planner = Planner::new(trainer.clone(), status.clone()).await.unwrap();
+    let planner = Planner::new(trainer.clone(), always(schema()), status.clone()).await.unwrap();
     let run = planner.look(&stop).await.unwrap().unwrap().run;
     assert_eq!((run.trigger, run.mode()), (Trigger::Drift, Mode::Incremental));
     assert_eq!(run.due.as_ref().unwrap().drift.as_ref().unwrap().found, moved.found);
@@ -82,7 +84,7 @@ async fn two_instances_make_one_run() {
     let mut planners = Vec::new();
     for _ in 0..3 {
         let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
-        planners.push(Planner::new(trainer, Status::new()).await.unwrap());
+        planners.push(Planner::new(trainer, always(schema()), Status::new()).await.unwrap());
     }
     let looks = planners.iter().map(|planner| planner.look(&stop));
     let first = futures::future::join_all(looks).await;
@@ -92,7 +94,7 @@ async fn two_instances_make_one_run() {
         assert!(planner.look(&stop).await.unwrap().is_none());
     }
     let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
-    let restarted = Planner::new(trainer.clone(), Status::new()).await.unwrap();
+    let restarted = Planner::new(trainer.clone(), always(schema()), Status::new()).await.unwrap();
     assert!(restarted.look(&stop).await.unwrap().is_none());
     assert_eq!(trainer.registry().versions().await.unwrap(), ["v000001"]);
     // While another trains, a run that somebody asks for is refused too.
@@ -102,4 +104,33 @@ async fn two_instances_make_one_run() {
     assert!(matches!(&busy, Error::Busy { holder, .. } if holder == "elsewhere"), "{busy}");
     leases.give_back(&lease, "elsewhere").await.unwrap();
     trainer.train(Trigger::Asked, &Status::new(), &stop).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_reads_the_vectors_whose_schema_is_in_force_when_it_is_due() {
+    let (_folder, store) = folder();
+    let stop = Shutdown::new();
+    let in_force = Arc::new(Mutex::new(Ok(schema())));
+    let asked = Arc::clone(&in_force);
+    let lookup: InForce = Arc::new(move || asked.lock().unwrap().clone());
+    let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
+    let planner = Planner::new(trainer, lookup, Status::new()).await.unwrap();
+    let mut world = World::new(11);
+    world.grow(3_000);
+    world.write(&store, 1, |_| false).await;
+    let first = planner.look(&stop).await.unwrap().unwrap().run;
+    assert_eq!(first.schema, schema());
+
+    let wider = schema_of(&["taste", "noise", "calm"]);
+    world.schemas.push(wider.clone());
+    world.grow(3_000);
+    world.write(&store, 1, |_| false).await;
+    // While nobody can say what is in force nothing is trained, and the run stays due.
+    *in_force.lock().unwrap() = Err("no broker answers (retry)".to_owned());
+    let error = planner.look(&stop).await.unwrap_err();
+    assert!(matches!(error, Error::InForce(_)) && error.is_transient(), "{error}");
+    *in_force.lock().unwrap() = Ok(wider.clone());
+    let second = planner.look(&stop).await.unwrap().unwrap().run;
+    assert_eq!(second.fingerprint, format!("{:016x}", wider.fingerprint()));
+    assert_eq!((second.schema, second.data.rows), (wider, 3_000));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{World, config, folder, network, schema};
+use crate::common::{World, always, config, folder, network, schema};
 use model::metrics::Head;
 use runtime::config::Kafka;
 use runtime::kafka::{Admin, Isolation, Reader, TopicSpec};
@@ -132,7 +132,8 @@ async fn the_service_trains_by_schedule_and_announces_what_is_promoted() {
         let (kafka, names) = (kafka.clone(), names.clone());
         let (store, status, shutdown) = (store.clone(), status.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let run = trainer::run(config(), network(), schema(), store, &kafka, &names, status, shutdown);
+            let trainer = Trainer::new(config(), network(), schema(), store).unwrap();
+            let run = trainer::run(trainer, always(schema()), &kafka, &names, status, shutdown);
             Box::pin(run).await
         })
     };
@@ -176,8 +177,8 @@ async fn the_service_trains_by_schedule_and_announces_what_is_promoted() {
     let again = {
         let (kafka, names, store, shutdown) = (kafka.clone(), names.clone(), store.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let run =
-                trainer::run(config(), network(), schema(), store, &kafka, &names, Status::new(), shutdown);
+            let trainer = Trainer::new(config(), network(), schema(), store).unwrap();
+            let run = trainer::run(trainer, always(schema()), &kafka, &names, Status::new(), shutdown);
             Box::pin(run).await
         })
     };
