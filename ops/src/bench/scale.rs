@@ -5,7 +5,6 @@
 //! steady rate meanwhile. In the end everything is folded again and compared byte for byte.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use runtime::shutdown::Shutdown;
 use serde::Serialize;
 
+pub use super::instances::Options;
 use super::instances::{self, Arrivals, Instance, Load, RESUMED, Silence, Stage, StopOnDrop};
 use super::sandbox;
 use crate::config::Sources;
@@ -30,17 +30,6 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PLACED: Duration = Duration::from_secs(3);
 /// Vectors of each partition while nothing changes: a second and a half of them.
 const STEADY: usize = 300;
-
-/// What the command line says.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Users whose state moves.
-    pub users: u32,
-    /// The program that instances run.
-    pub program: PathBuf,
-    /// Use the cluster that the configuration names instead of an embedded broker.
-    pub cluster: bool,
-}
 
 /// What was measured, in one run.
 #[derive(Debug, Clone, Serialize)]

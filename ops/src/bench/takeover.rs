@@ -4,7 +4,6 @@
 //! Two processes and one partition: "a" owns it, "b" takes it over. Views come at a steady rate meanwhile.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -13,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use runtime::shutdown::Shutdown;
 use serde::Serialize;
 
+pub use super::instances::Options;
 use super::instances::{self, Arrivals, Instance, Load, RESUMED, Stage, StopOnDrop};
 use super::sandbox;
 use crate::config::Sources;
@@ -20,17 +20,6 @@ use crate::context::Context;
 
 /// The benchmark's settings, under the user's.
 pub const PRESET: &str = include_str!("../../presets/takeover.toml");
-
-/// What the command line says.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Users whose state is taken over.
-    pub users: u32,
-    /// The program that instances run.
-    pub program: PathBuf,
-    /// Use the cluster that the configuration names instead of an embedded broker.
-    pub cluster: bool,
-}
 
 /// What was measured, in one run.
 #[derive(Debug, Clone, Serialize)]

@@ -30,6 +30,17 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Vectors of a partition that must come again until it has been taken over.
 pub(super) const RESUMED: usize = 40;
 
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Users whose state moves.
+    pub users: u32,
+    /// The program that instances run.
+    pub program: PathBuf,
+    /// Use the cluster that the configuration names instead of an embedded broker.
+    pub cluster: bool,
+}
+
 /// Where instances come and go.
 pub(super) struct Stage<'a> {
     pub(super) context: &'a Context,
