@@ -147,8 +147,10 @@ pub enum Error {
     Thread(String),
 }
 
-/// What the kernel says of a store that failed, of itself or in the words of the store.
-const KERNEL_STORE: [&str; 2] = ["Error interacting with object store", "Generic LocalFileSystem error"];
+/// What the kernel says of a store that failed, of itself or in the words of the store; the last of a table's folder
+/// that was there a moment ago.
+const KERNEL_STORE: [&str; 3] =
+    ["Error interacting with object store", "Generic LocalFileSystem error", "Invalid table location"];
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -164,13 +166,13 @@ impl Error {
             Self::Store { source, .. } => store_retry(source),
             Self::Delta { source, .. } => match source.as_ref() {
                 DeltaTableError::ObjectStore { source } => store_retry(source),
-                DeltaTableError::Io { .. } => true,
+                // Not a version that somebody asks for: the newest one that was seen is not to be found now.
+                DeltaTableError::Io { .. } | DeltaTableError::InvalidVersion(_) => true,
                 // A log that is read through the kernel fails with the kernel's error, whose type is
                 // not to be had from here; what is not found is another of its errors.
-                DeltaTableError::KernelError(error) => {
-                    let said = error.to_string();
-                    KERNEL_STORE.iter().any(|away| said.contains(away))
-                }
+                DeltaTableError::KernelError(error) => store_failed(&error.to_string()),
+                // The same where a table at hand is brought up to date.
+                DeltaTableError::Generic(said) => store_failed(said),
                 _ => false,
             },
             _ => false,
@@ -194,6 +196,11 @@ impl Error {
     }
 }
 
+/// Whether the kernel speaks of a store that failed.
+fn store_failed(said: &str) -> bool {
+    KERNEL_STORE.iter().any(|failure| said.contains(failure))
+}
+
 fn store_retry(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     !matches!(
@@ -206,4 +213,27 @@ fn store_retry(error: &object_store::Error) -> bool {
             | E::Unauthenticated { .. }
             | E::UnknownConfigurationKey { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_has_just_gone_is_worth_another_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = crate::location::log_store(folder.path().to_str().unwrap(), "labels").unwrap();
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        let gone = deltalake::DeltaTable::new(log).load().await.map_err(Error::delta("labels")).unwrap_err();
+        assert!(gone.retry(), "{gone:?}");
+    }
+
+    #[test]
+    fn what_failed_in_the_store_is_worth_another_try_however_it_is_wrapped() {
+        let generic = |said: &str| Error::delta("events")(DeltaTableError::Generic(said.to_owned()));
+        let away = "Error interacting with object store: Generic LocalFileSystem error: Unable to walk dir";
+        assert!(generic(away).retry());
+        assert!(!generic("Partition column date not found in schema").retry());
+    }
 }
