@@ -131,6 +131,7 @@ impl Error {
             | Self::Fingerprint { .. }
             | Self::Spill { .. }
             | Self::InForce(_)
+            | Self::Lake(lake::Error::NoTable { .. })
             | Self::Store(runtime::store::StoreError::Store { .. }) => true,
             Self::Lake(error) => error.retry(),
             Self::Kafka(error) => error.is_retriable(),

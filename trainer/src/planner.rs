@@ -31,18 +31,10 @@ impl Planner {
     /// when a run is due: declarations change while a trainer runs.
     ///
     /// # Errors
-    /// A cron expression that cannot be read, what the store says.
-    pub async fn new(trainer: Trainer, in_force: InForce, status: Status) -> Result<Self, Error> {
+    /// A cron expression that cannot be read.
+    pub fn new(trainer: Trainer, in_force: InForce, status: Status) -> Result<Self, Error> {
         let registry = trainer.registry();
         let schedule = Schedule::new(trainer.config())?;
-        // The schedule counts from the first look that anyone took; a restart is no reason to train.
-        if registry.marks().await?.is_none() {
-            let now_ms = wall_clock_ms();
-            let first = Marks { since_ms: now_ms, labels_used: 0, drift_ms: now_ms };
-            let last = last_run(&registry).await?;
-            let first = last.as_ref().map_or(first, |run| Marks { drift_ms: now_ms, ..Marks::of(run) });
-            registry.mark(&first, true).await?;
-        }
         Ok(Self { trainer, in_force, registry, schedule, status })
     }
 
@@ -51,8 +43,11 @@ impl Planner {
     /// # Errors
     /// What the run, the lake or the store says; [`Error::Stopped`] when asked to stop.
     pub async fn look(&self, stop: &Shutdown) -> Result<Option<Ended>, Error> {
+        let marks = match self.registry.marks().await? {
+            Some(marks) => marks,
+            None => self.begin().await?,
+        };
         let Some(labels) = self.trainer.labels().await? else { return Ok(None) };
-        let marks = self.registry.marks().await?.unwrap_or_default();
         let at = Now { now_ms: wall_clock_ms(), marks, labels };
         if self.schedule.due(at, None).is_none() && !self.schedule.looks_for_drift(at) {
             return Ok(None);
@@ -70,6 +65,16 @@ impl Planner {
         let ended = Box::pin(self.run_if_due(&turn, labels)).await;
         turn.end().await;
         ended
+    }
+
+    /// The schedule counts from the first look that anyone took; a restart is no reason to train.
+    async fn begin(&self) -> Result<Marks, Error> {
+        let now_ms = wall_clock_ms();
+        let first = Marks { since_ms: now_ms, labels_used: 0, drift_ms: now_ms };
+        let last = last_run(&self.registry).await?;
+        let first = last.as_ref().map_or(first, |run| Marks { drift_ms: now_ms, ..Marks::of(run) });
+        self.registry.mark(&first, true).await?;
+        Ok(self.registry.marks().await?.unwrap_or(first))
     }
 
     /// The run that is due now that nobody else can run one.

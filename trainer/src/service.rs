@@ -78,7 +78,7 @@ pub async fn run(
     let interval = trainer.config().poll_interval.as_duration();
     let announcer = Announcer::new(kafka, names)?;
     let registry = trainer.registry();
-    let planner = Planner::new(trainer, in_force, status.clone()).await?;
+    let planner = Planner::new(trainer, in_force, status.clone())?;
     let mut service = Service { planner, registry, announcer, status, announced: None };
     while !shutdown.is_set() {
         match service.look(&shutdown).await {

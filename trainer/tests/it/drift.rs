@@ -53,9 +53,13 @@ async fn drift_is_found_and_a_run_learns_on_from_the_latest_hours() {
     // Drift alone starts a run that learns on; it is made again from its record like any other.
     let mut sensitive = config.clone();
     sensitive.min_new_labels = 0;
+    let trainer = Trainer::new(sensitive.clone(), network(), schema(), store.clone()).unwrap();
+    let hourly = Planner::new(trainer, always(schema()), status.clone()).unwrap();
+    // The hours are counted from the first look.
+    assert_eq!(hourly.look(&stop).await.unwrap(), None);
     sensitive.drift.interval = Millis(1);
     let trainer = Trainer::new(sensitive, network(), schema(), store.clone()).unwrap();
-    let planner = Planner::new(trainer.clone(), always(schema()), status.clone()).await.unwrap();
+    let planner = Planner::new(trainer.clone(), always(schema()), status.clone()).unwrap();
     let run = planner.look(&stop).await.unwrap().unwrap().run;
     assert_eq!((run.trigger, run.mode()), (Trigger::Drift, Mode::Incremental));
     assert_eq!(run.due.as_ref().unwrap().drift.as_ref().unwrap().found, moved.found);
@@ -84,7 +88,7 @@ async fn two_instances_make_one_run() {
     let mut planners = Vec::new();
     for _ in 0..3 {
         let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
-        planners.push(Planner::new(trainer, always(schema()), Status::new()).await.unwrap());
+        planners.push(Planner::new(trainer, always(schema()), Status::new()).unwrap());
     }
     let looks = planners.iter().map(|planner| planner.look(&stop));
     let first = futures::future::join_all(looks).await;
@@ -94,7 +98,7 @@ async fn two_instances_make_one_run() {
         assert!(planner.look(&stop).await.unwrap().is_none());
     }
     let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
-    let restarted = Planner::new(trainer.clone(), always(schema()), Status::new()).await.unwrap();
+    let restarted = Planner::new(trainer.clone(), always(schema()), Status::new()).unwrap();
     assert!(restarted.look(&stop).await.unwrap().is_none());
     assert_eq!(trainer.registry().versions().await.unwrap(), ["v000001"]);
     // While another trains, a run that somebody asks for is refused too.
@@ -114,7 +118,7 @@ async fn a_run_reads_the_vectors_whose_schema_is_in_force_when_it_is_due() {
     let asked = Arc::clone(&in_force);
     let lookup: InForce = Arc::new(move || asked.lock().unwrap().clone());
     let trainer = Trainer::new(config(), network(), schema(), store.clone()).unwrap();
-    let planner = Planner::new(trainer, lookup, Status::new()).await.unwrap();
+    let planner = Planner::new(trainer, lookup, Status::new()).unwrap();
     let mut world = World::new(11);
     world.grow(3_000);
     world.write(&store, 1, |_| false).await;
