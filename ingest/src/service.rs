@@ -26,8 +26,8 @@ const CATALOGUE_QUIET_POLLS: u32 = 30;
 /// Records of `events` taken at once by the one that listens to ticks, and how long one poll of it waits.
 const TICKS_BATCH: usize = 1_000;
 const TICKS_POLL: Duration = Duration::from_millis(100);
-/// How long it waits after a failure.
-const TICKS_RETRY: Duration = Duration::from_secs(1);
+/// How long they wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why ingest stopped.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub fn run(
     let events = Arc::clone(&names.events);
 
     let catalogue = SharedCatalogue::new(Catalogue::new(config));
-    let has_catalogue = load(&mut reader, &names.items, &catalogue, &shutdown)?;
+    let has_catalogue = load_in_time(&mut reader, &names.items, &catalogue, &shutdown)?;
     let factory = factory(config, names, raw_partitions, events_partitions, key, catalogue.clone())?;
 
     let ticks = (config.max_skew.0 > 0)
@@ -117,13 +117,33 @@ fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(RunError::Thread)
 }
 
+/// As [`load`]; again where the cluster, which has just answered, does not answer now.
+fn load_in_time(
+    reader: &mut Reader,
+    topic: &Arc<str>,
+    catalogue: &SharedCatalogue,
+    shutdown: &Shutdown,
+) -> Result<bool, KafkaError> {
+    loop {
+        match load(reader, topic, catalogue, shutdown) {
+            Err(error) if error.is_retriable() => {
+                telemetry::catalogue_waits(&error);
+                if shutdown.sleep(RETRY) {
+                    return Ok(false);
+                }
+            }
+            loaded => return loaded,
+        }
+    }
+}
+
 /// Reads the catalogue up to the end that it has now; `false` where there is no such topic.
 fn load(
     reader: &mut Reader,
     topic: &Arc<str>,
     catalogue: &SharedCatalogue,
     shutdown: &Shutdown,
-) -> Result<bool, RunError> {
+) -> Result<bool, KafkaError> {
     if reader.partitions(topic)?.is_none() {
         return Ok(false);
     }
@@ -190,7 +210,7 @@ fn listen(mut reader: Reader, events: &Arc<str>, told: &SharedTold, done: &Shutd
         if let Err(error) = heard {
             telemetry::deaf(&error);
             told.forget();
-            done.sleep(TICKS_RETRY);
+            done.sleep(RETRY);
         }
     }
 }

@@ -73,6 +73,11 @@ pub(crate) fn catalogue_size(items: usize) {
     metrics::gauge!("salience_ingest_catalogue_items").set(items as f64);
 }
 
+/// The catalogue, which ingest begins with, cannot be read yet.
+pub(crate) fn catalogue_waits(error: &dyn std::fmt::Display) {
+    tracing::warn!(%error, "the catalogue cannot be read yet, and ingest begins with it (retry)");
+}
+
 /// The catalogue could not be refreshed; the one at hand serves on.
 pub(crate) fn catalogue_stale(error: &dyn std::fmt::Display) {
     metrics::counter!("salience_ingest_catalogue_refresh_failures_total").increment(1);
