@@ -4,6 +4,7 @@
 //! the flag that stops them. Knows no processor's meaning.
 
 mod clients;
+mod closing;
 mod deputy;
 mod errors;
 mod execute;

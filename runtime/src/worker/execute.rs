@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::clients::{LoopConsumer, LoopProducer};
+use super::closing::close;
 use super::deputy::{Deputy, Kept, Waiting, committed_offsets, take_back};
 use super::input::{Input, offsets};
 use super::saver::{self, Saver};
@@ -60,6 +61,13 @@ pub(super) struct Hands {
 }
 
 impl Hands {
+    /// Closes the clients, and waits for snapshots that are being written.
+    pub(super) fn close(self) {
+        let Self { service, id, input, consumer, deputy, producer, settler, saver, .. } = self;
+        close(&service, &id, (input, consumer, deputy, settler, producer));
+        drop(saver);
+    }
+
     /// Executes a command.
     ///
     /// # Errors

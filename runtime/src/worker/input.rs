@@ -144,7 +144,7 @@ impl Input {
     }
 
     /// Gives the consumer's partitions up without a word: it is being closed.
-    pub(super) fn close(&mut self) {
+    fn close(&mut self) {
         self.consumer.context().close();
         // What the group asked and nobody answered is answered here, rather than from within the close,
         // which may ask again and wait. Where nothing was asked, this changes nothing.
@@ -284,6 +284,13 @@ impl Input {
     }
 }
 
+impl Drop for Input {
+    /// The consumer waits, when it is dropped, until nothing is assigned to it; while unwinding too.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn list(from: &[(TopicPartition, i64)]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(from.len());
     for (partition, offset) in from {
@@ -334,13 +341,15 @@ pub(super) fn offsets<'a, C: ConsumerContext>(
 #[cfg(all(test, feature = "embedded-broker"))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed setup is a failed test")]
-    use std::sync::mpsc;
-
     use super::super::clients::{self, Names};
+    use super::super::closing::close_within;
     use super::*;
     use crate::config::Kafka;
     use crate::embedded::{self, Broker};
     use crate::kafka::{Admin, TopicSpec};
+
+    /// Within this time a member closes on any machine.
+    const CLOSED: Duration = Duration::from_secs(30);
 
     fn cluster() -> (Broker, Kafka) {
         let broker = embedded::spawn().unwrap();
@@ -376,24 +385,13 @@ mod tests {
         panic!("the group says nothing");
     }
 
-    /// As a worker is dropped; whether it comes to an end.
-    fn closes(mut input: Input) -> bool {
-        let (done, closed) = mpsc::channel();
-        std::thread::spawn(move || {
-            input.close();
-            drop(input);
-            done.send(())
-        });
-        closed.recv_timeout(Duration::from_secs(30)).is_ok()
-    }
-
     #[test]
     fn closes_while_what_was_given_is_not_yet_taken() {
         let (_broker, kafka) = cluster();
         let mut one = member(&kafka, 0);
         let event = asked(&mut one, &mut []);
         assert!(matches!(&event, GroupEvent::Assigned(given) if given.len() == 2), "{event:?}");
-        assert!(closes(one));
+        assert!(close_within(CLOSED, one));
     }
 
     #[test]
@@ -407,13 +405,13 @@ mod tests {
         let mut two = member(&kafka, 1);
         let event = asked(&mut one, &mut [&mut two]);
         assert!(matches!(&event, GroupEvent::Revoked(_)), "{event:?}");
-        assert!(closes(one));
-        assert!(closes(two));
+        assert!(close_within(CLOSED, one));
+        assert!(close_within(CLOSED, two));
     }
 
     #[test]
     fn closes_where_nothing_is_asked() {
         let (_broker, kafka) = cluster();
-        assert!(closes(member(&kafka, 0)));
+        assert!(close_within(CLOSED, member(&kafka, 0)));
     }
 }

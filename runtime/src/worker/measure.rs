@@ -102,6 +102,12 @@ pub(super) fn held(service: &str, worker: &str, why: &dyn std::fmt::Display) {
     );
 }
 
+/// Clients that do not close.
+pub(super) fn left_behind(service: &str, worker: &str, after: std::time::Duration) {
+    tracing::warn!(service, worker, ?after, "a client does not close, and is left behind");
+    counter!("salience_loop_clients_left_total", "service" => service.to_owned()).increment(1);
+}
+
 /// The worker is built anew.
 pub(super) fn rebuilt(service: &str, worker: &str, why: &dyn std::fmt::Display) {
     tracing::warn!(service, worker, %why, "building the worker anew");

@@ -63,7 +63,7 @@ impl Seat {
             if worker.core.counters().commits > 0 {
                 (in_a_row, held) = (0, 0);
             }
-            drop(worker);
+            worker.close();
             match result {
                 Err(WorkerError::Loop { source: CoreError::Held { what }, .. }) if held < HELD => {
                     if held.is_multiple_of(WARN_HELD) {

@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
 use super::clients::{self, LoopConsumer, Names, Wake};
+use super::closing::close;
 use super::input::{Input, Polled};
 use super::placement::{Member, would_own};
 use super::thread::clock;
@@ -158,7 +159,7 @@ impl Keeper {
                 Ok(mut clients) => {
                     warned = false;
                     self.keep(&mut clients);
-                    clients.input.close();
+                    close(&self.service, &self.names.id, clients);
                     self.pool.lock().doubt();
                 }
                 Err(error) if !warned => {

@@ -46,13 +46,6 @@ const REST_MS: u64 = 4;
 /// Within this time a member learns that another has taken its place: a heartbeat of up to 3 s, and the answer.
 const HEARTBEAT: Duration = Duration::from_millis(4_500);
 
-impl Drop for Worker<'_> {
-    /// The consumer waits, when it is dropped, until nothing is assigned to it; while unwinding too.
-    fn drop(&mut self) {
-        self.hands.input.close();
-    }
-}
-
 pub(super) struct Worker<'a> {
     seat: &'a Seat,
     pub(super) core: Core,
@@ -145,6 +138,12 @@ impl<'a> Worker<'a> {
             measure::progress(&self.hands.service, self.told, self.core.counters());
             self.told = self.core.counters();
         }
+    }
+
+    /// Ends with its clients. Snapshots that are being written are waited for, clients only for so long.
+    pub(super) fn close(self) {
+        drop(self.core);
+        self.hands.close();
     }
 
     #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
