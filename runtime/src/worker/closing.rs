@@ -55,7 +55,7 @@ mod tests {
         gate.wait();
         let other = Arc::clone(&gate);
         let opens = thread::spawn(move || other.wait());
-        assert!(close_within(Duration::from_secs(60), Slow(gate)));
+        assert!(close_within(Duration::from_mins(1), Slow(gate)));
         assert!(opens.join().is_ok());
     }
 }

@@ -14,7 +14,7 @@ use crate::processor::ProcessorFactory;
 /// A member that joins again after an outage may be told that it has been replaced, by itself: where the answer was
 /// lost, its next request still has its old id. So it joins once more; where that is another process, one of the two
 /// is replaced again within this time.
-const REJOINED: Duration = Duration::from_secs(300);
+const REJOINED: Duration = Duration::from_mins(5);
 /// How often a worker is built anew without having committed anything in between.
 const REBUILDS: u32 = 5;
 /// How often a worker tries to join a group that still has a member of its name, how long it waits in between,
